@@ -1,0 +1,112 @@
+"""The one tree of errors.
+
+Each class is one situation; its docstring says what happened and what the caller may do, and ``code`` is the stable
+word for it on the wire, in Python and in the CLI. A raised error carries ``detail``, a sentence for a person.
+A refusal of one call (a duplicate, a bad value) is not an exception inside the engine: it is ``model.Refused``; the
+client side turns it into ``Refusal``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from lmdbq.model import Problem
+
+
+class LmdbqError(Exception):
+    """Any error of lmdbq. ``detail`` is one sentence that says what to do."""
+
+    code: ClassVar[str] = "error"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class InvalidInput(LmdbqError):
+    """A value is wrong. Nothing was changed; mend what ``problems`` names and call again."""
+
+    code = "invalid"
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        first = problems[0]
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        super().__init__(f"{first.pointer or 'the request'}: {first.detail}{more}")
+        self.problems = tuple(problems)
+
+
+class StoreError(LmdbqError):
+    """The file cannot be used as asked."""
+
+    code = "store_error"
+
+
+class NotCommitted(StoreError):
+    """The transaction did not happen, and nothing was changed. Calling again is safe."""
+
+    code = "not_committed"
+
+
+class CommitUnknown(StoreError):
+    """The commit failed in the middle: it may or may not be on disk. This process writes nothing more to the file.
+
+    Restart the process; the next opener verifies the file first.
+    """
+
+    code = "commit_unknown"
+
+
+class StoreFull(StoreError):
+    """No room on the disk or under ``--max-size``. Reports and deletes go on; enqueue again when space is free."""
+
+    code = "full"
+
+
+class FormatUnknown(StoreError):
+    """The file was written in a format, or by an LMDB engine, that this version does not read. It was not touched."""
+
+    code = "format_unknown"
+
+
+class NotOurFile(StoreError):
+    """The path is no lmdbq store, is on a network file system, or cannot be locked. It was not touched."""
+
+    code = "not_our_file"
+
+
+class CorruptFile(StoreError):
+    """The file is damaged beyond a single record. Copy it away, then restore a backup."""
+
+    code = "corrupt_file"
+
+
+class StoreClosed(StoreError):
+    """The store was closed, or belongs to the parent of this forked process. Open it again here."""
+
+    code = "store_closed"
+
+
+class ClientError(LmdbqError):
+    """A call to a daemon failed."""
+
+    code = "client_error"
+
+
+class Unreachable(ClientError):
+    """No daemon answered at the address. Start one with ``lmdbq serve``, or name another with ``--at``."""
+
+    code = "unreachable"
+
+
+class Refusal(ClientError):
+    """The daemon refused the call: ``status`` and ``code`` say why, ``problems`` where. Nothing was changed."""
+
+    code = "refused"
+
+    def __init__(self, status: int, code: str, detail: str, problems: Sequence[Problem] = ()) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.reason = code
+        self.problems = tuple(problems)

@@ -1,0 +1,108 @@
+"""Task ids and lease strings: how they are numbered and how they are printed.
+
+An id is an unsigned 64-bit number, ``milliseconds << 20 | counter``: it rises strictly, whatever the clock does,
+because the next id is the larger of (last id + 1) and (wall clock in milliseconds << 20). It is printed as ``tsk_``
+and eleven digits of 0-9A-Za-z, most significant first, so that printed ids sort as the numbers do.
+A lease is an id and the number of its delivery, ``tsk_...........3``: the fence that a stale holder cannot pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from lmdbq.limits import MS_NS
+
+ID_COUNTER_BITS: Final = 20
+ID_MAX: Final = 2**64 - 1
+DIGITS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+ID_DIGITS: Final = 11  # 62**11 > 2**64
+TASK_PREFIX: Final = "tsk_"
+DELIVERY_MAX: Final = 2**32 - 1
+
+_BASE: Final = len(DIGITS)
+_PAIRS: Final = tuple(a + b for a in DIGITS for b in DIGITS)
+_VALUES: Final = {digit: value for value, digit in enumerate(DIGITS)}
+_PAIR_BASE: Final = _BASE * _BASE
+
+
+def next_id(last_id: int, wall_ns: int) -> int:
+    """Return the first id that may be given at ``wall_ns`` (Unix ns) after ``last_id``.
+
+    >>> next_id(0, 1_000_000) == 1 << 20
+    True
+    >>> next_id((5 << 20) + 7, 1_000_000) == (5 << 20) + 8
+    True
+    """
+    return max(last_id + 1, (wall_ns // MS_NS) << ID_COUNTER_BITS)
+
+
+def format_id(number: int) -> str:
+    """Return the printed form of a task id (0 .. 2**64-1).
+
+    >>> format_id(0), format_id(62)
+    ('tsk_00000000000', 'tsk_00000000010')
+    """
+    rest, p5 = divmod(number, _PAIR_BASE)
+    rest, p4 = divmod(rest, _PAIR_BASE)
+    rest, p3 = divmod(rest, _PAIR_BASE)
+    rest, p2 = divmod(rest, _PAIR_BASE)
+    rest, p1 = divmod(rest, _PAIR_BASE)
+    return f"{TASK_PREFIX}{DIGITS[rest]}{_PAIRS[p1]}{_PAIRS[p2]}{_PAIRS[p3]}{_PAIRS[p4]}{_PAIRS[p5]}"
+
+
+def format_ids(numbers: Iterable[int]) -> list[str]:
+    """Return the printed forms of many ids; consecutive ones share their first nine digits, which costs a tenth."""
+    out: list[str] = []
+    high_of_prefix = -1
+    prefix = ""
+    for number in numbers:
+        high, low = divmod(number, _PAIR_BASE)
+        if high != high_of_prefix:
+            high_of_prefix = high
+            prefix = format_id(number)[:-2]
+        out.append(prefix + _PAIRS[low])
+    return out
+
+
+def parse_id(text: str) -> int:
+    """Return the number of a printed id. Raises ValueError, in words for a person, for anything else.
+
+    >>> parse_id(format_id(2**64 - 1)) == 2**64 - 1
+    True
+    """
+    if len(text) != len(TASK_PREFIX) + ID_DIGITS or not text.startswith(TASK_PREFIX):
+        raise ValueError(f"a task id is {TASK_PREFIX!r} and {ID_DIGITS} letters or digits")
+    number = 0
+    try:
+        for digit in text[len(TASK_PREFIX) :]:
+            number = number * _BASE + _VALUES[digit]
+    except KeyError:
+        raise ValueError(f"a task id is {TASK_PREFIX!r} and {ID_DIGITS} letters or digits") from None
+    if number > ID_MAX:
+        raise ValueError("this task id is larger than any that is ever given")
+    return number
+
+
+def format_lease(task_id: int, delivery: int) -> str:
+    """Return the lease string of one delivery of a task.
+
+    >>> format_lease(0, 3)
+    'tsk_00000000000.3'
+    """
+    return f"{format_id(task_id)}.{delivery}"
+
+
+def parse_lease(text: str) -> tuple[int, int]:
+    """Return (task id, delivery) of a lease string. Raises ValueError for anything else.
+
+    >>> parse_lease("tsk_00000000010.3")
+    (62, 3)
+    """
+    task, dot, digits = text.partition(".")
+    if not dot or not digits.isascii() or not digits.isdigit() or len(digits) > 10 or digits[0] == "0":
+        raise ValueError("a lease is what dequeue answered as `lease`: a task id, a dot and a number")
+    delivery = int(digits)
+    if delivery > DELIVERY_MAX:
+        raise ValueError("the number behind the dot of this lease is larger than any that is ever given")
+    return parse_id(task), delivery

@@ -1,0 +1,722 @@
+"""The words of lmdbq: what a task, an op and an outcome are. Data only; no I/O, no clock, no store.
+
+An *op* is one change. A *call* is one caller's ordered list of ops, and it commits whole or leaves no trace. A store
+answers each call of ``apply`` with ``Done`` (one outcome per op) or ``Refused`` (why, and where). Everything here is
+in engine units: instants are Unix nanoseconds (whole microseconds, 0 = not given), durations nanoseconds, payloads
+bytes with the encoding they came in. ``wire.py`` translates from and to what travels over HTTP.
+
+How the pieces fit:  Entry --Enqueue--> Task --Claim--> ClaimedTask --Report--> gone, scheduled again, or ended.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+from typing import Final
+
+from msgspec import Struct
+
+from lmdbq import limits
+
+
+class State(IntEnum):
+    """Where a task is in its life. The numbers are part of the file format."""
+
+    SCHEDULED = 0
+    READY = 1
+    RUNNING = 2
+    SUCCEEDED = 3
+    DEAD = 4
+    CANCELLED = 5
+
+    @property
+    def word(self) -> str:
+        """The state's name on the wire and in the CLI."""
+        return self.name.lower()
+
+
+WAITING: Final = (State.SCHEDULED, State.READY)
+ENDED: Final = (State.SUCCEEDED, State.DEAD, State.CANCELLED)
+
+
+class Encoding(IntEnum):
+    """How a payload's or result's bytes are to be read. The numbers are part of the file format."""
+
+    JSON = 0
+    MSGPACK = 1
+    BYTES = 2
+
+
+class Scope(IntEnum):
+    """Among which tasks a dedupe key is unique: those of the queue, of the type in any queue, of the whole file."""
+
+    QUEUE = 0
+    TYPE = 1
+    GLOBAL = 2
+
+
+class Until(IntEnum):
+    """How long the last taker of a dedupe key stands in a newcomer's way (see ``lifecycle.blocks``)."""
+
+    STARTED = 0
+    FINISHED = 1
+    DELETED = 2
+    TTL = 3
+
+
+class OnDuplicate(IntEnum):
+    """What becomes of a newcomer whose dedupe key is taken."""
+
+    SKIP = 0
+    OVERWRITE = 1
+    REJECT = 2
+
+
+# --- what a producer says ---------------------------------------------------------------------------------------------
+
+
+class Intervals(Struct, frozen=True, tag="intervals", tag_field="kind"):
+    """Backoff by list: the n-th failure waits ``intervals_ns[n-1]``; the last one repeats. At least one interval."""
+
+    intervals_ns: tuple[int, ...]
+
+
+class Exponential(Struct, frozen=True, omit_defaults=True, tag="exponential", tag_field="kind"):
+    """Backoff ``min(cap, base * factor ** (failures - 1))``, spread by ``jitter`` (0..1, a share of the delay)."""
+
+    base_ns: int = limits.BACKOFF_BASE_NS_DEFAULT
+    factor: float = limits.BACKOFF_FACTOR_DEFAULT
+    cap_ns: int = limits.BACKOFF_CAP_NS_DEFAULT
+    jitter: float = limits.BACKOFF_JITTER_DEFAULT
+
+
+class Polynomial(Struct, frozen=True, omit_defaults=True, tag="polynomial", tag_field="kind"):
+    """Backoff ``base * failures ** exponent``, spread by ``jitter`` (0..1, a share of the delay)."""
+
+    exponent: float = 2.0
+    base_ns: int = limits.BACKOFF_BASE_NS_DEFAULT
+    jitter: float = limits.BACKOFF_JITTER_DEFAULT
+
+
+Backoff = Intervals | Exponential | Polynomial
+
+
+class RetryStrategy(Struct, frozen=True, omit_defaults=True):
+    """How often a task is tried and how long it waits in between; 0 and None mean: not said here, ask the next level.
+
+    With ``Intervals`` and no ``max_attempts``, N intervals mean N + 1 attempts.
+    """
+
+    max_attempts: int = 0
+    backoff: Backoff | None = None
+    max_deliveries: int = 0
+
+
+class Keep(Struct, frozen=True, omit_defaults=True):
+    """How long (ns) an ended task is kept, by how it ended. None: not said here; 0: removed at once."""
+
+    succeeded_ns: int | None = None
+    dead_ns: int | None = None
+    cancelled_ns: int | None = None
+
+
+class Dedupe(Struct, frozen=True, omit_defaults=True):
+    """A dedupe key and its rules. None: not said here, ask the queue, then the built-in (queue, finished, skip).
+
+    key: 1..256 characters in an entry; "" in a queue's setting, which only supplies rules. overwrite: the fields (of
+    ``OVERWRITABLE``) that a duplicate overwrites; a non-empty list implies ``OnDuplicate.OVERWRITE``.
+    """
+
+    key: str = ""
+    scope: Scope | None = None
+    until: Until | None = None
+    ttl_ns: int = 0
+    on_duplicate: OnDuplicate | None = None
+    overwrite: tuple[str, ...] = ()
+
+
+OVERWRITABLE: Final = (
+    "payload",
+    "type",
+    "priority",
+    "scheduled_at",
+    "expires_at",
+    "keepalive_timeout_in_seconds",
+    "retry_strategy",
+    "keep",
+    "tags",
+    "metadata",
+)
+
+
+class Options(Struct, frozen=True, omit_defaults=True, gc=False):
+    """What an entry says beyond the plain fields; most entries say nothing of it and share ``PLAIN``.
+
+    keepalive_ns: length of a lease, 0 = not said. metadata: a JSON object as UTF-8 bytes, b"" = none.
+    """
+
+    keepalive_ns: int = 0
+    retry: RetryStrategy | None = None
+    keep: Keep | None = None
+    dedupe: Dedupe | None = None
+    tags: tuple[str, ...] = ()
+    metadata: bytes = b""
+
+
+PLAIN: Final = Options()
+
+
+class Entry(Struct, frozen=True, gc=False):
+    """One task as its producer asks for it.
+
+    scheduled_at / expires_at are Unix ns, 0 = not given; delay_ns / expires_in_ns count from the moment of the
+    transaction and are given instead of them, never beside them.
+    """
+
+    payload: bytes = b"null"
+    queue: str = "default"
+    type: str = "default"
+    encoding: Encoding = Encoding.JSON
+    priority: int = 0
+    scheduled_at: int = 0
+    delay_ns: int = 0
+    expires_at: int = 0
+    expires_in_ns: int = 0
+    options: Options = PLAIN
+
+
+class QueueSettings(Struct, frozen=True, omit_defaults=True):
+    """What a queue decides for its tasks where they say nothing; 0 and None mean the built-in default.
+
+    max_running: how many may run at once, 0 = no limit. expires_in_ns counts from a task's scheduled_at.
+    """
+
+    paused: bool = False
+    max_running: int = 0
+    keepalive_ns: int = 0
+    expires_in_ns: int = 0
+    retry: RetryStrategy | None = None
+    keep: Keep | None = None
+    dedupe: Dedupe | None = None
+
+
+DEFAULT_SETTINGS: Final = QueueSettings()
+
+
+# --- ops ----------------------------------------------------------------------------------------------------------------
+
+
+class Enqueue(Struct, frozen=True, tag=True):
+    """Accept ``entries`` (1..10,000). create_queues False: an unknown queue refuses the call."""
+
+    entries: tuple[Entry, ...] | list[Entry]
+    create_queues: bool = True
+
+
+class Claim(Struct, frozen=True, tag=True):
+    """Lease up to ``limit`` ready tasks of ``queues`` (all types if ``types`` is empty), best (priority, rank, id) first.
+
+    keepalive_ns: length of the leases, 0 = each task's own. claim_id: asked again with the same one, the tasks that
+    still run under those leases are answered again, and nothing new is claimed.
+    """
+
+    queues: tuple[str, ...]
+    types: tuple[str, ...] = ()
+    limit: int = 1
+    keepalive_ns: int = 0
+    claim_id: str = ""
+    bytes_max: int = limits.CLAIM_BYTES_MAX
+
+
+class Extension(Struct, frozen=True):
+    """One lease to prolong: it then ends ``keepalive_ns`` from now (0 = the length it has)."""
+
+    id: int
+    delivery: int
+    keepalive_ns: int = 0
+    progress: float | None = None
+
+
+class Extend(Struct, frozen=True, tag=True):
+    """Prolong leases."""
+
+    extensions: tuple[Extension, ...]
+
+
+class Status(IntEnum):
+    """How an attempt ended. The numbers are part of the file format; the last two are never reported by a worker."""
+
+    SUCCEEDED = 0
+    FAILED = 1
+    RELEASED = 2
+    LAPSED = 3
+    CANCELLED = 4
+
+
+class ErrorInfo(Struct, frozen=True, omit_defaults=True):
+    """What went wrong in an attempt, in the worker's words (bounded: see limits)."""
+
+    message: str = ""
+    type: str = ""
+    backtrace: str = ""
+
+
+class Completion(Struct, frozen=True):
+    """The end of one attempt: SUCCEEDED, FAILED or RELEASED.
+
+    delay_ns: for FAILED instead of the backoff, for RELEASED until it is ready again; None = not given.
+    retry False with FAILED: dead at once. result: bytes in ``result_encoding``, None = none.
+    """
+
+    id: int
+    delivery: int
+    status: Status
+    result: bytes | None = None
+    result_encoding: Encoding = Encoding.JSON
+    error: ErrorInfo | None = None
+    delay_ns: int | None = None
+    retry: bool = True
+
+
+class Report(Struct, frozen=True, tag=True):
+    """Say how attempts ended."""
+
+    completions: tuple[Completion, ...] | list[Completion]
+
+
+class Cancel(Struct, frozen=True, tag=True):
+    """Cancel waiting tasks; ask running ones to stop."""
+
+    ids: tuple[int, ...]
+
+
+class Edit(Struct, frozen=True, tag=True):
+    """Overwrite ``fields`` (of ``OVERWRITABLE``) of a waiting task with the values that ``entry`` has for them."""
+
+    id: int
+    entry: Entry
+    fields: tuple[str, ...]
+
+
+class Delete(Struct, frozen=True, tag=True):
+    """Remove tasks in any state; the lease of a running one then answers not_found."""
+
+    ids: tuple[int, ...]
+
+
+class Retry(Struct, frozen=True, tag=True):
+    """Make dead and cancelled tasks ready again, with all their attempts before them."""
+
+    ids: tuple[int, ...]
+
+
+class Purge(Struct, frozen=True, tag=True):
+    """Remove every task of a queue, running ones too; its settings stay."""
+
+    queue: str
+
+
+class QueuePut(Struct, frozen=True, tag=True):
+    """Create a queue, or replace all its settings."""
+
+    queue: str
+    settings: QueueSettings
+
+
+class QueuePatch(Struct, frozen=True, tag=True):
+    """Replace the named ``fields`` of an existing queue's settings (pause and resume are this)."""
+
+    queue: str
+    settings: QueueSettings
+    fields: tuple[str, ...]
+
+
+class QueueDelete(Struct, frozen=True, tag=True):
+    """Remove a queue and every task of it."""
+
+    queue: str
+
+
+class Promote(Struct, frozen=True, tag=True):
+    """Timed: scheduled tasks that are due become ready."""
+
+    limit: int = limits.SWEEP_MAX
+
+
+class Lapse(Struct, frozen=True, tag=True):
+    """Timed: leases past their deadline end as a failure of type ``lease_lapsed``; those of an earlier boot are re-armed."""
+
+    limit: int = limits.SWEEP_MAX
+
+
+class Expire(Struct, frozen=True, tag=True):
+    """Timed: waiting tasks at or past their expires_at are removed."""
+
+    limit: int = limits.SWEEP_MAX
+
+
+class Prune(Struct, frozen=True, tag=True):
+    """Timed: ended tasks past their retention, graves of purged queues, old memos and dedupe slots are removed."""
+
+    limit: int = limits.SWEEP_MAX
+
+
+class DaemonStart(Struct, frozen=True, tag=True):
+    """A daemon begins to serve: leases that came due while none ran are given a moment (limits.DAEMON_START_GRACE_NS)."""
+
+
+Op = (
+    Enqueue
+    | Claim
+    | Extend
+    | Report
+    | Cancel
+    | Edit
+    | Delete
+    | Retry
+    | Purge
+    | QueuePut
+    | QueuePatch
+    | QueueDelete
+    | Promote
+    | Lapse
+    | Expire
+    | Prune
+    | DaemonStart
+)
+
+
+class Memo(Struct, frozen=True):
+    """An Idempotency-Key and the hash of the body it came with; kept ``kept_ns`` (1 s .. 24 h) after the call."""
+
+    key: str
+    body_hash: bytes
+    kept_ns: int = limits.MEMO_KEPT_NS
+
+
+class Call(Struct, frozen=True):
+    """One caller's ordered ops: committed whole, or no trace of them."""
+
+    ops: tuple[Op, ...]
+    memo: Memo | None = None
+
+
+# --- outcomes -----------------------------------------------------------------------------------------------------------
+
+
+class Outcome(StrEnum):
+    """What became of one entry, lease or task. Not every word can follow every op: see the outcome structs."""
+
+    ENQUEUED = "enqueued"
+    SKIPPED = "skipped"
+    OVERWRITTEN = "overwritten"
+    OK = "ok"
+    NOT_FOUND = "not_found"
+    GONE = "gone"
+    NOT_RUNNING = "not_running"
+    STALE_LEASE = "stale_lease"
+    CANCEL_REQUESTED = "cancel_requested"
+    CONFLICT = "conflict"
+    DEDUPE_CONFLICT = "dedupe_conflict"
+    EXPIRED = "expired"
+
+
+class Placed(Struct, frozen=True, gc=False):
+    """What became of one entry: enqueued, skipped or overwritten.
+
+    id: of the new task, or of the holder of its dedupe key. state: of that task after the call, None if it is no
+    longer stored. scheduled_at / expires_at: as stored after the call (0 if it is no longer stored; expires_at 0 =
+    never). reason: for SKIPPED by a holder that is neither scheduled nor ready, its state ("running", "dead", ...),
+    or "ttl" if it is no longer stored; else "".
+    """
+
+    id: int
+    outcome: Outcome
+    state: State | None
+    scheduled_at: int
+    expires_at: int
+    deduped: bool = False
+    reason: str = ""
+
+
+class Enqueued(Struct, frozen=True, tag=True):
+    """Outcome of Enqueue. ``ids[i]`` belongs to ``entries[i]``; ``odd`` has what is not the plain case.
+
+    The plain case: newly enqueued, ready, scheduled_at = now, never expires. ``placed(i)`` answers for any entry.
+    """
+
+    now: int
+    ids: list[int]
+    odd: dict[int, Placed]
+
+    def placed(self, index: int) -> Placed:
+        """Return what became of entry ``index``."""
+        known = self.odd.get(index)
+        return known or Placed(self.ids[index], Outcome.ENQUEUED, State.READY, self.now, 0)
+
+
+class ClaimedTask(Struct, frozen=True, gc=False):
+    """A task as its worker gets it. ``attempts`` counts this one. lease_expires_at is wall time, an estimate."""
+
+    id: int
+    queue: str
+    type: str
+    payload: bytes
+    encoding: Encoding
+    priority: int
+    created_at: int
+    scheduled_at: int
+    expires_at: int
+    deliveries: int
+    attempts: int
+    max_attempts: int
+    keepalive_ns: int
+    lease_expires_at: int
+    options: Options
+
+
+class Claimed(Struct, frozen=True, tag=True):
+    """Outcome of Claim. reason, when there are no tasks: "empty", "paused" or "max_running" (see store.base).
+
+    retry_at: when the next scheduled task of these queues is due (wall ns), 0 = none known.
+    """
+
+    tasks: list[ClaimedTask]
+    reason: str = ""
+    retry_at: int = 0
+
+
+class Extended(Struct, frozen=True):
+    """Outcome of one extension: OK, NOT_FOUND, NOT_RUNNING or STALE_LEASE; the rest is said for OK only."""
+
+    outcome: Outcome
+    lease_expires_at: int = 0
+    cancel_requested: bool = False
+
+
+class ExtendDone(Struct, frozen=True, tag=True):
+    """Outcome of Extend, one per extension."""
+
+    outcomes: list[Extended]
+
+
+class Reported(Struct, frozen=True, gc=False):
+    """Outcome of one completion: OK, NOT_FOUND, NOT_RUNNING or STALE_LEASE. state: after OK, None if not stored."""
+
+    outcome: Outcome
+    state: State | None = None
+
+
+class ReportDone(Struct, frozen=True, tag=True):
+    """Outcome of Report, one per completion."""
+
+    outcomes: list[Reported]
+
+
+class Changed(Struct, frozen=True, gc=False):
+    """Outcome of Cancel, Edit, Delete or Retry for one task.
+
+    OK, NOT_FOUND (never given), GONE (given, no longer stored), CONFLICT (its state does not allow it),
+    CANCEL_REQUESTED (running), DEDUPE_CONFLICT and EXPIRED (Retry). state: after the op, None if not stored.
+    """
+
+    id: int
+    outcome: Outcome
+    state: State | None = None
+
+
+class ChangeDone(Struct, frozen=True, tag=True):
+    """Outcome of Cancel, Edit, Delete and Retry, one per task."""
+
+    outcomes: list[Changed]
+
+
+class QueueChanged(Struct, frozen=True, tag=True):
+    """Outcome of QueuePut, QueuePatch, QueueDelete and Purge. tasks: how many were removed."""
+
+    queue: str
+    created: bool = False
+    tasks: int = 0
+
+
+class Swept(Struct, frozen=True, tag=True):
+    """Outcome of a timed op: how many tasks (or old keys) it moved, and whether more are due."""
+
+    count: int
+    more: bool = False
+
+
+class Started(Struct, frozen=True, tag=True):
+    """Outcome of DaemonStart."""
+
+    boot_no: int
+
+
+OpOutcome = Enqueued | Claimed | ExtendDone | ReportDone | ChangeDone | QueueChanged | Swept | Started
+
+
+class Problem(Struct, frozen=True, omit_defaults=True):
+    """One thing that is wrong with a request: where (an RFC 6901 pointer), and what to do about it.
+
+    code: a stable word. holder: the id of the task that stands in the way, for duplicates; else 0.
+    """
+
+    code: str
+    pointer: str
+    detail: str
+    holder: int = 0
+
+
+class Done(Struct, frozen=True):
+    """A call that was committed, one outcome per op. replayed: answered from its Idempotency-Key."""
+
+    outcomes: tuple[OpOutcome, ...]
+    replayed: bool = False
+
+
+class Refused(Struct, frozen=True):
+    """A call that changed nothing. code: duplicate, queue_not_found, too_many_types, expires_too_early, key_reused,
+    full, or internal (a bug: its problem names the exception)."""
+
+    code: str
+    problems: tuple[Problem, ...]
+
+
+CallOutcome = Done | Refused
+
+
+class Applied(Struct, frozen=True):
+    """What one ``apply`` did. outcomes: as the calls came. stirred: queues in which a claim may now find more."""
+
+    outcomes: list[CallOutcome]
+    stirred: frozenset[str]
+
+
+# --- what readers see ---------------------------------------------------------------------------------------------------
+
+
+class Failure(Struct, frozen=True, omit_defaults=True):
+    """One failed attempt in a task's history. type "lease_lapsed" is the store's own."""
+
+    at: int
+    delivery: int
+    message: str = ""
+    type: str = ""
+    backtrace: str = ""
+
+
+class Task(Struct, frozen=True):
+    """Everything stored about one task.
+
+    due_at: when a scheduled task becomes ready (its scheduled_at, or the end of its backoff); 0 in other states.
+    failures: failed attempts since it was enqueued or retried by hand. attempts = failures + the running one.
+    lease_expires_at: wall ns, an estimate, 0 unless running. reason: why it is dead or cancelled ("max_attempts",
+    "no_retry", "would_expire", "max_deliveries", "cancelled").
+    """
+
+    id: int
+    queue: str
+    type: str
+    payload: bytes
+    encoding: Encoding
+    priority: int
+    created_at: int
+    scheduled_at: int
+    expires_at: int
+    options: Options
+    state: State
+    deliveries: int
+    failures: int
+    attempts: int
+    max_attempts: int
+    due_at: int = 0
+    lease_expires_at: int = 0
+    cancel_requested: bool = False
+    progress: float | None = None
+    errors: tuple[Failure, ...] = ()
+    result: bytes | None = None
+    result_encoding: Encoding = Encoding.JSON
+    ended_at: int = 0
+    remove_at: int = 0
+    reason: str = ""
+
+
+class Filter(Struct, frozen=True):
+    """Which tasks to list or count; what is empty does not restrict."""
+
+    queue: str = ""
+    type: str = ""
+    states: tuple[State, ...] = ()
+    tag: str = ""
+    dedupe_key: str = ""
+
+
+class Page(Struct, frozen=True):
+    """A page of tasks by rising id. after: pass it to get the next page; 0 = that was all. May be short, even empty."""
+
+    tasks: list[Task]
+    after: int = 0
+
+
+class Totals(Struct, frozen=True):
+    """How often each thing happened in a queue since it was created (they survive purge)."""
+
+    enqueued: int = 0
+    deduplicated: int = 0
+    claimed: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    released: int = 0
+    lapsed: int = 0
+    dead: int = 0
+    cancelled: int = 0
+    expired: int = 0
+    deleted: int = 0
+
+
+class QueueView(Struct, frozen=True):
+    """A queue: its settings, its tasks by type and state, its totals.
+
+    counts[type][state.word] holds non-zero counts only. oldest_ready_at: the least rank among the heads of its ready
+    lists (wall ns), 0 = none ready. blocked_by: "paused", "max_running" or "".
+    """
+
+    name: str
+    settings: QueueSettings
+    counts: dict[str, dict[str, int]]
+    totals: Totals
+    oldest_ready_at: int = 0
+    next_due_at: int = 0
+    blocked_by: str = ""
+
+    def count(self, state: State) -> int:
+        """Return how many tasks of the queue are in ``state``."""
+        return sum(by_state.get(state.word, 0) for by_state in self.counts.values())
+
+
+class Due(Struct, frozen=True):
+    """When each timed op has something to do next: wall ns for promote, expire and prune, 0 = nothing is waiting.
+
+    lapse_in_ns: nanoseconds of steady time until the first lease comes up (<= 0: now), None = no lease.
+    """
+
+    promote_at: int = 0
+    expire_at: int = 0
+    prune_at: int = 0
+    lapse_in_ns: int | None = None
+
+
+class StoreInfo(Struct, frozen=True):
+    """Facts about the file. used_bytes counts pages in use; file_bytes what the disk holds; limit_bytes 0 = the disk."""
+
+    kind: str
+    format: int
+    engine: str
+    path: str
+    created_at: int
+    boot_no: int
+    last_id: int
+    used_bytes: int = 0
+    file_bytes: int = 0
+    limit_bytes: int = 0
+    quarantined: int = 0
+    low_space: bool = False
