@@ -85,7 +85,7 @@ def may(state: State, event: Event) -> bool:
     return (state, event) in MOVES
 
 
-# --- times --------------------------------------------------------------------------------------------------------------
+# --- times ---
 
 
 def resolve_times(entry: Entry, settings: QueueSettings, now_wall: int) -> tuple[int, int]:
@@ -117,7 +117,7 @@ def expires_too_early(pointer: str) -> Problem:
     )
 
 
-# --- retry and backoff --------------------------------------------------------------------------------------------------
+# --- retry and backoff ---
 
 
 class ResolvedRetry(NamedTuple):
@@ -214,7 +214,7 @@ def attempts(state: State, failures: int, max_attempts: int) -> int:
     return min(failures + (state is State.RUNNING), max_attempts)
 
 
-# --- leases and retention -----------------------------------------------------------------------------------------------
+# --- leases and retention ---
 
 
 def resolve_keepalive(*levels_ns: int) -> int:
@@ -245,7 +245,7 @@ def resolve_keep(state: State, has_result: bool, *levels: Keep | None) -> int:
     return limits.KEEP_DEAD_NS_DEFAULT if state is State.DEAD else limits.KEEP_CANCELLED_NS_DEFAULT
 
 
-# --- dedupe -------------------------------------------------------------------------------------------------------------
+# --- dedupe ---
 
 
 class ResolvedDedupe(NamedTuple):

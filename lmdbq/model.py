@@ -71,7 +71,7 @@ class OnDuplicate(IntEnum):
     REJECT = 2
 
 
-# --- what a producer says ---------------------------------------------------------------------------------------------
+# --- what a producer says ---
 
 
 class Intervals(Struct, frozen=True, tag="intervals", tag_field="kind"):
@@ -202,7 +202,7 @@ class QueueSettings(Struct, frozen=True, omit_defaults=True):
 DEFAULT_SETTINGS: Final = QueueSettings()
 
 
-# --- ops ----------------------------------------------------------------------------------------------------------------
+# --- ops ---
 
 
 class Enqueue(Struct, frozen=True, tag=True):
@@ -400,7 +400,7 @@ class Call(Struct, frozen=True):
     memo: Memo | None = None
 
 
-# --- outcomes -----------------------------------------------------------------------------------------------------------
+# --- outcomes ---
 
 
 class Outcome(StrEnum):
@@ -591,7 +591,7 @@ class Applied(Struct, frozen=True):
     stirred: frozenset[str]
 
 
-# --- what readers see ---------------------------------------------------------------------------------------------------
+# --- what readers see ---
 
 
 class Failure(Struct, frozen=True, omit_defaults=True):

@@ -1,0 +1,671 @@
+"""The keys of an lmdbq file. This module is the specification: a reader in another language can be written from it
+and from ``records`` (the values). Only this module joins or slices key bytes; it knows nothing of transactions.
+
+1. THE MAP. An LMDB environment (``data.mdb``) with these named databases; none uses DUPSORT. Other names are not ours.
+
+    database          key                                          value                   one entry for each
+    lmdbq/catalog     'M'                                          Meta                    file
+                      'Q' name · 'q' queue_no                      QueueRecord · name      queue
+                      'G' queue_no                                 Grave                   purged queue, until drained
+                      'T' name · 't' type_no                       type_no · name          type
+                      'L' scope name · 'l' lane_no                 (format 1: unused)      thread or group
+                      'S' name · 's' schedule_no                   (format 1: unused)      schedule
+    lmdbq/count       queue_no type_no                             Tally                   (queue, type) with tasks
+                      queue_no 0 · 0 0                             Totals · Sequence       queue · file
+    lmdbq/task        id                                           TaskRecord              task
+    lmdbq/history     id                                           History                 task with something to tell
+    lmdbq/ready       queue_no type_no priority rank last_id       ReadyRun                run of ready tasks
+    lmdbq/scheduled   queue_no due_at id                           Standing                scheduled task
+    lmdbq/lease       last_id                                      LeaseRun                run of running tasks
+    lmdbq/deadline    queue_no boot_no deadline last_id            empty                   lease run
+    lmdbq/ended       queue_no state remove_at id                  Standing                kept ended task
+    lmdbq/expiry      queue_no expires_at id                       empty                   waiting task that expires
+    lmdbq/dedupe      scope owner_no key                           Slot                    dedupe key in use
+    lmdbq/memo        kind key                                     Memo                    idempotency key, claim id
+    lmdbq/forget      remove_at kind key                           empty                   memo, slot with a ttl
+    lmdbq/quarantine  id                                           reason, then the bytes  damaged task
+    lmdbq/lane        lane_no queue_no type_no priority rank id    (format 1: unused)      waiting task of a lane
+    lmdbq/schedule    due_at schedule_no                           (format 1: unused)      schedule that will fire
+    lmdbq/external    namespace_no external_id                     (format 1: unused)      external id
+
+   A second environment, ``leases-<boot_no>``, holds one unnamed database: id -> Extension (deadlines moved by heartbeats;
+   written without syncing; it may be lost whole in a power cut, because leases of an earlier boot are re-armed).
+
+2. THE GRAMMAR. Every number is unsigned, of fixed width and big-endian, so that byte order is the order of values.
+    queue_no, type_no, lane_no, schedule_no, boot_no, namespace_no   u32, given once, from 1; 0 is nobody
+    id, last_id                                                      u64
+    rank, due_at, expires_at, remove_at                              u64, Unix nanoseconds
+    deadline                                                         u64, steady nanoseconds of its boot
+    priority                                                         u16 = priority + 32768: lower sorts first
+    state, scope, kind                                               u8, see model.State, model.Scope, MemoKind
+    name                                                             1..128 bytes of UTF-8, no control characters
+    key (dedupe)                                                     1..400 bytes as given, or 368 and a digest of 32
+   A *run* is an interval of consecutive ids that share all that its key and value say; it is keyed by its last id, so
+   that taking from its head changes only the value, and ``set_range(id)`` finds the run that may hold an id.
+   The longest key: forget = 8 + 1 + (1 + 4 + 400) = 414 <= 511, LMDB's limit.
+
+3. THE INVARIANTS, true in every committed transaction; ``check.py`` has one function per number.
+    K1  Every task record has exactly one standing: it is in one ready run, one lease run, scheduled, or ended.
+    K2  Runs of one database are disjoint; each id in a standing has a record that agrees with the key.
+    K3  Every lease run has its one deadline key, and every deadline key its run.
+    K4  An expiry key exists exactly for each scheduled or ready task that expires.
+    K5  A slot names a stored task with that key, or has a blocks_until; its forget key exists if it has a blocks_until.
+    K6  Tallies equal a recount of the standings; a tally of zeros does not exist.
+    K7  The sequence is at least every id and every number given.
+    K8  Catalog names and numbers point at each other; every queue_no in a key is a live queue or a grave.
+    K9  Every memo has its forget key.
+    K10 A history belongs to a stored task; every ended task has one.
+    K11 Every checksum is right.
+    K12 A grave holds no queue's name, and its tasks are counted nowhere.
+
+4. HOW TO CHANGE IT. Raise ``FORMAT`` in ``records`` first; add a reader of the old shape and a fixture written by the
+   last release; never use a name, a kind or a number again (retired ones are listed here: none). Formats are refused when unknown.
+
+5. THE CARDS follow: one function for each kind of key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from enum import IntEnum
+from typing import Final, NamedTuple
+
+from lmdbq import limits
+from lmdbq.model import Scope, State
+
+DATABASES: Final = (
+    "catalog",
+    "count",
+    "task",
+    "history",
+    "ready",
+    "scheduled",
+    "lease",
+    "deadline",
+    "ended",
+    "expiry",
+    "dedupe",
+    "memo",
+    "forget",
+    "quarantine",
+    "lane",
+    "schedule",
+    "external",
+)
+PREFIX: Final = b"lmdbq/"
+KEY_BYTES_MAX: Final = 511
+PRIORITY_BIAS: Final = 32_768
+U32: Final = struct.Struct(">I")
+U64: Final = struct.Struct(">Q")
+
+_READY: Final = struct.Struct(">IIHQQ")
+_SCHEDULED: Final = struct.Struct(">IQQ")
+_DEADLINE: Final = struct.Struct(">IIQQ")
+_ENDED: Final = struct.Struct(">IBQQ")
+_COUNT: Final = struct.Struct(">II")
+_SLOT_HEAD: Final = struct.Struct(">BI")
+_FORGET_HEAD: Final = struct.Struct(">QB")
+_LANE: Final = struct.Struct(">IIIHQQ")
+_SCHEDULE: Final = struct.Struct(">QI")
+_DIGEST_BYTES: Final = 32
+
+READY_LIST_BYTES: Final = 8  # queue_no type_no: the ready list of one type in one queue
+
+
+class MemoKind(IntEnum):
+    """What a memo or a forget key is about."""
+
+    IDEMPOTENCY = 1
+    CLAIM = 2
+    SLOT = 3
+
+
+class BadKey(ValueError):
+    """A key that must not be written: a name or number outside its grammar. Always a bug of the caller."""
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise BadKey("a name or key must be text that UTF-8 can write: it holds half of a surrogate pair") from None
+
+
+def name_bytes(name: str) -> bytes:
+    """Return a name as key bytes. Raises BadKey unless it is 1..128 bytes of UTF-8 without control characters."""
+    data = _utf8(name)
+    if not 1 <= len(data) <= limits.NAME_BYTES_MAX or any(ord(char) < 32 or ord(char) == 127 for char in name):
+        raise BadKey(f"a name is 1 to {limits.NAME_BYTES_MAX} bytes without control characters, not {name!r}")
+    return data
+
+
+# --- catalog ---
+
+
+def meta() -> bytes:
+    """The file's own facts.
+
+    Key: 'M'
+    Value: Meta
+    Order: -
+    Written by: creation, a new boot, DaemonStart
+    Removed by: nothing
+    Invariant: exists; its format is one we read
+
+    >>> meta()
+    b'M'
+    """
+    return b"M"
+
+
+def queue_by_name(name: str) -> bytes:
+    """A queue, by name.
+
+    Key: 'Q' name
+    Value: QueueRecord
+    Order: by name, as bytes
+    Written by: Enqueue, QueuePut, QueuePatch, Purge
+    Removed by: QueueDelete
+    Invariant: K8
+
+    >>> queue_by_name("mail")
+    b'Qmail'
+    """
+    return b"Q" + name_bytes(name)
+
+
+def queue_by_no(queue_no: int) -> bytes:
+    """A queue's name, by number.
+
+    Key: 'q' queue_no
+    Value: name
+    Order: by number
+    Written by: with queue_by_name
+    Removed by: QueueDelete, Purge (the number, not the queue)
+    Invariant: K8
+
+    >>> queue_by_no(7)
+    b'q\\x00\\x00\\x00\\x07'
+    """
+    return b"q" + U32.pack(queue_no)
+
+
+def grave(queue_no: int) -> bytes:
+    """The number of a purged or deleted queue whose keys are still being removed.
+
+    Key: 'G' queue_no
+    Value: Grave
+    Order: by number: the oldest first
+    Written by: Purge, QueueDelete
+    Removed by: Prune, when no key has the number any more
+    Invariant: K12
+
+    >>> grave(7)
+    b'G\\x00\\x00\\x00\\x07'
+    """
+    return b"G" + U32.pack(queue_no)
+
+
+def type_by_name(name: str) -> bytes:
+    """A task type's number, by name.
+
+    Key: 'T' name
+    Value: type_no
+    Order: by name, as bytes
+    Written by: Enqueue, Edit
+    Removed by: nothing
+    Invariant: K8
+
+    >>> type_by_name("send")
+    b'Tsend'
+    """
+    return b"T" + name_bytes(name)
+
+
+def type_by_no(type_no: int) -> bytes:
+    """A task type's name, by number.
+
+    Key: 't' type_no
+    Value: name
+    Order: by number
+    Written by: with type_by_name
+    Removed by: nothing
+    Invariant: K8
+
+    >>> type_by_no(1)
+    b't\\x00\\x00\\x00\\x01'
+    """
+    return b"t" + U32.pack(type_no)
+
+
+def lane_by_name(scope: Scope, name: str) -> bytes:
+    """A thread's or group's number, by name (not written in format 1).
+
+    Key: 'L' scope name
+    Value: lane_no and its rules
+    Order: by scope, then name
+    Written by: Enqueue with a thread or group
+    Removed by: Prune, when it is empty and has no rule
+    Invariant: names and numbers point at each other
+
+    >>> lane_by_name(Scope.GLOBAL, "acme")
+    b'L\\x02acme'
+    """
+    return b"L" + bytes([scope]) + name_bytes(name)
+
+
+def schedule_by_name(name: str) -> bytes:
+    """A schedule, by name (not written in format 1).
+
+    Key: 'S' name
+    Value: the schedule
+    Order: by name, as bytes
+    Written by: schedule changes
+    Removed by: schedule changes
+    Invariant: its next instant stands in lmdbq/schedule
+
+    >>> schedule_by_name("nightly")
+    b'Snightly'
+    """
+    return b"S" + name_bytes(name)
+
+
+# --- counts ---
+
+
+def count(queue_no: int, type_no: int) -> bytes:
+    """The tally of one type in one queue; (queue_no, 0) a queue's totals; (0, 0) the sequence.
+
+    Key: queue_no type_no
+    Value: Tally, Totals or Sequence
+    Order: all types of a queue stand together, its totals first
+    Written by: every transaction that changes one, once
+    Removed by: the change that makes it zero; QueueDelete, Purge
+    Invariant: K6, K7
+
+    >>> count(7, 1).hex()
+    '0000000700000001'
+    """
+    return _COUNT.pack(queue_no, type_no)
+
+
+SEQUENCE: Final = count(0, 0)
+
+# --- tasks and their standings ---
+
+
+def task(task_id: int) -> bytes:
+    """A task's record; also the key of its history, of its quarantined bytes and of its lease extension.
+
+    Key: id
+    Value: TaskRecord
+    Order: as they were accepted
+    Written by: Enqueue (appended); Edit and overwrite rewrite it
+    Removed by: whatever removes the task
+    Invariant: K1
+
+    >>> task(258).hex()
+    '0000000000000102'
+    """
+    return U64.pack(task_id)
+
+
+def history(task_id: int) -> bytes:
+    """What happened to a task since it was accepted; most tasks have none.
+
+    Key: id
+    Value: History
+    Order: as they were accepted
+    Written by: Report (failed, released, kept), Lapse, Cancel, Retry
+    Removed by: whatever removes the task
+    Invariant: K10
+
+    >>> history(258) == task(258)
+    True
+    """
+    return U64.pack(task_id)
+
+
+def quarantine(task_id: int) -> bytes:
+    """A task whose record was damaged: its reason and bytes, kept for a person, never served.
+
+    Key: id
+    Value: UTF-8 reason, a zero byte, the record as found
+    Order: as they were accepted
+    Written by: Claim, Lapse, Report and edits that meet the damage
+    Removed by: Delete
+    Invariant: K2 (it has no other key)
+
+    >>> quarantine(258) == task(258)
+    True
+    """
+    return U64.pack(task_id)
+
+
+def ready(queue_no: int, type_no: int, priority: int, rank: int, last_id: int) -> bytes:
+    """A run of ready tasks. ``priority`` is the biased one, 0..65535.
+
+    Key: queue_no type_no priority rank last_id
+    Value: ReadyRun
+    Order: within a (queue, type) the order of claims
+    Written by: Enqueue, Promote, Report (released, no delay), Edit, Retry; Claim shortens it
+    Removed by: Claim, Cancel, Edit, Delete, Expire
+    Invariant: K2
+
+    >>> ready(7, 1, 32768, 5, 258).hex()
+    '0000000700000001800000000000000000050000000000000102'
+    """
+    return _READY.pack(queue_no, type_no, priority, rank, last_id)
+
+
+def scheduled(queue_no: int, due_at: int, task_id: int) -> bytes:
+    """A task that waits for its time.
+
+    Key: queue_no due_at id
+    Value: Standing
+    Order: within a queue by due_at
+    Written by: Enqueue, Edit, Report (backoff, delay), Lapse
+    Removed by: Promote, Cancel, Edit, Delete, Expire
+    Invariant: K2
+
+    >>> scheduled(7, 5, 258).hex()
+    '0000000700000000000000050000000000000102'
+    """
+    return _SCHEDULED.pack(queue_no, due_at, task_id)
+
+
+def lease(last_id: int) -> bytes:
+    """A run of running tasks that were claimed together.
+
+    Key: last_id
+    Value: LeaseRun
+    Order: by id: ``set_range(id)`` finds the run that may hold it
+    Written by: Claim, Lapse (re-armed); Report and others split it
+    Removed by: Report, Lapse, Delete
+    Invariant: K2, K3
+
+    >>> lease(258).hex()
+    '0000000000000102'
+    """
+    return U64.pack(last_id)
+
+
+def deadline(queue_no: int, boot_no: int, deadline_steady: int, last_id: int) -> bytes:
+    """When a lease run comes up.
+
+    Key: queue_no boot_no deadline last_id
+    Value: empty
+    Order: within a queue, leases of earlier boots first, then by deadline
+    Written by: with the lease run
+    Removed by: with the lease run
+    Invariant: K3
+
+    >>> deadline(7, 1, 5, 258).hex()
+    '000000070000000100000000000000050000000000000102'
+    """
+    return _DEADLINE.pack(queue_no, boot_no, deadline_steady, last_id)
+
+
+def ended(queue_no: int, state: State, remove_at: int, task_id: int) -> bytes:
+    """A task that has ended and is kept until ``remove_at``.
+
+    Key: queue_no state remove_at id
+    Value: Standing
+    Order: within a queue and state by the time of removal
+    Written by: Report, Lapse, Cancel, Claim (max_deliveries)
+    Removed by: Prune, Retry, Delete
+    Invariant: K2, K10
+
+    >>> ended(7, State.DEAD, 5, 258).hex()
+    '000000070400000000000000050000000000000102'
+    """
+    return _ENDED.pack(queue_no, state, remove_at, task_id)
+
+
+def expiry(queue_no: int, expires_at: int, task_id: int) -> bytes:
+    """When a waiting task is to be removed.
+
+    Key: queue_no expires_at id
+    Value: empty
+    Order: within a queue by expires_at
+    Written by: whatever makes a task that expires scheduled or ready
+    Removed by: Claim, and whatever ends or removes the task
+    Invariant: K4
+
+    >>> expiry(7, 5, 258) == scheduled(7, 5, 258)
+    True
+    """
+    return _SCHEDULED.pack(queue_no, expires_at, task_id)
+
+
+# --- dedupe, memos ---
+
+
+def slot(scope: Scope, owner_no: int, key: str) -> bytes:
+    """The last task that took a dedupe key. owner_no: queue_no for QUEUE, type_no for TYPE, 0 for GLOBAL.
+
+    A key of more than 400 bytes stands as its first 368 bytes and the BLAKE2b-256 of the whole; the value then holds
+    the whole, to be compared. Raw keys keep the locality of keys that begin with a time; hashing all would destroy it.
+
+    Key: scope owner_no key
+    Value: Slot
+    Order: by owner, then key
+    Written by: Enqueue, Retry
+    Removed by: with its task, or by Prune once blocks_until has passed
+    Invariant: K5
+
+    >>> slot(Scope.QUEUE, 7, "k1").hex()
+    '00000000076b31'
+    """
+    data = _utf8(key)
+    if not data:
+        raise BadKey("a dedupe key is not empty")
+    if len(data) > limits.DEDUPE_RAW_BYTES_MAX:
+        digest = hashlib.blake2b(data, digest_size=_DIGEST_BYTES).digest()
+        data = data[: limits.DEDUPE_RAW_BYTES_MAX - _DIGEST_BYTES] + digest
+    return _SLOT_HEAD.pack(scope, owner_no) + data
+
+
+def memo(kind: MemoKind, key: bytes) -> bytes:
+    """What a request with an Idempotency-Key (or a claim id) was answered.
+
+    Key: kind key
+    Value: Memo
+    Order: by kind, then key: keys that begin with the time keep inserts local
+    Written by: the call it belongs to
+    Removed by: Prune
+    Invariant: K9
+
+    >>> memo(MemoKind.CLAIM, b"c1")
+    b'\\x02c1'
+    """
+    if not 1 <= len(key) <= limits.IDEMPOTENCY_KEY_BYTES_MAX:
+        raise BadKey(f"an idempotency key or claim id has 1 to {limits.IDEMPOTENCY_KEY_BYTES_MAX} bytes")
+    return bytes([kind]) + key
+
+
+def forget(remove_at: int, kind: MemoKind, key: bytes) -> bytes:
+    """When a memo, or a slot taken with a ttl, may go. ``key``: the key bytes in its own database, without the kind.
+
+    Key: remove_at kind key
+    Value: empty
+    Order: by time
+    Written by: with the memo or slot
+    Removed by: Prune
+    Invariant: K5, K9
+
+    >>> forget(5, MemoKind.CLAIM, b"c1").hex()
+    '0000000000000005026331'
+    """
+    return _FORGET_HEAD.pack(remove_at, kind) + key
+
+
+# --- families that format 1 reserves ---
+
+
+def lane(lane_no: int, queue_no: int, type_no: int, priority: int, rank: int, task_id: int) -> bytes:
+    """A waiting task of a thread or group (not written in format 1). In a thread's keys type_no and priority are 0.
+
+    Key: lane_no queue_no type_no priority rank id
+    Value: Standing
+    Order: within a lane the order in which its tasks may start
+    Written by: Enqueue with a thread or group
+    Removed by: whatever removes or starts the task
+    Invariant: ready holds at most one entry per lane and (queue, type): its head
+
+    >>> len(lane(1, 7, 1, 32768, 5, 258))
+    30
+    """
+    return _LANE.pack(lane_no, queue_no, type_no, priority, rank, task_id)
+
+
+def schedule(due_at: int, schedule_no: int) -> bytes:
+    """When a schedule fires next (not written in format 1).
+
+    Key: due_at schedule_no
+    Value: empty
+    Order: by time
+    Written by: schedule changes, and each firing
+    Removed by: schedule changes, and each firing
+    Invariant: one key per schedule that is not paused
+
+    >>> schedule(5, 1).hex()
+    '000000000000000500000001'
+    """
+    return _SCHEDULE.pack(due_at, schedule_no)
+
+
+def external(namespace_no: int, external_id: bytes) -> bytes:
+    """A task by another system's id (not written in format 1).
+
+    Key: namespace_no external_id
+    Value: id
+    Order: by namespace, then id
+    Written by: Enqueue with an external id
+    Removed by: whatever removes the task
+    Invariant: unique per namespace
+
+    >>> external(1, b"job-7").hex()
+    '000000016a6f622d37'
+    """
+    if not 1 <= len(external_id) <= limits.NAME_BYTES_MAX:
+        raise BadKey(f"an external id has 1 to {limits.NAME_BYTES_MAX} bytes")
+    return U32.pack(namespace_no) + external_id
+
+
+# --- reading keys back, and ranges ---
+
+
+class ReadyKey(NamedTuple):
+    """The parts of a ready key."""
+
+    queue_no: int
+    type_no: int
+    priority: int
+    rank: int
+    last_id: int
+
+
+class TimedKey(NamedTuple):
+    """The parts of a scheduled or expiry key."""
+
+    queue_no: int
+    at: int
+    id: int
+
+
+class DeadlineKey(NamedTuple):
+    """The parts of a deadline key."""
+
+    queue_no: int
+    boot_no: int
+    deadline: int
+    last_id: int
+
+
+class EndedKey(NamedTuple):
+    """The parts of an ended key."""
+
+    queue_no: int
+    state: int
+    remove_at: int
+    id: int
+
+
+class ForgetKey(NamedTuple):
+    """The parts of a forget key."""
+
+    remove_at: int
+    kind: int
+    key: bytes
+
+
+def read_id(key: bytes) -> int:
+    """Return the id of a task, history, quarantine or lease key."""
+    number: int = U64.unpack(key)[0]
+    return number
+
+
+def read_number(key: bytes) -> int:
+    """Return the number of a 'q', 'G' or 't' catalog key."""
+    number: int = U32.unpack(key[1:])[0]
+    return number
+
+
+def read_name(key: bytes) -> str:
+    """Return the name of a 'Q' or 'T' catalog key."""
+    return key[1:].decode("utf-8")
+
+
+def read_ready(key: bytes) -> ReadyKey:
+    """Return the parts of a ready key."""
+    return ReadyKey._make(_READY.unpack(key))
+
+
+def read_timed(key: bytes) -> TimedKey:
+    """Return the parts of a scheduled or expiry key."""
+    return TimedKey._make(_SCHEDULED.unpack(key))
+
+
+def read_deadline(key: bytes) -> DeadlineKey:
+    """Return the parts of a deadline key."""
+    return DeadlineKey._make(_DEADLINE.unpack(key))
+
+
+def read_ended(key: bytes) -> EndedKey:
+    """Return the parts of an ended key."""
+    return EndedKey._make(_ENDED.unpack(key))
+
+
+def read_count(key: bytes) -> tuple[int, int]:
+    """Return (queue_no, type_no) of a count key."""
+    queue_no, type_no = _COUNT.unpack(key)
+    return queue_no, type_no
+
+
+def read_forget(key: bytes) -> ForgetKey:
+    """Return the parts of a forget key."""
+    remove_at, kind = _FORGET_HEAD.unpack_from(key)
+    return ForgetKey(remove_at, kind, key[_FORGET_HEAD.size :])
+
+
+def read_slot(key: bytes) -> tuple[int, int, bytes]:
+    """Return (scope, owner_no, key bytes) of a dedupe key."""
+    scope, owner_no = _SLOT_HEAD.unpack_from(key)
+    return scope, owner_no, key[_SLOT_HEAD.size :]
+
+
+def of_queue(queue_no: int) -> bytes:
+    """Return the prefix of every key of a queue in ready, scheduled, deadline, ended, expiry and count."""
+    return U32.pack(queue_no)
+
+
+def of_ready_list(queue_no: int, type_no: int) -> bytes:
+    """Return the prefix of every ready key of a (queue, type)."""
+    return _COUNT.pack(queue_no, type_no)
+
+
+def of_ended_state(queue_no: int, state: State) -> bytes:
+    """Return the prefix of every ended key of a queue and state."""
+    return U32.pack(queue_no) + bytes([state])

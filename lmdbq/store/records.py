@@ -1,0 +1,522 @@
+"""The values of an lmdbq file, the other half of its specification (the keys are in ``keyspace``).
+
+Every value ends with the CRC-32 (zlib's, u32 big-endian) of all bytes before it; for the small values that stand for
+tasks (ReadyRun, LeaseRun, Standing) the key's bytes come first in the sum, so that a value under a wrong key shows.
+Numbers are unsigned and big-endian. Values with fields that may be absent are a MessagePack map with the field's name as
+key; a reader takes the stated default for an absent field, and ignores none: an unknown field is a newer format.
+
+    value        layout                                                                              since  absent
+    TaskRecord   u8 shape (1) · u8 encoding · u32 queue_no · u32 type_no · u16 priority + 32768 ·
+                 u64 created_at · u64 scheduled_at · u64 expires_at (0 never) · u32 length of options ·
+                 options (MessagePack map of model.Options, empty if it says nothing) · payload         1      -
+    ReadyRun     u32 count · u32 deliveries · u16 failures                                           1      -
+    LeaseRun     u32 count · u32 queue_no · u32 boot_no · u64 deadline · u64 keepalive ·
+                 u32 deliveries · u16 failures                                                       1      -
+    Standing     u32 deliveries · u16 failures                                                       1      -
+    Slot         u64 id · u32 queue_no · u64 taken_at · u64 blocks_until (0 = taken without a ttl) ·
+                 the whole key, if it is longer than 400 bytes                                       1      -
+    Tally        6 x u64: tasks by model.State                                                       1      -
+    Totals       11 x u64: the fields of model.Totals in their order                                 1      -
+    Sequence     u64 last id · u32 last queue_no · u32 last type_no                                  1      -
+    History      map: rank, cancel_requested, last_delivery, last_status, base_deliveries, errors, result,
+                 result_encoding, ended_state, ended_at, remove_at, reason                           1      see History
+    Meta         map: format, engine, created_at, boot_id, boot_no, daemon_boot_no, daemon_steady    1      0, ""
+    QueueRecord  map: no, created_at, settings (map of model.QueueSettings)                          1      defaults
+    Grave        map: name, at                                                                       1      -
+    Memo         map: at, remove_at, body_hash, outcomes (MessagePack of model outcomes, ids as
+                 first, count, first, count ...), leases (first id, count, delivery, ...)            1      empty
+    Extension    u32 delivery · u32 boot_no · u64 deadline · u64 keepalive · f64 progress (NaN none) 1      -
+
+The shape byte of TaskRecord leaves room for records that hold several tasks; 1 is the only one.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import zlib
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from lmdbq.model import (
+    DEFAULT_SETTINGS,
+    PLAIN,
+    Encoding,
+    Enqueued,
+    Failure,
+    OpOutcome,
+    Options,
+    QueueSettings,
+    Totals,
+)
+
+FORMAT: Final = 1
+SHAPE_SINGLE: Final = 1
+CRC_BYTES: Final = 4
+
+_CRC: Final = struct.Struct(">I")
+_TASK_HEAD: Final = struct.Struct(">BBIIHQQQI")
+_READY_RUN: Final = struct.Struct(">IIHI")
+_LEASE_RUN: Final = struct.Struct(">IIIQQIHI")
+_STANDING: Final = struct.Struct(">IHI")
+_SLOT: Final = struct.Struct(">QIQQ")
+_TALLY: Final = struct.Struct(">6Q")
+_TOTALS: Final = struct.Struct(">11Q")
+_SEQUENCE: Final = struct.Struct(">QII")
+_EXTENSION: Final = struct.Struct(">IIQQd")
+_ZERO_CRC: Final = bytes(CRC_BYTES)
+
+TASK_HEAD_BYTES: Final = _TASK_HEAD.size
+_crc32 = zlib.crc32
+
+
+class Damaged(Exception):
+    """A value whose bytes are not what was written. ``str`` says what is wrong with it."""
+
+
+def seal(data: bytes) -> bytes:
+    """Return ``data`` with its checksum behind it.
+
+    >>> unseal(seal(b"abc"))
+    b'abc'
+    """
+    return data + _CRC.pack(_crc32(data))
+
+
+def unseal(value: bytes) -> bytes:
+    """Return what was sealed. Raises Damaged if the checksum is wrong."""
+    data = value[:-CRC_BYTES]
+    if len(value) < CRC_BYTES or _CRC.pack(_crc32(data)) != value[-CRC_BYTES:]:
+        raise Damaged("its checksum is wrong")
+    return data
+
+
+# --- tasks ---
+
+
+class TaskRecord(Struct, gc=False):
+    """A task as it was accepted. priority is the biased one (0..65535)."""
+
+    queue_no: int
+    type_no: int
+    encoding: Encoding
+    priority: int
+    created_at: int
+    scheduled_at: int
+    expires_at: int
+    options: Options
+    payload: bytes
+
+
+_ENCODINGS: Final = {int(encoding): encoding for encoding in Encoding}
+_options_encoder = msgspec.msgpack.Encoder()
+_options_decoder = msgspec.msgpack.Decoder(Options)
+
+
+def write_task_head(
+    queue_no: int,
+    type_no: int,
+    encoding: int,
+    priority: int,
+    created_at: int,
+    scheduled_at: int,
+    expires_at: int,
+    options: Options,
+) -> bytes:
+    """Return everything of a TaskRecord that stands before the payload; equal tasks of a batch share it."""
+    said = b"" if options is PLAIN or options == PLAIN else _options_encoder.encode(options)
+    return (
+        _TASK_HEAD.pack(
+            SHAPE_SINGLE, encoding, queue_no, type_no, priority, created_at, scheduled_at, expires_at, len(said)
+        )
+        + said
+    )
+
+
+def write_task(head: bytes, payload: bytes) -> bytes:
+    """Return a whole TaskRecord of a head and a payload."""
+    return b"".join((head, payload, _CRC.pack(_crc32(payload, _crc32(head)))))
+
+
+def write_task_record(record: TaskRecord) -> bytes:
+    """Return the bytes of a record, head and payload."""
+    head = write_task_head(
+        record.queue_no,
+        record.type_no,
+        record.encoding,
+        record.priority,
+        record.created_at,
+        record.scheduled_at,
+        record.expires_at,
+        record.options,
+    )
+    return write_task(head, record.payload)
+
+
+def read_task(value: bytes) -> TaskRecord:
+    """Return a task's record. Raises Damaged."""
+    size = len(value)
+    if size < TASK_HEAD_BYTES + CRC_BYTES:
+        raise Damaged(f"it is {size} bytes long, too short for a task")
+    if _crc32(memoryview(value)[:-CRC_BYTES]) != int.from_bytes(value[-CRC_BYTES:], "big"):
+        raise Damaged("its checksum is wrong")
+    shape, encoding, queue_no, type_no, priority, created_at, scheduled_at, expires_at, length = _TASK_HEAD.unpack_from(
+        value
+    )
+    if shape != SHAPE_SINGLE:
+        raise Damaged(f"its shape is {shape}, which this version does not read")
+    options = PLAIN
+    start = TASK_HEAD_BYTES + length
+    if length:
+        options = _options_decoder.decode(value[TASK_HEAD_BYTES:start])
+    return TaskRecord(
+        queue_no,
+        type_no,
+        _ENCODINGS[encoding],
+        priority,
+        created_at,
+        scheduled_at,
+        expires_at,
+        options,
+        value[start:-CRC_BYTES],
+    )
+
+
+class History(Struct, omit_defaults=True, forbid_unknown_fields=True):
+    """What happened to a task since it was accepted.
+
+    rank: where it stands in ready, or its due_at while scheduled; 0 = the record's scheduled_at. last_delivery and
+    last_status: the report that ended its last delivery (model.Status; -1 none). base_deliveries: its deliveries at
+    its last Retry by hand. ended_state: model.State, -1 = not ended.
+    """
+
+    rank: int = 0
+    cancel_requested: bool = False
+    last_delivery: int = 0
+    last_status: int = -1
+    base_deliveries: int = 0
+    errors: tuple[Failure, ...] = ()
+    result: bytes | None = None
+    result_encoding: Encoding = Encoding.JSON
+    ended_state: int = -1
+    ended_at: int = 0
+    remove_at: int = 0
+    reason: str = ""
+
+
+_history_encoder = msgspec.msgpack.Encoder()
+_history_decoder = msgspec.msgpack.Decoder(History)
+
+
+def write_history(history: History) -> bytes:
+    """Return a history's bytes."""
+    return seal(_history_encoder.encode(history))
+
+
+def read_history(value: bytes) -> History:
+    """Return a history. Raises Damaged."""
+    return _history_decoder.decode(unseal(value))
+
+
+# --- standings ---
+
+
+class ReadyRun(NamedTuple):
+    """The value of a ready key."""
+
+    count: int
+    deliveries: int
+    failures: int
+
+
+class LeaseRun(NamedTuple):
+    """The value of a lease key."""
+
+    count: int
+    queue_no: int
+    boot_no: int
+    deadline: int
+    keepalive: int
+    deliveries: int
+    failures: int
+
+
+class Standing(NamedTuple):
+    """The value of a scheduled or ended key."""
+
+    deliveries: int
+    failures: int
+
+
+def _keyed(key: bytes, value: bytes) -> bytes:
+    body = value[:-CRC_BYTES]
+    return body + _CRC.pack(_crc32(body, _crc32(key)))
+
+
+def _check_keyed(key: bytes, value: bytes, size: int) -> None:
+    if len(value) != size or _crc32(value[:-CRC_BYTES], _crc32(key)) != int.from_bytes(value[-CRC_BYTES:], "big"):
+        raise Damaged("its checksum does not fit its key")
+
+
+def write_ready_run(key: bytes, count: int, deliveries: int, failures: int) -> bytes:
+    """Return the value of a ready key."""
+    return _keyed(key, _READY_RUN.pack(count, deliveries, failures, 0))
+
+
+def read_ready_run(key: bytes, value: bytes) -> ReadyRun:
+    """Return the run behind a ready key. Raises Damaged."""
+    _check_keyed(key, value, _READY_RUN.size)
+    return ReadyRun._make(_READY_RUN.unpack(value)[:-1])
+
+
+def write_lease_run(key: bytes, run: LeaseRun) -> bytes:
+    """Return the value of a lease key."""
+    return _keyed(key, _LEASE_RUN.pack(*run, 0))
+
+
+def read_lease_run(key: bytes, value: bytes) -> LeaseRun:
+    """Return the run behind a lease key. Raises Damaged."""
+    _check_keyed(key, value, _LEASE_RUN.size)
+    return LeaseRun._make(_LEASE_RUN.unpack(value)[:-1])
+
+
+def write_standing(key: bytes, deliveries: int, failures: int) -> bytes:
+    """Return the value of a scheduled or ended key."""
+    return _keyed(key, _STANDING.pack(deliveries, failures, 0))
+
+
+def read_standing(key: bytes, value: bytes) -> Standing:
+    """Return the value behind a scheduled or ended key. Raises Damaged."""
+    _check_keyed(key, value, _STANDING.size)
+    return Standing._make(_STANDING.unpack(value)[:-1])
+
+
+class Slot(NamedTuple):
+    """Who took a dedupe key last. blocks_until: 0 = taken without a ttl. long_key: the whole key if it was shortened."""
+
+    id: int
+    queue_no: int
+    taken_at: int
+    blocks_until: int
+    long_key: bytes = b""
+
+
+def write_slot(slot: Slot) -> bytes:
+    """Return a slot's bytes."""
+    return seal(_SLOT.pack(slot.id, slot.queue_no, slot.taken_at, slot.blocks_until) + slot.long_key)
+
+
+def read_slot(value: bytes) -> Slot:
+    """Return a slot. Raises Damaged."""
+    data = unseal(value)
+    task_id, queue_no, taken_at, blocks_until = _SLOT.unpack_from(data)
+    return Slot(task_id, queue_no, taken_at, blocks_until, data[_SLOT.size :])
+
+
+# --- counts ---
+
+
+def write_tally(tally: Sequence[int]) -> bytes:
+    """Return the bytes of six counts by state."""
+    return seal(_TALLY.pack(*tally))
+
+
+def read_tally(value: bytes) -> list[int]:
+    """Return six counts by state. Raises Damaged."""
+    return list(_TALLY.unpack(unseal(value)))
+
+
+def write_totals(totals: Sequence[int]) -> bytes:
+    """Return the bytes of a queue's totals, in the order of model.Totals."""
+    return seal(_TOTALS.pack(*totals))
+
+
+def read_totals(value: bytes) -> list[int]:
+    """Return a queue's totals, in the order of model.Totals. Raises Damaged."""
+    return list(_TOTALS.unpack(unseal(value)))
+
+
+TOTALS_ORDER: Final = Totals.__struct_fields__
+assert len(TOTALS_ORDER) == 11  # the layout of Totals above
+
+
+class LastNumbers(NamedTuple):
+    """The last numbers given."""
+
+    last_id: int = 0
+    last_queue_no: int = 0
+    last_type_no: int = 0
+
+
+def write_sequence(sequence: LastNumbers) -> bytes:
+    """Return the bytes of the sequence."""
+    return seal(_SEQUENCE.pack(*sequence))
+
+
+def read_sequence(value: bytes) -> LastNumbers:
+    """Return the sequence. Raises Damaged."""
+    return LastNumbers._make(_SEQUENCE.unpack(unseal(value)))
+
+
+# --- catalog, memos, extensions ---
+
+
+class Meta(Struct, omit_defaults=True):
+    """The file's own facts. daemon_boot_no, daemon_steady: when a daemon last began to serve (0 = never)."""
+
+    format: int
+    engine: str
+    created_at: int
+    boot_id: str = ""
+    boot_no: int = 0
+    daemon_boot_no: int = 0
+    daemon_steady: int = 0
+
+
+class QueueRecord(Struct, omit_defaults=True):
+    """A queue."""
+
+    no: int
+    created_at: int = 0
+    settings: QueueSettings = DEFAULT_SETTINGS
+
+
+class Grave(Struct):
+    """A purged queue's number: which name it had (for people), and when it was purged (wall ns)."""
+
+    name: str
+    at: int
+
+
+class Memo(Struct, omit_defaults=True):
+    """What a call was answered. leases: first id, count, delivery, first id, ... in the order of the answer."""
+
+    at: int
+    remove_at: int
+    body_hash: bytes = b""
+    outcomes: bytes = b""
+    leases: tuple[int, ...] = ()
+
+
+_map_encoder = msgspec.msgpack.Encoder()
+_meta_decoder = msgspec.msgpack.Decoder(Meta)
+_queue_decoder = msgspec.msgpack.Decoder(QueueRecord)
+_grave_decoder = msgspec.msgpack.Decoder(Grave)
+_memo_decoder = msgspec.msgpack.Decoder(Memo)
+_outcomes_decoder = msgspec.msgpack.Decoder(tuple[OpOutcome, ...])
+
+
+def write_map(value: Meta | QueueRecord | Grave | Memo) -> bytes:
+    """Return the bytes of a Meta, QueueRecord, Grave or Memo."""
+    return seal(_map_encoder.encode(value))
+
+
+def read_meta(value: bytes) -> Meta:
+    """Return the file's facts. Raises Damaged."""
+    return _meta_decoder.decode(unseal(value))
+
+
+def read_queue(value: bytes) -> QueueRecord:
+    """Return a queue. Raises Damaged."""
+    return _queue_decoder.decode(unseal(value))
+
+
+def read_grave(value: bytes) -> Grave:
+    """Return a grave. Raises Damaged."""
+    return _grave_decoder.decode(unseal(value))
+
+
+def read_memo(value: bytes) -> Memo:
+    """Return a memo. Raises Damaged."""
+    return _memo_decoder.decode(unseal(value))
+
+
+def write_number(number: int) -> bytes:
+    """Return the bytes of a catalog number (type_no)."""
+    return seal(_CRC.pack(number))
+
+
+def read_number(value: bytes) -> int:
+    """Return a catalog number. Raises Damaged."""
+    return int.from_bytes(unseal(value), "big")
+
+
+def write_name(name: str) -> bytes:
+    """Return the bytes of a catalog name."""
+    return seal(name.encode("utf-8"))
+
+
+def read_name(value: bytes) -> str:
+    """Return a catalog name. Raises Damaged."""
+    return unseal(value).decode("utf-8")
+
+
+def spans(ids: Iterable[int]) -> list[int]:
+    """Return ids as first, count, first, count ...: a batch's ids are a handful of intervals.
+
+    >>> spans([5, 6, 7, 9])
+    [5, 3, 9, 1]
+    """
+    out: list[int] = []
+    after_last = -1
+    for number in ids:
+        if number == after_last:
+            out[-1] += 1
+        else:
+            out += (number, 1)
+        after_last = number + 1
+    return out
+
+
+def unspan(intervals: Sequence[int]) -> list[int]:
+    """Return the ids of ``spans``.
+
+    >>> unspan([5, 3, 9, 1])
+    [5, 6, 7, 9]
+    """
+    out: list[int] = []
+    for first, count in zip(intervals[::2], intervals[1::2], strict=True):
+        out.extend(range(first, first + count))
+    return out
+
+
+def write_outcomes(outcomes: Sequence[OpOutcome]) -> bytes:
+    """Return a call's outcomes for a Memo."""
+    packed = [
+        msgspec.structs.replace(outcome, ids=spans(outcome.ids)) if isinstance(outcome, Enqueued) else outcome
+        for outcome in outcomes
+    ]
+    return _map_encoder.encode(packed)
+
+
+def read_outcomes(data: bytes) -> tuple[OpOutcome, ...]:
+    """Return the outcomes of ``write_outcomes``."""
+    return tuple(
+        msgspec.structs.replace(outcome, ids=unspan(outcome.ids)) if isinstance(outcome, Enqueued) else outcome
+        for outcome in _outcomes_decoder.decode(data)
+    )
+
+
+class Extension(NamedTuple):
+    """A lease that a heartbeat moved. progress: 0..1, None = not said."""
+
+    delivery: int
+    boot_no: int
+    deadline: int
+    keepalive: int
+    progress: float | None
+
+
+def write_extension(extension: Extension) -> bytes:
+    """Return the value of a lease extension in the side environment."""
+    progress = math.nan if extension.progress is None else extension.progress
+    return seal(_EXTENSION.pack(*extension[:4], progress))
+
+
+def read_extension(value: bytes) -> Extension:
+    """Return a lease extension. Raises Damaged."""
+    delivery, boot_no, deadline, keepalive, progress = _EXTENSION.unpack(unseal(value))
+    return Extension(delivery, boot_no, deadline, keepalive, None if math.isnan(progress) else progress)
