@@ -1,0 +1,202 @@
+"""The leases a worker holds, and the thread that keeps them.
+
+Every claimed task is in ``Held`` from the answer that brought it until its report was accepted. The keeper extends each
+lease at a third of its length, so that two heartbeats may be lost; and it sends reports that have waited long enough,
+so that a long task does not hold back the results of those before it. The trap is the clock: ``lease_expires_at`` is
+the daemon's wall clock and this machine's may differ, so it can only make a heartbeat sooner, never later.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from lmdbq.client.core import payload_of
+from lmdbq.client.http import HttpClient
+from lmdbq.errors import LmdbqError
+from lmdbq.limits import KEEPALIVE_NS_DEFAULT, SECOND_NS
+from lmdbq.wire.answers import ReportOutcome, TaskAnswer
+from lmdbq.wire.shapes import ExtendEntry, ReportEntry
+
+log: Final = logging.getLogger("lmdbq.worker")
+HEARTBEATS_PER_LEASE: Final = 3
+REPORT_DELAY_SECONDS: Final = 0.1  # how long a finished task may wait for others to be reported with it
+EXTEND_LEASES_MAX: Final = 1_000
+
+
+class Job:
+    """One delivery of a task. ``task`` is the whole answer; the plain fields are its own under the API's names.
+
+    ``over`` is set when going on is pointless: the lease was lost, a cancel was asked for, or the worker ends now.
+    """
+
+    def __init__(self, task: TaskAnswer, lease_seconds: float | None) -> None:
+        self.task: Final = task
+        self.id: Final = task.id
+        self.lease: Final = task.lease or ""
+        self.type: Final = task.type
+        self.queue_name: Final = task.queue_name
+        self.attempts: Final = task.attempts
+        self.deliveries: Final = task.deliveries
+        self.lease_seconds: Final = (
+            lease_seconds or task.keepalive_timeout_in_seconds or KEEPALIVE_NS_DEFAULT / SECOND_NS
+        )
+        self.over: Final = threading.Event()
+        self.why_over = ""
+        self.extend_at = time.monotonic() + self._first_beat_seconds()
+        self._lock = threading.Lock()
+        self._when_over: list[Callable[[], None]] = []
+
+    @property
+    def payload(self) -> Any:
+        """The payload: a JSON value, or bytes."""
+        return payload_of(self.task)
+
+    def _first_beat_seconds(self) -> float:
+        beat = self.lease_seconds / HEARTBEATS_PER_LEASE
+        expires_at = self.task.lease_expires_at
+        if not expires_at:
+            return beat
+        left = expires_at / SECOND_NS - time.time()
+        return min(beat, max(0.0, left - (self.lease_seconds - beat)))
+
+    def when_over(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` once when the job is over, or at once if it is already."""
+        with self._lock:
+            if not self.over.is_set():
+                self._when_over.append(callback)
+                return
+        callback()
+
+    def end(self, why: str) -> None:
+        """Say that going on is pointless. A second time changes nothing."""
+        with self._lock:
+            if self.over.is_set():
+                return
+            self.why_over = why
+            self.over.set()
+            callbacks = tuple(self._when_over)
+        for callback in callbacks:
+            callback()
+
+
+class Held:
+    """The leases of a worker and the reports it still owes. Thread-safe. ``run`` is the keeper's loop."""
+
+    def __init__(self, client: HttpClient, stop: threading.Event) -> None:
+        self._client = client
+        self._stop = stop  # once set, no request is tried twice: an end must not wait for a daemon that is away
+        self._changed = threading.Condition()
+        self._jobs: dict[str, Job] = {}
+        self._owed: list[ReportEntry] = []
+        self._owed_since = 0.0
+        self._closed = False
+
+    def add(self, jobs: Sequence[Job]) -> None:
+        """Keep the leases of ``jobs`` from now on."""
+        with self._changed:
+            self._jobs.update((job.lease, job) for job in jobs)
+            self._changed.notify()
+
+    def jobs(self) -> list[Job]:
+        """Return the jobs whose leases are held."""
+        with self._changed:
+            return list(self._jobs.values())
+
+    def owe(self, report: ReportEntry) -> None:
+        """Take a report, which is sent with the next request, or alone after ``REPORT_DELAY_SECONDS``.
+
+        Its lease is not extended any more: two thirds of it are left at least, and the report will not take so long.
+        """
+        with self._changed:
+            self._jobs.pop(report.lease, None)
+            if not self._owed:
+                self._owed_since = time.monotonic()
+            self._owed.append(report)
+            self._changed.notify()
+
+    def take_owed(self) -> list[ReportEntry]:
+        """Return the reports to send now; what cannot be sent is given back by ``unsettled``."""
+        with self._changed:
+            owed, self._owed = self._owed, []
+            return owed
+
+    def unsettled(self, reports: Sequence[ReportEntry]) -> None:
+        """Owe again what could not be sent."""
+        with self._changed:
+            if reports and not self._owed:
+                self._owed_since = time.monotonic()
+            self._owed = [*reports, *self._owed]
+
+    def send_owed(self) -> None:
+        """Send the reports that are owed. Raises LmdbqError if it cannot; they stay owed."""
+        owed = self.take_owed()
+        if not owed:
+            return
+        try:
+            answer = self._client.report(owed, stop=self._stop)
+        except LmdbqError:
+            self.unsettled(owed)
+            raise
+        note_outcomes(answer.outcomes)
+
+    def close(self) -> None:
+        """End ``run``. What is held and owed stays so."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    def run(self) -> None:
+        """Extend and report until ``close``; a daemon that is away is tried again at the next turn."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(
+                    lambda: self._closed or self._next_at() <= time.monotonic(), self._wait_seconds()
+                )
+                if self._closed:
+                    return
+            self._turn(time.monotonic())
+
+    def _next_at(self) -> float:
+        owed_at = self._owed_since + REPORT_DELAY_SECONDS if self._owed else float("inf")
+        return min([owed_at, *(job.extend_at for job in self._jobs.values())])
+
+    def _wait_seconds(self) -> float | None:
+        next_at = self._next_at()
+        return None if next_at == float("inf") else max(0.0, next_at - time.monotonic())
+
+    def _turn(self, now: float) -> None:
+        try:
+            with self._changed:
+                send = bool(self._owed) and self._owed_since + REPORT_DELAY_SECONDS <= now
+                due = [job for job in self._jobs.values() if job.extend_at <= now][:EXTEND_LEASES_MAX]
+            if send:
+                self.send_owed()
+            if due:
+                self._extend(due)
+        except LmdbqError as error:
+            log.warning("heartbeat: %s", error)
+
+    def _extend(self, due: Sequence[Job]) -> None:
+        now = time.monotonic()
+        for job in due:
+            job.extend_at = now + job.lease_seconds / HEARTBEATS_PER_LEASE
+        said = [ExtendEntry(lease=job.lease, keepalive_timeout_in_seconds=job.lease_seconds) for job in due]
+        for job, outcome in zip(due, self._client.extend(said, stop=self._stop).outcomes, strict=True):
+            if outcome.outcome != "ok":
+                with self._changed:
+                    self._jobs.pop(job.lease, None)
+                job.end(f"the lease was lost ({outcome.outcome})")
+            elif outcome.cancel_requested:
+                job.end("a cancel was asked for")
+
+
+def note_outcomes(outcomes: Sequence[ReportOutcome]) -> None:
+    """Log the reports that changed nothing. After a repetition ``not_found`` is common: the first one was heard."""
+    for outcome in outcomes:
+        if outcome.outcome != "ok":
+            level = logging.INFO if outcome.outcome == "not_found" else logging.WARNING
+            log.log(level, "the report of %s came to nothing: %s", outcome.lease, outcome.outcome)

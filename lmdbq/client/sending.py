@@ -1,0 +1,164 @@
+"""Sending a request until it is answered: over kept-alive connections, and patient with a daemon that restarts.
+
+``Sender`` is what every verb of ``HttpClient`` goes through. It is lazy (nothing is opened before the first call),
+thread-safe (each thread has its own connection) and may be used on both sides of a fork. When no daemon answers, a call
+goes on trying for ``patience`` seconds; the trap is that a request which has left may have been carried out, so it is
+sent again only if a repetition can do no harm: see ``core.Request.repeatable``.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import random
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+from lmdbq.client import core
+from lmdbq.client.address import WHERE_DEFAULT, parse_where
+from lmdbq.client.connection import Pool, break_off
+from lmdbq.client.core import Request, T
+from lmdbq.errors import Unreachable
+
+WHERE_VARIABLE: Final = "LMDBQ_URL"
+TOKEN_VARIABLE: Final = "LMDBQ_TOKEN"  # noqa: S105  (the name of a variable)
+_PAUSE_SECONDS_MIN: Final = 0.05
+_PAUSE_SECONDS_MAX: Final = 1.0
+
+
+class _Answer(NamedTuple):
+    """What came back."""
+
+    status: int
+    content_type: str
+    body: bytes
+    retry_after_seconds: float
+
+    def may_repeat(self, request: Request[Any]) -> bool:
+        return self.status in core.NOT_NOW and request.repeatable
+
+
+class _Broken(NamedTuple):
+    """An exchange that ended without an answer. sent: whether the daemon may have seen the request."""
+
+    cause: Exception
+    sent: bool
+    retry_after_seconds: float = 0.0
+
+    def may_repeat(self, request: Request[Any]) -> bool:
+        return request.repeatable or not self.sent
+
+
+class Sender:
+    """Sends requests to one daemon; the parameters are those of ``HttpClient``."""
+
+    def __init__(
+        self,
+        where: str | None = None,
+        /,
+        *,
+        token: str | None = None,
+        timeout: float = 30.0,
+        patience: float | None = None,
+    ) -> None:
+        self.where: Final = where or os.environ.get(WHERE_VARIABLE) or WHERE_DEFAULT
+        address = parse_where(self.where)
+        self._prefix = "" if address.scheme == "unix" else address.base
+        self._timeout = timeout
+        self._patience = timeout if patience is None else patience
+        self._pool = Pool(address)
+        self._lock = threading.Lock()
+        self._parked: set[http.client.HTTPConnection] = set()
+        token = os.environ.get(TOKEN_VARIABLE) if token is None else token
+        self._headers = {"Accept": core.JSON_TYPE, **({"Authorization": f"Bearer {token}"} if token else {})}
+
+    def close(self) -> None:
+        """Close every connection. A later call opens a new one."""
+        self._pool.close()
+
+    def interrupt(self) -> None:
+        """Break off the calls that wait for tasks. Those given a ``stop`` that is set raise Unreachable at once."""
+        with self._lock:
+            for connection in self._parked:
+                break_off(connection)
+
+    def call(self, request: Request[T], stop: threading.Event | None = None) -> T:
+        """Send a request, again where that is harmless and patience allows, and return its decoded answer.
+
+        stop: once it is set, the call neither waits for tasks nor tries again, and raises Unreachable.
+        """
+        give_up_at = 0.0
+        pauses = _pauses()
+        while True:
+            got = self._exchange(request, stop)
+            if not got.may_repeat(request):
+                return self._settle(request, got)
+            pause = max(next(pauses), got.retry_after_seconds)
+            give_up_at = give_up_at or time.monotonic() + self._patience
+            if (stop is not None and stop.is_set()) or time.monotonic() + pause > give_up_at:
+                return self._settle(request, got)
+            _wait(pause, stop)
+
+    def _settle(self, request: Request[T], got: _Answer | _Broken) -> T:
+        if isinstance(got, _Answer):
+            return core.interpret(request, got.status, got.content_type, got.body)
+        doubt = "; it may have been carried out" if got.sent else ""
+        raise Unreachable(
+            f"no answer from {self.where} ({got.cause or type(got.cause).__name__}){doubt}"
+        ) from got.cause
+
+    def _exchange(self, request: Request[Any], stop: threading.Event | None) -> _Answer | _Broken:
+        try:
+            connection = self._pool.acquire(self._timeout + request.wait_seconds)
+        except OSError as error:
+            return _Broken(error, sent=False)
+        try:
+            if not self._park(connection, request, stop):
+                return _Broken(InterruptedError("stopped"), sent=False)
+            headers = {**self._headers, **request.headers}
+            connection.request(request.method, self._prefix + request.target, request.body or None, headers)
+            response = connection.getresponse()
+            body = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            return _Broken(error, sent=True)
+        except BaseException:
+            connection.close()  # an answer may still come: this connection must not be used for another request
+            raise
+        finally:
+            with self._lock:
+                self._parked.discard(connection)
+        said = response.headers
+        return _Answer(response.status, said.get("Content-Type", ""), body, _seconds(said.get("Retry-After", "")))
+
+    def _park(
+        self, connection: http.client.HTTPConnection, request: Request[Any], stop: threading.Event | None
+    ) -> bool:
+        """Make a call that may wait long visible to ``interrupt``; False if it has been stopped before it began."""
+        if not request.wait_seconds:
+            return True
+        with self._lock:
+            self._parked.add(connection)
+        return stop is None or not stop.is_set()
+
+
+def _pauses() -> Iterator[float]:
+    """Yield the seconds between attempts: doubling up to a second, and spread, lest many march in step."""
+    pause = _PAUSE_SECONDS_MIN
+    while True:
+        yield pause * random.uniform(0.5, 1.0)  # noqa: S311  (no secret depends on it)
+        pause = min(pause * 2, _PAUSE_SECONDS_MAX)
+
+
+def _seconds(retry_after: str) -> float:
+    """Return a Retry-After header in seconds; one that is not a plain number counts as none."""
+    return float(retry_after) if retry_after.isdigit() else 0.0
+
+
+def _wait(seconds: float, stop: threading.Event | None) -> None:
+    if stop is None:
+        time.sleep(seconds)
+    else:
+        stop.wait(seconds)
