@@ -27,6 +27,7 @@ TYPES_PER_QUEUE_MAX: Final = 1_000
 
 # Payloads and bodies.
 PAYLOAD_BYTES_MAX: Final = 1024 * 1024
+PAYLOAD_DEPTH_MAX: Final = 128  # arrays and objects within each other; every JSON reader can follow this far
 RESULT_BYTES_MAX: Final = 64 * 1024
 ERROR_MESSAGE_CHARS_MAX: Final = 4_096
 ERROR_BACKTRACE_CHARS_MAX: Final = 16_384

@@ -1,0 +1,293 @@
+"""From what callers send to what the engine runs: bodies in, entries and ops out.
+
+The work is in ``read_enqueue``. A batch of plain entries decodes into a small Struct and becomes entries that share
+``model.PLAIN``; everything else takes the full shape, one entry at a time, and collects all that is wrong with it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from msgspec import Raw
+
+from lmdbq import limits
+from lmdbq.model import (
+    PLAIN,
+    Dedupe,
+    Encoding,
+    Entry,
+    OnDuplicate,
+    Options,
+    Scope,
+    Until,
+)
+from lmdbq.wire import payloads, shapes, values
+from lmdbq.wire.policies import keep_of, retry_of
+from lmdbq.wire.problems import Codec, Problems, decode_as, explain
+
+FIELD_OF_KEY: Final = {
+    **{name: name for name in ("payload", "type", "priority", "scheduled_at", "expires_at", "retry_strategy")},
+    **{name: name for name in ("keepalive_timeout_in_seconds", "keep", "tags", "metadata")},
+    "payload_base64": "payload",
+    "delay_in_seconds": "scheduled_at",
+    "expires_in_seconds": "expires_at",
+}
+
+
+class Batch(NamedTuple):
+    """A decoded /v1/enqueue."""
+
+    entries: list[Entry]
+    return_tasks: bool
+
+
+class Incoming:
+    """Accepts the raw values of one body, whichever format it is in. Raises NotParseable for JSON that is not UTF-8."""
+
+    def __init__(self, body: bytes, codec: Codec) -> None:
+        self.text = payloads.BodyText(body) if codec.is_json else None
+
+    @property
+    def plain(self) -> bool:
+        """Whether values can be taken as they are, but for depth and line breaks."""
+        return self.text is not None and not self.text.numbers
+
+    def accept(self, raw: Raw) -> tuple[bytes, Encoding]:
+        if self.text is not None:
+            return self.text.accept(bytes(raw)), Encoding.JSON
+        return payloads.accept_msgpack(bytes(raw))
+
+
+def read_enqueue(body: bytes, codec: Codec) -> Batch:
+    """Return the entries of a /v1/enqueue body. Raises NotParseable or InvalidInput."""
+    accept = Incoming(body, codec)
+    if accept.plain:
+        batch = _plain_batch(body, codec, accept)
+        if batch is not None:
+            return batch
+    problems = Problems()
+    try:
+        request = codec.decoder(shapes.EnqueueRequest).decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        _explain_batch(body, codec, accept, problems)
+        problems.raise_if_any()
+        raise
+    queue = request.queue_name
+    if queue is not None:
+        values.check_queue_name(queue, "/queue_name", problems)
+    entries = []
+    for index, entry in enumerate(request.entries):
+        entries.append(to_entry(entry, queue or "default", f"/entries/{index}", problems, accept))
+        if problems.full:
+            break
+    problems.raise_if_any()
+    return Batch(entries, request.return_tasks)
+
+
+def _plain_batch(body: bytes, codec: Codec, accept: Incoming) -> Batch | None:
+    """Return a batch whose entries say only payload, type, priority and queue; None if it is not one, or is wrong."""
+    try:
+        request = codec.decoder(shapes.PlainRequest).decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    text = accept.text
+    assert text is not None
+    queue = request.queue_name
+    queues = {entry.queue_name for entry in request.entries} | {queue}
+    problems = Problems()
+    for name in queues - {None}:
+        values.check_queue_name(name, "", problems)
+    for name in {entry.type for entry in request.entries}:
+        values.check_type_name(name, "", problems)
+    kept = [bytes(entry.payload) or b"null" for entry in request.entries]
+    longest = max(map(len, kept))
+    if problems.found or longest > limits.PAYLOAD_BYTES_MAX:
+        return None
+    if text.breaks or longest > 2 * limits.PAYLOAD_DEPTH_MAX:
+        try:
+            kept = [text.accept(raw) for raw in kept]
+        except payloads.Unreadable:
+            return None
+    entries = [
+        Entry(payload, entry.queue_name or queue, entry.type, Encoding.JSON, entry.priority)
+        for payload, entry in zip(kept, request.entries, strict=True)
+    ]
+    return Batch(entries, request.return_tasks)
+
+
+def _explain_batch(body: bytes, codec: Codec, accept: Incoming, problems: Problems) -> None:
+    """Say all that is wrong with a body that is no EnqueueRequest, wrong values of the sound entries included."""
+    try:
+        outer = codec.decoder(dict[str, Raw]).decode(body)
+        entries = codec.decoder(list[Raw]).decode(outer["entries"])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError):
+        decode_as(shapes.EnqueueRequest, body, codec)
+        return
+    if not 1 <= len(entries) <= limits.ENTRIES_MAX:
+        problems.add("out_of_range", "/entries", f"a call takes 1 to {limits.ENTRIES_MAX} entries, not {len(entries)}")
+        return
+    rest = codec.encode({**outer, "entries": [{}]})
+    explain(shapes.EnqueueRequest, rest, codec, "", problems)
+    for index, raw in enumerate(entries):
+        if problems.full:
+            return
+        pointer = f"/entries/{index}"
+        try:
+            entry = codec.decoder(shapes.EntryBody).decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            explain(shapes.EntryBody, bytes(raw), codec, pointer, problems)
+        else:
+            to_entry(entry, "default", pointer, problems, accept)
+
+
+def read_entry(body: bytes, codec: Codec, queue: str = "default") -> Entry:
+    """Return the one entry of a POST /v1/tasks body or of an import line. Raises NotParseable or InvalidInput."""
+    accept = Incoming(body, codec)
+    shape = decode_as(shapes.EntryBody, body, codec)
+    problems = Problems()
+    entry = to_entry(shape, queue, "", problems, accept)
+    problems.raise_if_any()
+    return entry
+
+
+def to_entry(entry: shapes.EntryBody, queue: str, pointer: str, problems: Problems, accept: Incoming) -> Entry:
+    """Return an entry in engine units; what is wrong with it goes to ``problems``."""
+    if entry.queue_name is not None:
+        values.check_queue_name(entry.queue_name, f"{pointer}/queue_name", problems)
+        queue = entry.queue_name
+    return _to_entry(entry, queue, _dedupe_of(entry, pointer, problems), pointer, problems, accept)
+
+
+def read_edit(body: bytes, codec: Codec) -> tuple[Entry, tuple[str, ...]]:
+    """Return (values, fields to overwrite) of a PATCH /v1/tasks/{id} body. Raises NotParseable or InvalidInput."""
+    accept = Incoming(body, codec)
+    shape = decode_as(shapes.TaskFields, body, codec)
+    said = codec.decoder(dict[str, Raw]).decode(body)
+    problems = Problems()
+    entry = _to_entry(shape, "default", None, "", problems, accept)
+    fields = tuple(dict.fromkeys(FIELD_OF_KEY[name] for name in said))
+    if not fields:
+        problems.add("missing_field", "", "name at least one field to change")
+    problems.raise_if_any()
+    return entry, fields
+
+
+def _to_entry(
+    entry: shapes.TaskFields, queue: str, dedupe: Dedupe | None, pointer: str, problems: Problems, accept: Incoming
+) -> Entry:
+    kind = entry.type
+    if kind is not None:
+        values.check_type_name(kind, f"{pointer}/type", problems)
+    payload, encoding = _payload(entry, pointer, problems, accept)
+    _only_one(entry.scheduled_at, entry.delay_in_seconds, "scheduled_at", "delay_in_seconds", pointer, problems)
+    _only_one(entry.expires_at, entry.expires_in_seconds, "expires_at", "expires_in_seconds", pointer, problems)
+    return Entry(
+        payload,
+        queue,
+        "default" if kind is None else kind,
+        encoding,
+        entry.priority or 0,
+        values.instant_ns(entry.scheduled_at, f"{pointer}/scheduled_at", problems),
+        values.duration_ns(entry.delay_in_seconds, f"{pointer}/delay_in_seconds", problems),
+        values.instant_ns(entry.expires_at, f"{pointer}/expires_at", problems),
+        values.duration_ns(entry.expires_in_seconds, f"{pointer}/expires_in_seconds", problems, low_ns=limits.US_NS),
+        _options(entry, dedupe, pointer, problems, accept),
+    )
+
+
+def _only_one(first: Any, second: Any, name: str, other: str, pointer: str, problems: Problems) -> None:
+    if first and second is not None:
+        problems.add("both_given", f"{pointer}/{other}", f"give {name} or {other}, not both")
+
+
+def _payload(entry: shapes.TaskFields, pointer: str, problems: Problems, accept: Incoming) -> tuple[bytes, Encoding]:
+    try:
+        if entry.payload_base64 is not None:
+            if bytes(entry.payload):
+                problems.add("both_given", f"{pointer}/payload_base64", "give payload or payload_base64, not both")
+            kept = payloads.accept_base64(entry.payload_base64), Encoding.BYTES
+        elif bytes(entry.payload):
+            kept = accept.accept(entry.payload)
+        else:
+            return b"null", Encoding.JSON
+    except payloads.Unreadable as bad:
+        name = "payload" if entry.payload_base64 is None else "payload_base64"
+        problems.add(bad.code, f"{pointer}/{name}", bad.detail)
+        return b"null", Encoding.JSON
+    if len(kept[0]) > limits.PAYLOAD_BYTES_MAX:
+        problems.add(
+            "payload_too_large",
+            f"{pointer}/payload",
+            f"a payload has at most {limits.PAYLOAD_BYTES_MAX} bytes, this one {len(kept[0])}; "
+            "put the data elsewhere and send where it is",
+        )
+    return kept
+
+
+def _options(
+    entry: shapes.TaskFields, dedupe: Dedupe | None, pointer: str, problems: Problems, accept: Incoming
+) -> Options:
+    keepalive = values.keepalive_ns(
+        entry.keepalive_timeout_in_seconds, f"{pointer}/keepalive_timeout_in_seconds", problems
+    )
+    for index, tag in enumerate(entry.tags or ()):
+        values.check_text(tag, f"{pointer}/tags/{index}", problems, limits.TAG_BYTES_MAX)
+    options = Options(
+        keepalive,
+        retry_of(entry.retry_strategy, f"{pointer}/retry_strategy", problems),
+        keep_of(entry.keep, f"{pointer}/keep", problems),
+        dedupe,
+        tuple(entry.tags or ()),
+        _metadata(entry.metadata, f"{pointer}/metadata", problems, accept),
+    )
+    return PLAIN if options == PLAIN else options
+
+
+def _metadata(raw: Raw, pointer: str, problems: Problems, accept: Incoming) -> bytes:
+    if not bytes(raw):
+        return b""
+    try:
+        kept, encoding = accept.accept(raw)
+        text = b"" if encoding is Encoding.BYTES else payloads.to_json(kept, encoding)
+    except payloads.Unreadable as bad:
+        problems.add(bad.code, pointer, bad.detail)
+        return b""
+    if text == b"null":
+        return b""
+    if text[:1] != b"{":
+        problems.add("wrong_type", pointer, "metadata is an object")
+    elif len(text) > limits.METADATA_BYTES_MAX:
+        problems.add("out_of_range", pointer, f"metadata has at most {limits.METADATA_BYTES_MAX} bytes of JSON")
+    return b"" if text == b"{}" else text
+
+
+def _dedupe_of(entry: shapes.EntryBody, pointer: str, problems: Problems) -> Dedupe | None:
+    overwrite = tuple(dict.fromkeys(entry.overwrite_on_duplicate or ()))
+    ttl_ns = values.duration_ns(
+        entry.dedupe_ttl_in_seconds,
+        f"{pointer}/dedupe_ttl_in_seconds",
+        problems,
+        low_ns=limits.US_NS,
+        high_ns=limits.KEEP_NS_MAX,
+    )
+    if not entry.dedupe_key:
+        for name in ("dedupe_scope", "dedupe_until", "dedupe_ttl_in_seconds", "on_duplicate", "overwrite_on_duplicate"):
+            if getattr(entry, name):
+                problems.add("missing_field", f"{pointer}/dedupe_key", f"{name} needs a dedupe_key")
+        return None
+    values.check_text(entry.dedupe_key, f"{pointer}/dedupe_key", problems, 4 * limits.DEDUPE_KEY_CHARS_MAX)
+    if entry.dedupe_until == "ttl" and not ttl_ns:
+        problems.add("missing_field", f"{pointer}/dedupe_ttl_in_seconds", "until ttl needs a dedupe_ttl_in_seconds")
+    if overwrite and entry.on_duplicate in ("skip", "reject"):
+        problems.add("both_given", f"{pointer}/on_duplicate", "overwrite_on_duplicate means on_duplicate overwrite")
+    if entry.on_duplicate == "overwrite" and not overwrite:
+        problems.add("missing_field", f"{pointer}/overwrite_on_duplicate", "list the fields a duplicate overwrites")
+    return Dedupe(
+        entry.dedupe_key,
+        Scope[entry.dedupe_scope.upper()] if entry.dedupe_scope else None,
+        Until[entry.dedupe_until.upper()] if entry.dedupe_until else None,
+        ttl_ns,
+        OnDuplicate[entry.on_duplicate.upper()] if entry.on_duplicate else None,
+        overwrite,
+    )

@@ -1,0 +1,276 @@
+"""What callers may send: one Struct per request body, with its limits where a schema can say them.
+
+Every shape refuses fields it does not know, so that a typing error is an error. A field that is left out, or null, was
+not said; only a payload may be null and mean it. What no schema can say (units, names, fields that exclude each other)
+is checked in ``requests``. The client encodes the same Structs, so defaults are left out when one is written.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from msgspec import Meta, Raw, Struct
+
+from lmdbq import limits
+
+NOTHING: Final = Raw(b"")
+
+QUEUE_PATTERN: Final = r"^[-_.0-9A-Za-z]{1,128}$"
+TYPE_PATTERN: Final = r"^[-_.:/0-9A-Za-z]{1,128}$"
+
+QueueName = Annotated[str, Meta(max_length=limits.NAME_BYTES_MAX, extra_json_schema={"pattern": QUEUE_PATTERN})]
+TypeName = Annotated[str, Meta(max_length=limits.NAME_BYTES_MAX, extra_json_schema={"pattern": TYPE_PATTERN})]
+Seconds = Annotated[float, Meta(ge=0, description="A duration in seconds.")]
+InstantNumber = Annotated[int, Meta(ge=0, le=limits.INSTANT_NS_MAX, description="Unix time in nanoseconds; 0: none.")]
+InstantText = Annotated[str, Meta(max_length=64, description="An RFC 3339 date and time with its offset.")]
+Instant = InstantNumber | InstantText
+Priority = Annotated[int, Meta(ge=limits.PRIORITY_MIN, le=limits.PRIORITY_MAX, description="Lower runs sooner.")]
+LeaseText = Annotated[str, Meta(max_length=64, description="What dequeue answered as `lease`.")]
+Tag = Annotated[str, Meta(min_length=1, max_length=limits.TAG_BYTES_MAX)]
+Tags = Annotated[list[Tag], Meta(max_length=limits.TAGS_MAX)]
+
+ScopeWord = Literal["queue", "type", "global"]
+UntilWord = Literal["started", "finished", "deleted", "ttl"]
+OnDuplicateWord = Literal["skip", "overwrite", "reject"]
+StateWord = Literal["scheduled", "ready", "running", "succeeded", "dead", "cancelled"]
+OverwriteWord = Literal[
+    "payload",
+    "type",
+    "priority",
+    "scheduled_at",
+    "expires_at",
+    "keepalive_timeout_in_seconds",
+    "retry_strategy",
+    "keep",
+    "tags",
+    "metadata",
+]
+StatusWord = Literal["succeeded", "failed", "released"]
+ActionWord = Literal["cancel", "delete", "retry"]
+
+
+class Shape(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
+    """What all request shapes share."""
+
+
+class IntervalsBackoff(Shape, frozen=True, kw_only=True, tag="intervals", tag_field="kind"):
+    """The n-th failure waits the n-th interval; the last one repeats."""
+
+    intervals_in_seconds: Annotated[list[Seconds], Meta(min_length=1, max_length=limits.INTERVALS_MAX)]
+
+
+class ExponentialBackoff(Shape, frozen=True, kw_only=True, tag="exponential", tag_field="kind"):
+    """base x factor ** (failures - 1), at most cap; jitter is the share (0..1) by which a delay may be shortened."""
+
+    base_in_seconds: Seconds | None = None
+    factor: Annotated[float, Meta(ge=1, le=1000)] | None = None
+    cap_in_seconds: Seconds | None = None
+    jitter: Annotated[float, Meta(ge=0, le=1)] | None = None
+
+
+class PolynomialBackoff(Shape, frozen=True, kw_only=True, tag="polynomial", tag_field="kind"):
+    """base x failures ** exponent; jitter as in exponential."""
+
+    exponent: Annotated[float, Meta(ge=0, le=100)] | None = None
+    base_in_seconds: Seconds | None = None
+    jitter: Annotated[float, Meta(ge=0, le=1)] | None = None
+
+
+class RetryStrategyBody(Shape, frozen=True, kw_only=True):
+    """How often a task is tried and how long it waits in between. N intervals alone mean N + 1 attempts.
+
+    retry_intervals_in_seconds is short for a backoff of kind intervals.
+    """
+
+    max_attempts: Annotated[int, Meta(ge=1, le=limits.ATTEMPTS_MAX)] | None = None
+    max_deliveries: Annotated[int, Meta(ge=1, le=limits.DELIVERIES_MAX)] | None = None
+    backoff: IntervalsBackoff | ExponentialBackoff | PolynomialBackoff | None = None
+    retry_intervals_in_seconds: Annotated[list[Seconds], Meta(max_length=limits.INTERVALS_MAX)] | None = None
+
+
+class KeepBody(Shape, frozen=True, kw_only=True):
+    """How long an ended task is kept, by how it ended; 0 removes it at once."""
+
+    succeeded_in_seconds: Seconds | None = None
+    dead_in_seconds: Seconds | None = None
+    cancelled_in_seconds: Seconds | None = None
+
+
+class TaskFields(Shape, frozen=True, kw_only=True):
+    """The fields of a task that may be changed while it waits; the body of PATCH /v1/tasks/{id}."""
+
+    type: TypeName | None = None
+    payload: Raw = NOTHING
+    payload_base64: str | None = None
+    priority: Priority | None = None
+    scheduled_at: Instant | None = None
+    delay_in_seconds: Seconds | None = None
+    expires_at: Instant | None = None
+    expires_in_seconds: Seconds | None = None
+    keepalive_timeout_in_seconds: Seconds | None = None
+    retry_strategy: RetryStrategyBody | None = None
+    keep: KeepBody | None = None
+    tags: Tags | None = None
+    metadata: Raw = NOTHING
+
+
+class EntryBody(TaskFields, frozen=True, kw_only=True):
+    """One task to enqueue; the body of POST /v1/tasks and a line of a bulk import."""
+
+    queue_name: QueueName | None = None
+    dedupe_key: Annotated[str, Meta(max_length=limits.DEDUPE_KEY_CHARS_MAX)] | None = None
+    dedupe_scope: ScopeWord | None = None
+    dedupe_until: UntilWord | None = None
+    dedupe_ttl_in_seconds: Seconds | None = None
+    on_duplicate: OnDuplicateWord | None = None
+    overwrite_on_duplicate: list[OverwriteWord] | None = None
+
+
+class PlainEntry(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """The entry most producers send. A batch of these decodes four times as fast; anything else takes EntryBody."""
+
+    payload: Raw = NOTHING
+    type: str = "default"
+    priority: Priority = 0
+    queue_name: str | None = None
+
+
+class PlainRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """A batch of plain entries."""
+
+    entries: Annotated[list[PlainEntry], Meta(min_length=1, max_length=limits.ENTRIES_MAX)]
+    queue_name: str = "default"
+    return_tasks: bool = True
+
+
+class EnqueueRequest(Shape, frozen=True, kw_only=True):
+    """Body of POST /v1/enqueue. An entry may name a queue of its own. return_tasks false leaves `tasks` out."""
+
+    entries: Annotated[list[EntryBody], Meta(min_length=1, max_length=limits.ENTRIES_MAX)]
+    queue_name: QueueName | None = None
+    return_tasks: bool = True
+
+
+class Subscription(Shape, frozen=True, kw_only=True):
+    """What a worker wants: queues, types (empty: all), how many at once, and how long its leases last.
+
+    keepalive_timeout_in_seconds: 1 s .. 12 h; 0: each task's own.
+    """
+
+    queue_names: Annotated[list[QueueName], Meta(min_length=1, max_length=limits.CLAIM_QUEUES_MAX)] | None = None
+    types: Annotated[list[TypeName], Meta(max_length=limits.TYPES_PER_QUEUE_MAX)] | None = None
+    limit: Annotated[int, Meta(ge=1, le=limits.CLAIM_TASKS_MAX)] = 1
+    keepalive_timeout_in_seconds: Seconds | None = None
+
+
+class DequeueRequest(Subscription, frozen=True, kw_only=True):
+    """Body of POST /v1/dequeue. claim_id makes it safe to ask again after a lost answer."""
+
+    wait_in_seconds: Annotated[float, Meta(ge=0, le=limits.WAIT_SECONDS_MAX)] = 0.0
+    claim_id: Annotated[str, Meta(max_length=limits.CLAIM_ID_BYTES_MAX)] | None = None
+
+
+class ErrorBody(Shape, frozen=True, kw_only=True):
+    """What went wrong in an attempt. Over-long texts are cut, not refused: a report must not be lost for its length."""
+
+    message: str = ""
+    type: str = ""
+    backtrace: str = ""
+
+
+class SucceedRequest(Shape, frozen=True, kw_only=True):
+    """Body of POST /v1/leases/{lease}/succeed."""
+
+    result: Raw = NOTHING
+    result_base64: str | None = None
+
+
+class ReleaseRequest(Shape, frozen=True, kw_only=True):
+    """Body of POST /v1/leases/{lease}/release."""
+
+    delay_in_seconds: Seconds | None = None
+
+
+class FailRequest(ReleaseRequest, frozen=True, kw_only=True):
+    """Body of POST /v1/leases/{lease}/fail. retry false: dead at once. delay_in_seconds: instead of the backoff."""
+
+    error: ErrorBody | None = None
+    retry: bool = True
+
+
+class ReportEntry(FailRequest, frozen=True, kw_only=True):
+    """How one attempt ended. result goes with succeeded, error and retry with failed."""
+
+    lease: LeaseText
+    status: StatusWord
+    result: Raw = NOTHING
+    result_base64: str | None = None
+
+
+class ReportRequest(Shape, frozen=True, kw_only=True):
+    """Body of POST /v1/report. With `dequeue`, new tasks are claimed in the same transaction."""
+
+    reports: Annotated[list[ReportEntry], Meta(max_length=limits.ENTRIES_MAX)]
+    dequeue: DequeueRequest | None = None
+
+
+class ExtendOne(Shape, frozen=True, kw_only=True):
+    """Body of POST /v1/leases/{lease}/extend."""
+
+    keepalive_timeout_in_seconds: Seconds | None = None
+    progress: Annotated[float, Meta(ge=0, le=1)] | None = None
+
+
+class ExtendEntry(ExtendOne, frozen=True, kw_only=True):
+    """One lease to prolong, from now on."""
+
+    lease: LeaseText
+
+
+class ExtendRequest(Shape, frozen=True, kw_only=True):
+    """Body of POST /v1/extend."""
+
+    leases: Annotated[list[ExtendEntry], Meta(min_length=1, max_length=limits.ENTRIES_MAX)]
+
+
+class FilterBody(Shape, frozen=True, kw_only=True):
+    """Which tasks; what is left out does not restrict."""
+
+    queue_name: QueueName | None = None
+    type: TypeName | None = None
+    state: StateWord | list[StateWord] | None = None
+    tag: Tag | None = None
+    dedupe_key: Annotated[str, Meta(max_length=limits.DEDUPE_KEY_CHARS_MAX)] | None = None
+
+
+class ActionRequest(Shape, frozen=True, kw_only=True):
+    """Body of POST /v1/tasks/actions. A filter that restricts nothing needs `all`: true. cursor: an earlier `next`."""
+
+    action: ActionWord
+    filter: FilterBody | None = None
+    dry_run: bool = False
+    all: bool = False
+    limit: Annotated[int, Meta(ge=1, le=limits.PAGE_TASKS_MAX)] = limits.PAGE_TASKS_MAX
+    cursor: Annotated[str, Meta(max_length=128)] | None = None
+
+
+class DedupeBody(Shape, frozen=True, kw_only=True):
+    """Rules a queue supplies to entries that have a dedupe key."""
+
+    scope: ScopeWord | None = None
+    until: UntilWord | None = None
+    ttl_in_seconds: Seconds | None = None
+    on_duplicate: OnDuplicateWord | None = None
+    overwrite_on_duplicate: list[OverwriteWord] | None = None
+
+
+class QueueBody(Shape, frozen=True, kw_only=True):
+    """Settings of a queue: PUT replaces all of them, PATCH those it names (null: back to the default)."""
+
+    paused: bool | None = None
+    max_running: Annotated[int, Meta(ge=0, le=1_000_000_000)] | None = None
+    keepalive_timeout_in_seconds: Seconds | None = None
+    expires_in_seconds: Seconds | None = None
+    retry_strategy: RetryStrategyBody | None = None
+    keep: KeepBody | None = None
+    dedupe: DedupeBody | None = None

@@ -1,0 +1,123 @@
+"""What people read: tasks with their history and why they wait, queues with their counts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, Final
+
+from msgspec import UNSET, Raw
+
+from lmdbq import limits
+from lmdbq.ids import format_id
+from lmdbq.model import WAITING, Encoding, Options, QueueView, State, Task
+from lmdbq.wire import payloads, values
+from lmdbq.wire.answers import FailureAnswer, QueueAnswer, TaskAnswer, WaitingFor
+from lmdbq.wire.policies import keep_answer, retry_answer, settings_answer
+from lmdbq.wire.problems import Codec
+
+HEAD_CHARS: Final = 256
+
+
+def payload_fields(data: bytes, encoding: Encoding, codec: Codec, how: str = "full") -> dict[str, Any]:
+    """Return the fields that say a payload. how: full, head (the first 256 characters as text) or none."""
+    if how == "none":
+        return {"payload_bytes": len(data)}
+    if how == "head":
+        return {"payload_head": _head(data, encoding), "payload_bytes": len(data)}
+    return value_fields("payload", data, encoding, codec)
+
+
+def _head(data: bytes, encoding: Encoding) -> str:
+    if encoding is Encoding.BYTES:
+        return payloads.to_base64(data[: HEAD_CHARS * 3 // 4])
+    return payloads.to_json(data, encoding)[: 4 * HEAD_CHARS].decode("utf-8", "ignore")[:HEAD_CHARS]
+
+
+def value_fields(name: str, data: bytes, encoding: Encoding, codec: Codec) -> dict[str, Any]:
+    """Return a payload or result under ``name``, or under ``name_base64`` for bytes in JSON."""
+    if not codec.is_json:
+        return {name: Raw(payloads.to_msgpack(data, encoding))}
+    if encoding is Encoding.BYTES:
+        return {f"{name}_base64": payloads.to_base64(data)}
+    return {name: Raw(payloads.to_json(data, encoding))}
+
+
+def _option_fields(options: Options, codec: Codec) -> dict[str, Any]:
+    return {
+        "keepalive_timeout_in_seconds": values.seconds(options.keepalive_ns) if options.keepalive_ns else UNSET,
+        "retry_strategy": retry_answer(options.retry) if options.retry else UNSET,
+        "keep": keep_answer(options.keep) if options.keep else UNSET,
+        "tags": list(options.tags),
+        "metadata": Raw(codec.of_json(options.metadata or b"{}")),
+    }
+
+
+def task_answer(
+    task: Task, codec: Codec, *, payload: str = "full", waiting_for: WaitingFor | None = None
+) -> TaskAnswer:
+    """Return everything about a task. waiting_for: see ``why_waiting``."""
+    options = task.options
+    result = {} if task.result is None else value_fields("result", task.result, task.result_encoding, codec)
+    return TaskAnswer(
+        id=format_id(task.id),
+        queue_name=task.queue,
+        type=task.type,
+        priority=task.priority,
+        created_at=task.created_at,
+        scheduled_at=task.scheduled_at,
+        expires_at=task.expires_at,
+        dedupe_key=options.dedupe.key if options.dedupe else "",
+        attempts=task.attempts,
+        deliveries=task.deliveries,
+        state=task.state.word,  # type: ignore[arg-type]  # the words of State are those of StateWord
+        max_attempts=task.max_attempts,
+        failures=task.failures,
+        due_at=task.due_at,
+        lease_expires_at=task.lease_expires_at or UNSET,
+        cancel_requested=task.cancel_requested,
+        progress=UNSET if task.progress is None else task.progress,
+        errors=[FailureAnswer(one.at, one.delivery, one.message, one.type, one.backtrace) for one in task.errors],
+        reason=task.reason or UNSET,
+        ended_at=task.ended_at or UNSET,
+        remove_at=task.remove_at or UNSET,
+        waiting_for=waiting_for or UNSET,
+        **_option_fields(options, codec),
+        **payload_fields(task.payload, task.encoding, codec, payload),
+        **result,
+    )
+
+
+def why_waiting(task: Task, queue: QueueView | None, consumed: bool) -> WaitingFor | None:
+    """Return why a task does not run, None if it does or has ended. consumed: whether somebody asks for its type."""
+    if task.state not in WAITING or queue is None:
+        return None
+    if queue.settings.paused:
+        return WaitingFor("paused", f"queue {task.queue} is paused; resume it with POST /v1/queues/{task.queue}/resume")
+    if task.state is State.SCHEDULED:
+        if task.failures:
+            return WaitingFor("retry", f"attempt {task.failures} failed; the next one starts at due_at", task.due_at)
+        return WaitingFor("scheduled", "it may start at due_at", task.due_at)
+    if queue.blocked_by == "max_running":
+        return WaitingFor("max_running", f"queue {task.queue} runs as many tasks as its max_running allows")
+    if not consumed:
+        return WaitingFor(
+            "no_consumer", f"nobody asks for type {task.type!r} of queue {task.queue} here; start a worker"
+        )
+    return WaitingFor("ready", "it is taken when its turn comes")
+
+
+def queue_answer(queue: QueueView, now_wall: int, consumers: int, unconsumed: Collection[str]) -> QueueAnswer:
+    """Return a queue as people see it."""
+    oldest = max(0, now_wall - queue.oldest_ready_at) if queue.oldest_ready_at else 0
+    return QueueAnswer(
+        name=queue.name,
+        settings=settings_answer(queue.settings),
+        counts={state.word: queue.count(state) for state in State},
+        types=queue.counts,
+        totals={name: getattr(queue.totals, name) for name in queue.totals.__struct_fields__},
+        oldest_ready_seconds=oldest / limits.SECOND_NS,
+        next_due_at=queue.next_due_at,
+        consumers=consumers,
+        blocked_by=queue.blocked_by,
+        unconsumed_types=sorted(unconsumed),
+    )
