@@ -37,6 +37,12 @@ class InvalidInput(LmdbqError):
         self.problems = tuple(problems)
 
 
+class NotParseable(LmdbqError):
+    """The bytes are not JSON or MessagePack at all. Nothing was read; mend the encoding and call again."""
+
+    code = "not_parseable"
+
+
 class StoreError(LmdbqError):
     """The file cannot be used as asked."""
 
@@ -86,6 +92,21 @@ class StoreClosed(StoreError):
     """The store was closed, or belongs to the parent of this forked process. Open it again here."""
 
     code = "store_closed"
+
+
+class Busy(StoreError):
+    """Another process holds the store's write lock, and has for longer than limits.LOCK_WAIT_BUSY_SECONDS.
+
+    Nothing was changed. Call again later; end the process that holds the lock if it hangs.
+    """
+
+    code = "busy"
+
+
+class Draining(LmdbqError):
+    """The engine is stopping and takes no new calls. Nothing was changed; call again when it is back."""
+
+    code = "draining"
 
 
 class ClientError(LmdbqError):

@@ -418,6 +418,7 @@ class Outcome(StrEnum):
     CONFLICT = "conflict"
     DEDUPE_CONFLICT = "dedupe_conflict"
     EXPIRED = "expired"
+    QUARANTINED = "quarantined"
 
 
 class Placed(Struct, frozen=True, gc=False):
@@ -585,10 +586,14 @@ CallOutcome = Done | Refused
 
 
 class Applied(Struct, frozen=True):
-    """What one ``apply`` did. outcomes: as the calls came. stirred: queues in which a claim may now find more."""
+    """What one ``apply`` did. outcomes: as the calls came. stirred: queues in which a claim may now find more.
+
+    wrote False: nothing was committed, so that ``changed()`` is what it was. (True is always safe to say.)
+    """
 
     outcomes: list[CallOutcome]
     stirred: frozenset[str]
+    wrote: bool = True
 
 
 # --- what readers see ---

@@ -1,0 +1,247 @@
+"""The committer: one writer thread, and one transaction for all callers that wait when it is free.
+
+The event loop puts *units* (calls of one caller that belong in the same apply) into an inbox. The thread takes what is
+there, whole units only, runs ``store.apply`` on it, and hands the outcomes back to the loop after apply has returned:
+so every answer follows the sync that covers it, and one sync covers all who wait.
+
+What is ensured: each submitted unit is settled exactly once, on the loop, in the order of the applies. A unit that is
+no longer wanted when its transaction is about to begin is dropped, and settled with None. A refused call is an outcome
+of its own; NotCommitted goes to the units of one apply; CommitUnknown goes to them and to all later ones, and nothing
+is written any more. The trap: ``pending`` is the loop's own count. While it is 0 the thread is surely idle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from lmdbq.clock import Clock
+from lmdbq.engine.baton import Baton
+from lmdbq.errors import CommitUnknown, LmdbqError, NotCommitted, StoreClosed
+from lmdbq.limits import TRANSACTION_BYTES_MAX, TRANSACTION_ENTRIES_MAX
+from lmdbq.model import (
+    Applied,
+    Call,
+    CallOutcome,
+    Cancel,
+    Claim,
+    Delete,
+    Enqueue,
+    Expire,
+    Extend,
+    Lapse,
+    Op,
+    Promote,
+    Prune,
+    Report,
+    Retry,
+)
+from lmdbq.store.base import Store
+
+Settlement = Sequence[CallOutcome] | LmdbqError | None
+"""What becomes of a unit: one outcome per call, an error, or None if it was dropped because nobody wanted it."""
+
+THREAD_NAME: Final = "lmdbq-writer"
+
+
+class Unit:
+    """Calls of one caller that go into the same apply.
+
+    It is dropped if, before that begins, ``wanted`` was set to False or the caller's ``future`` was cancelled.
+    """
+
+    __slots__ = ("calls", "entries", "future", "settle", "size_bytes", "wanted")
+
+    def __init__(
+        self,
+        calls: tuple[Call, ...],
+        settle: Callable[[Settlement], None],
+        size_bytes: int = 0,
+        future: asyncio.Future[CallOutcome] | None = None,
+    ) -> None:
+        self.calls = calls
+        self.settle = settle
+        self.future = future
+        self.entries = sum(entries_of(op) for call in calls for op in call.ops)
+        self.size_bytes = size_bytes or sum(bytes_of(op) for call in calls for op in call.ops)
+        self.wanted = True
+
+
+class Commit:
+    """One apply: its result, how long it took, and ``store.changed()`` before and after it (0 if not watched)."""
+
+    __slots__ = ("after", "before", "dropped", "result", "seconds", "units")
+
+    def __init__(self, units: list[Unit], dropped: list[Unit]) -> None:
+        self.units = units
+        self.dropped = dropped
+        self.result: Applied | LmdbqError | None = None
+        self.seconds = 0.0
+        self.before = 0
+        self.after = 0
+
+
+class Committer:
+    """Owns the writer thread of a store. Made and used on the event loop's thread.
+
+    delivered: called on the loop after the units of an apply were settled. watched: whether other processes may commit
+    to this store, so that ``Commit.before`` and ``after`` are wanted.
+    """
+
+    def __init__(self, store: Store, clock: Clock, delivered: Callable[[Commit], None], *, watched: bool) -> None:
+        self._store = store
+        self._clock = clock
+        self._delivered = delivered
+        self._watched = watched
+        self._loop = asyncio.get_running_loop()
+        self._inbox: queue.SimpleQueue[Unit | None] = queue.SimpleQueue()
+        self._carried: Unit | None = None
+        self._ending = False
+        self._baton = Baton(self._loop)
+        self._idle_waiters: list[asyncio.Future[None]] = []
+        self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
+        self.pending = 0
+        self.closed = False
+        self.failed: CommitUnknown | None = None
+
+    @property
+    def lock_wait_seconds(self) -> float:
+        """How long the running apply has been waiting for the store's write lock, 0.0 if it is not."""
+        return self._baton.lock_wait_seconds
+
+    def start(self) -> None:
+        """Start the writer thread."""
+        self._thread.start()
+
+    def submit(self, unit: Unit) -> None:
+        """Have ``unit`` committed with the next apply that has room for it."""
+        self.pending += 1
+        self._inbox.put(unit)
+
+    async def close(self) -> None:
+        """Wait until everything submitted, and what that led to, is settled; then end the thread."""
+        while self.pending:
+            idle = self._loop.create_future()
+            self._idle_waiters.append(idle)
+            await idle
+        self.closed = True
+        self._inbox.put(None)
+        self._thread.join()  # at once: with nothing pending the thread only waits for its inbox
+
+    # --- the writer thread --------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._ending:
+            commit = self._take()
+            if commit.units:
+                self._apply(commit)
+            if commit.units or commit.dropped:
+                try:
+                    self._loop.call_soon_threadsafe(self._deliver, commit)
+                except RuntimeError:
+                    return  # the loop was closed without stop(): nobody is left to be answered
+
+    def _take(self) -> Commit:
+        """Wait for a unit, and return all that go into one apply with it."""
+        commit = Commit([], [])
+        entries = size_bytes = 0
+        unit = self._carried or self._inbox.get()
+        self._carried = None
+        while unit is not None:
+            if not unit.wanted or (unit.future is not None and unit.future.cancelled()):
+                commit.dropped.append(unit)
+            else:
+                entries += unit.entries
+                size_bytes += unit.size_bytes
+                if commit.units and (entries > TRANSACTION_ENTRIES_MAX or size_bytes > TRANSACTION_BYTES_MAX):
+                    self._carried = unit
+                    return commit
+                commit.units.append(unit)
+            try:
+                unit = self._inbox.get_nowait()
+            except queue.Empty:
+                return commit
+        self._ending = True
+        return commit
+
+    def _apply(self, commit: Commit) -> None:
+        if self.failed is not None:
+            commit.result = self.failed
+            return
+        calls = [call for unit in commit.units for call in unit.calls]
+        began_at = time.monotonic()
+        try:
+            if self._watched:
+                commit.before = self._store.changed()
+            self._baton.arm()
+            commit.result = self._store.apply(calls, self._clock, self._baton)
+            if self._watched:
+                commit.after = self._store.changed()
+        except (NotCommitted, StoreClosed) as error:
+            commit.result = error
+        except CommitUnknown as error:
+            commit.result = self.failed = error
+        except Exception as error:  # noqa: BLE001  (a bug in the store: whether it committed, nobody can say)
+            commit.result = self.failed = CommitUnknown(f"the store failed in the middle of a commit: {error!r}")
+            self.failed.__cause__ = error
+        finally:
+            self._baton.disarm()
+        commit.seconds = time.monotonic() - began_at
+
+    # --- the loop -----------------------------------------------------------------------------------------------------
+
+    def _deliver(self, commit: Commit) -> None:
+        self.pending -= len(commit.units) + len(commit.dropped)
+        result = commit.result
+        if isinstance(result, Applied):
+            position = 0
+            for unit in commit.units:
+                end = position + len(unit.calls)
+                unit.settle(result.outcomes[position:end])
+                position = end
+        elif result is not None:
+            for unit in commit.units:
+                unit.settle(_copy(result))
+        for unit in commit.dropped:
+            unit.settle(None)
+        self._delivered(commit)
+        if not self.pending:
+            for idle in self._idle_waiters:
+                if not idle.done():
+                    idle.set_result(None)
+            self._idle_waiters.clear()
+
+
+def _copy(error: LmdbqError) -> LmdbqError:
+    """Return an error of its own for each caller: a shared one would collect the tracebacks of all of them."""
+    copied = type(error)(error.detail)
+    copied.__cause__ = error
+    return copied
+
+
+def entries_of(op: Op) -> int:
+    """Return how many entries ``op`` counts for against limits.TRANSACTION_ENTRIES_MAX: the tasks it may touch."""
+    if isinstance(op, Enqueue):
+        return len(op.entries)
+    if isinstance(op, Report):
+        return len(op.completions)
+    if isinstance(op, Extend):
+        return len(op.extensions)
+    if isinstance(op, Claim | Promote | Lapse | Expire | Prune):
+        return op.limit
+    if isinstance(op, Cancel | Delete | Retry):
+        return len(op.ids)
+    return 1
+
+
+def bytes_of(op: Op) -> int:
+    """Return roughly how many bytes ``op`` writes: its payloads or results."""
+    if isinstance(op, Enqueue):
+        return sum(len(entry.payload) for entry in op.entries)
+    if isinstance(op, Report):
+        return sum(len(completion.result or b"") for completion in op.completions)
+    return 0
