@@ -42,7 +42,7 @@ def test_an_installed_wheel_runs(wheel: Path, tmp_path: Path):
     # The dependencies of the environment under test; its own editable lmdbq works through a .pth file, which a
     # directory on PYTHONPATH does not read.
     environment = {**os.environ, "PYTHONPATH": sysconfig.get_path("purelib")}
-    command = [str(python), "-m", "lmdbq", "version"]
+    command = [str(python), "-m", "lmdbq.cli", "version"]
     finished = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
     assert lmdbq.__version__ in finished.stdout

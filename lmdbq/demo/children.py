@@ -1,0 +1,123 @@
+"""The demo's child processes: started in sessions of their own, watched, killed on purpose, and never left behind.
+
+A terminal's Ctrl-C reaches only the demo itself, which then ends its children by their pids. What a child says on
+stderr is kept in a file beside its output, and shown when it ends unasked.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+STOP_SECONDS: Final = 12.0
+URL: Final = re.compile(r"https?://[^\s/]+")
+
+
+class DemoFailed(Exception):
+    """The demo could not be carried out; the message says why."""
+
+
+class Child:
+    """One ``python -m <module>`` process."""
+
+    def __init__(self, name: str, directory: Path, arguments: list[str]) -> None:
+        self.name = name
+        self._log = directory / f"{name}.log"
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    def read_url(self) -> str:
+        """Wait for the first line on stdout that holds a URL, and return that. Raises DemoFailed if the child ends."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            found = URL.search(line.decode("utf-8", "replace"))
+            if found:
+                return found.group()
+        self._process.wait()
+        raise self._unexpected_end()
+
+    def kill(self) -> None:
+        """End the process at once, as ``kill -9`` does."""
+        self._process.kill()
+        self._process.wait()
+        self._close()
+
+    def stop(self) -> None:
+        """Ask the process to end, and kill it if it has not after ``STOP_SECONDS``. A second time changes nothing."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._close()
+
+    def check(self) -> None:
+        """Raise DemoFailed if the process has ended."""
+        if self._process.poll() is not None:
+            raise self._unexpected_end()
+
+    def _unexpected_end(self) -> DemoFailed:
+        said = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-20:]
+        ended = f"the {self.name} ended by itself with status {self._process.returncode}"
+        return DemoFailed("\n".join([ended, *said]))
+
+    def _close(self) -> None:
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+
+class Children:
+    """A context that kills every child still alive when it is left; a run that went well has ended them before."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._alive: dict[str, Child] = {}
+
+    def __enter__(self) -> Children:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for name in list(self._alive):
+            self.kill(name)
+
+    def start(self, name: str, *arguments: str) -> Child:
+        """Start ``python -m`` with ``arguments``; the name must be free."""
+        assert name not in self._alive
+        child = Child(name, self._directory, list(arguments))
+        self._alive[name] = child
+        return child
+
+    def kill(self, name: str) -> None:
+        """``kill -9`` one child."""
+        self._alive[name].kill()  # first killed, then forgotten: an interrupt in between must not leave it alive
+        del self._alive[name]
+
+    def stop(self, name: str) -> None:
+        """End one child in good order."""
+        self._alive[name].stop()
+        del self._alive[name]
+
+    def check(self) -> None:
+        """Raise DemoFailed if a child has ended that nobody ended."""
+        for child in self._alive.values():
+            child.check()
