@@ -1,0 +1,24 @@
+"""What a store has to do to be one. A store is held to it by a fixture ``q`` that yields a ``Driver`` of it.
+
+``EveryStore`` is the promise of ``lmdbq.store.base``; ``Capabilities`` is what a store may offer besides (a strict
+order, ids that rise, counts that are exact at any moment), which the two stores of this package do.
+"""
+
+from __future__ import annotations
+
+from tests.contract_claim import ClaimContract, OrderCapability
+from tests.contract_dedupe import DedupeContract
+from tests.contract_enqueue import EnqueueContract, IdCapability
+from tests.contract_leases import LeaseContract
+from tests.contract_manage import CountCapability, QueueContract, TaskActionContract
+from tests.contract_timed import TimedContract
+
+
+class EveryStore(
+    EnqueueContract, DedupeContract, ClaimContract, LeaseContract, TaskActionContract, QueueContract, TimedContract
+):
+    """All that a program may rely on, whatever the store."""
+
+
+class Capabilities(OrderCapability, IdCapability, CountCapability):
+    """Strict order, rising ids, exact counts."""
