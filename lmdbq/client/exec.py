@@ -83,12 +83,14 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
 
 
 def _kind(status: int) -> str:
-    return f"exit_{status}" if status > 0 else signal.Signals(-status).name
+    return f"exit_{status}" if status > 0 else f"signal_{-status}"
 
 
 def _message(status: int, errors: bytes) -> str:
     tail = errors[-4 * ERROR_MESSAGE_CHARS_MAX :].decode("utf-8", "replace").strip()[-ERROR_MESSAGE_CHARS_MAX:]
-    return tail or (f"exit status {status}" if status > 0 else f"killed by {signal.Signals(-status).name}")
+    return tail or (
+        f"exit status {status}" if status > 0 else f"killed by signal {-status} ({signal.strsignal(-status)})"
+    )
 
 
 def _result(output: bytes) -> Any:

@@ -2,7 +2,7 @@
 
 ``concurrency`` lanes (threads) each claim up to ``limit`` tasks and run them one by one; what a lane has finished is
 reported with its next claim, in one request and one transaction. One keeper thread extends every lease (``leases``).
-The main thread only waits, so a signal finds it at rest: the first one (SIGINT or SIGTERM) lets the running handlers end
+The main thread only waits, so a signal finds it at rest: the first one (SIGINT, SIGTERM) lets the running handlers end
 and releases the rest, the second ends now. While no daemon answers the lanes try again, with the same claim id and the
 same reports, so nothing is claimed or counted twice.
 

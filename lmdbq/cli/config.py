@@ -1,0 +1,59 @@
+"""``lmdbq config``: every setting with its value and where that comes from, and every other default."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from lmdbq.cli import render
+from lmdbq.cli.common import Session, with_session
+from lmdbq.cli.exits import Exit
+
+
+@click.command("config", short_help="Print every setting: its value, where it comes from, its default.")
+@with_session
+def command(session: Session) -> int:
+    """Print what `lmdbq serve` would run with here and now, and the defaults of tasks and workers."""
+    from lmdbq.daemon.settings import DEFAULTS, load, shown
+
+    plain = {row.name: value for row, value in shown(load({}, {"HOME": os.environ.get("HOME", "")}))}
+    rows = [
+        {
+            "name": row.name,
+            "value": value,
+            "source": _source(row.name, row.env),
+            "default": plain[row.name],
+            "env": row.env,
+            "doc": row.doc,
+        }
+        for row, value in shown(load({}))
+    ]
+    defaults = [default._asdict() for default in DEFAULTS]
+    session.answer({"settings": rows, "defaults": defaults}, lambda: _described(rows, defaults))
+    return Exit.OK
+
+
+def _source(name: str, variable: str) -> str:
+    candidates = (variable, "STATE_DIRECTORY", "XDG_STATE_HOME") if name == "data" else (variable,)
+    return next((candidate for candidate in candidates if os.environ.get(candidate)), "default")
+
+
+def _described(rows: list[dict[str, object]], defaults: list[dict[str, object]]) -> str:
+    settings = render.table(
+        ("setting", "value", "from", "default", "variable", "what it is"),
+        [tuple(_shown(row[name]) for name in ("name", "value", "source", "default", "env", "doc")) for row in rows],
+    )
+    others = render.table(
+        ("default", "value", "what it is"),
+        [tuple(_shown(row[name]) for name in ("name", "value", "doc")) for row in defaults],
+    )
+    return f"{settings}\n\n{others}"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "-"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "-" if value == "" else str(value)

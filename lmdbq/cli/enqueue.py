@@ -1,0 +1,130 @@
+"""``lmdbq enqueue``: one task from a command line, and with ``--wait`` its end."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Any, Final
+
+import click
+import msgspec
+
+from lmdbq.cli.common import DURATION, JSON_VALUE, Session, fail, queue_option, with_session
+from lmdbq.cli.exits import Exit
+from lmdbq.errors import Refusal
+from lmdbq.limits import PRIORITY_MAX, PRIORITY_MIN, WAIT_SECONDS_MAX
+
+_PAIR: Final = re.compile(r"([A-Za-z_][-\w.]*)=(.*)", re.DOTALL)
+_ENDED: Final = frozenset({"succeeded", "dead", "cancelled"})
+# A task that is waited for must still be there when its end is asked for; a plain one goes when it succeeds.
+_KEEP_SECONDS: Final = 3600
+
+
+@click.command("enqueue", short_help="Put a task into a queue.")
+@click.argument("type_name", metavar="TYPE")
+@click.argument("payload", nargs=-1, metavar="[JSON | key=value… | -]")
+@queue_option(help="Its queue; it is created by its first task.  [default: default]")
+@click.option("--in", "delay", type=DURATION, metavar="DURATION", help="Start after so long: 30s, 5m, 2h.")
+@click.option("--at-time", metavar="RFC3339", help="Start then: 2030-01-31T08:00:00Z.")
+@click.option("--expires-in", type=DURATION, metavar="DURATION", help="Drop it if it has not started by then.")
+@click.option("--key", metavar="KEY", help="Dedupe key: skipped while a task with this key waits or runs.")
+@click.option("--priority", type=click.IntRange(PRIORITY_MIN, PRIORITY_MAX), metavar="N", help="Lower runs sooner.")
+@click.option("--lease", type=DURATION, metavar="DURATION", help="How long a worker may be silent about it.")
+@click.option("--tag", "tags", multiple=True, metavar="TAG", help="A word to find it by; may be repeated.")
+@click.option("--retry", type=JSON_VALUE, metavar="JSON", help='Its retry strategy: {"max_attempts": 3}.')
+@click.option("--wait", is_flag=True, help="Wait for its end and print its result; exit status 1 if it is dead.")
+@with_session
+def command(session: Session, type_name: str, payload: tuple[str, ...], wait: bool, **options: Any) -> int:
+    """Put a task of TYPE into a queue and print its id.
+
+    The payload is one JSON value, or key=value pairs that become an object (a value is JSON if it reads as JSON, else
+    text), or - for JSON on standard input.
+    """
+    entry = _entry(type_name, options)
+    if payload:
+        entry["payload"] = parse_payload(payload)
+    if wait:
+        entry["keep"] = {"succeeded_in_seconds": _KEEP_SECONDS}
+    answer = session.client.enqueue([entry])
+    outcome = answer.outcomes[0]
+    if wait:
+        if outcome.deduped:
+            session.note(f"{outcome.id} has this key already; waiting for that one")
+        return _wait(session, outcome.id)
+    if outcome.deduped:
+        session.note(f"{outcome.outcome}: {outcome.id} has this key and is {outcome.state or 'no longer stored'}")
+    session.answer(outcome, lambda: outcome.id)
+    return Exit.OK
+
+
+def _entry(type_name: str, options: dict[str, Any]) -> dict[str, Any]:
+    said = {
+        "type": type_name,
+        "queue_name": options["queue_name"],
+        "delay_in_seconds": options["delay"],
+        "scheduled_at": options["at_time"],
+        "expires_in_seconds": options["expires_in"],
+        "dedupe_key": options["key"],
+        "priority": options["priority"],
+        "keepalive_timeout_in_seconds": options["lease"],
+        "tags": list(options["tags"]) or None,
+        "retry_strategy": options["retry"],
+    }
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def parse_payload(words: tuple[str, ...]) -> Any:
+    """Return the payload that ``words`` (at least one) say. Raises click.UsageError, which says how to write it."""
+    if words == ("-",):
+        return _json(sys.stdin.buffer.read(), "standard input")
+    pairs = [_PAIR.fullmatch(word) for word in words]
+    if all(pairs):
+        return {pair[1]: _value(pair[2]) for pair in pairs if pair}
+    if len(words) == 1:
+        return _json(words[0], repr(words[0]))
+    odd = next(word for word, pair in zip(words, pairs, strict=True) if pair is None)
+    raise click.UsageError(f"{odd!r} is no key=value; write one JSON value in quotes, or only key=value pairs")
+
+
+def _json(text: str | bytes, what: str) -> Any:
+    try:
+        return msgspec.Raw(msgspec.json.encode(msgspec.json.decode(text, type=msgspec.Raw)))
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise click.UsageError(f"{what} is neither JSON nor key=value: {error}") from None
+
+
+def _value(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeError):
+        return text
+
+
+def _wait(session: Session, task_id: str) -> int:
+    """Wait for the end of a task and print its result, or why it has none."""
+    from lmdbq.client.core import result_of
+
+    while True:
+        try:
+            task = session.client.task(task_id, wait=WAIT_SECONDS_MAX, payload="none")
+        except Refusal as refusal:
+            if refusal.status == 410:
+                fail(f"{task_id} has ended, and nothing of it was kept", Exit.NOT_FOUND)
+            raise
+        if task.state in _ENDED:
+            break
+    session.answer(task, lambda: None if task.state != "succeeded" else _shown(result_of(task)))
+    if task.state == "succeeded":
+        return Exit.OK
+    last = task.errors[-1] if task.errors else None
+    session.note(f"{task_id} is {task.state} ({task.reason or 'no reason given'}){': ' + last.message if last else ''}")
+    session.note(f"`lmdbq task {task_id}` shows every attempt; `lmdbq retry {task_id}` tries again")
+    return Exit.FAILED
+
+
+def _shown(result: Any) -> str:
+    if isinstance(result, bytes):
+        return result.decode("utf-8", "replace")
+    return (
+        result if isinstance(result, str) else msgspec.json.encode(result).decode("utf-8") if result is not None else ""
+    )
