@@ -1,4 +1,4 @@
-"""``lmdbq demo`` as it is run: a whole demo passes, a planted loss is found, and an interrupted one leaves nobody behind."""
+"""``lmdbq demo`` as it is run: a whole one passes, a planted loss is found, an interrupted one leaves nobody behind."""
 
 from __future__ import annotations
 

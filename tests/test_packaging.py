@@ -49,3 +49,40 @@ def test_an_installed_wheel_runs(wheel: Path, tmp_path: Path):
     origin = [str(python), "-c", "import lmdbq; print(lmdbq.__file__)"]
     found = subprocess.run(origin, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     assert Path(found.strip()).is_relative_to(packages)
+
+
+def run_script(root: Path, *pythons: str) -> subprocess.CompletedProcess[str]:
+    """Run a copy of packaging/run on a machine whose only interpreter is the shell script ``pythons``."""
+    (root / "packaging").mkdir(parents=True)
+    script = root / "packaging" / "run"
+    script.write_bytes((ROOT / "packaging" / "run").read_bytes())
+    script.chmod(0o755)
+    (root / "pyproject.toml").write_text("", encoding="ascii")
+    commands = root / "commands"
+    commands.mkdir()
+    for name in ("dirname", "mkdir", "cat", "rm", "sh"):
+        (commands / name).symlink_to(f"/bin/{name}" if Path(f"/bin/{name}").exists() else f"/usr/bin/{name}")
+    for python in pythons:
+        (commands / "python3").write_text(f"#!/bin/sh\n{python}\n", encoding="ascii")
+        (commands / "python3").chmod(0o755)
+    environment = {"PATH": str(commands), "HOME": str(root)}
+    return subprocess.run([script, "version"], env=environment, capture_output=True, text=True, check=False)
+
+
+def test_run_says_what_to_do_without_a_python(tmp_path: Path):
+    finished = run_script(tmp_path / "a b")
+    assert finished.returncode == 1
+    assert "no Python 3.11 or later found" in finished.stderr
+
+
+def test_run_passes_over_a_python_that_is_too_old(tmp_path: Path):
+    finished = run_script(tmp_path / "a b", "exit 1  # whatever it is asked, as an old one or a dead shim answers")
+    assert finished.returncode == 1
+    assert "no Python 3.11 or later found" in finished.stderr
+
+
+def test_run_says_which_package_is_missing_without_ensurepip(tmp_path: Path):
+    python = f'case "$2" in *ensurepip*) exit 1;; esac\nexec {sys.executable} "$@"'
+    finished = run_script(tmp_path / "a b", python)
+    assert finished.returncode == 1
+    assert f"apt-get install python3.{sys.version_info.minor}-venv" in finished.stderr

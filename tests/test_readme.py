@@ -1,0 +1,149 @@
+"""The README is run: its blocks against a real daemon, its tables against the code, its names against what is there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.readme_tables import README, TABLE, TABLES, with_tables
+
+ROOT = README.parent
+TEXT = README.read_text(encoding="utf-8")
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+BLOCKS = BLOCK.findall(TEXT)
+URL = re.compile(r"http://[\w.]+:\d+")
+DEFAULT_PLACE = "localhost:7325"
+
+
+def serves_for_ever(block: str) -> bool:
+    return "lmdbq serve" in block or ".run()" in block
+
+
+SHELL = [block for language, block in BLOCKS if language == "sh" and not serves_for_ever(block)]
+PYTHON = [block for language, block in BLOCKS if language == "python" and not serves_for_ever(block)]
+(SERVE,) = [block for language, block in BLOCKS if language == "sh" and serves_for_ever(block)]
+(WORKER,) = [block for language, block in BLOCKS if language == "python" and serves_for_ever(block)]
+
+
+class Place:
+    """Where the blocks run: a directory, an environment in which ``lmdbq`` and ``curl`` are commands, a daemon's URL.
+
+    ``curl`` fails on an error status here, so that a block whose request is refused is red.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.url = ""
+        commands = directory / "bin"
+        commands.mkdir()
+        curl = shutil.which("curl")
+        assert curl, "curl is needed to run the README's blocks"
+        for name, line in (
+            ("lmdbq", f"'{sys.executable}' -m lmdbq.cli"),
+            ("curl", f"{curl} --silent --show-error --fail-with-body"),
+        ):
+            script = commands / name
+            script.write_text(f'#!/bin/sh\nexec {line} "$@"\n', encoding="ascii")
+            script.chmod(0o755)
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("LMDBQ_")}
+        state = {"HOME": str(directory), "XDG_STATE_HOME": str(directory / "state")}
+        self.environment = {**inherited, **state, "PATH": f"{commands}:{os.environ['PATH']}"}
+
+    def run(self, *command: str) -> str:
+        """Run a command to its end and return what it printed; it must succeed."""
+        command = tuple(word.replace(DEFAULT_PLACE, self.url.removeprefix("http://")) for word in command)
+        finished = subprocess.run(
+            command, cwd=self.directory, env=self.environment, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert finished.returncode == 0, f"{command[-1]}\n{finished.stdout}\n{finished.stderr}"
+        return finished.stdout
+
+    def run_shell(self, block: str) -> str:
+        return self.run("bash", "-euo", "pipefail", "-c", block)
+
+    @contextmanager
+    def started(self, *command: str) -> Iterator[subprocess.Popen[str]]:
+        """Start a command, and end it as Ctrl-C would."""
+        with subprocess.Popen(
+            command, cwd=self.directory, env=self.environment, stdout=subprocess.PIPE, text=True
+        ) as process:
+            try:
+                yield process
+                process.send_signal(signal.SIGINT)
+                assert process.wait(20) in (0, 130)
+            finally:
+                process.kill()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """A daemon, started as the README says but for its port."""
+    place = Place(tmp_path_factory.mktemp("readme"))
+    place.environment["LMDBQ_LISTEN"] = "127.0.0.1:0"
+    with place.started("sh", "-c", f"exec {SERVE}") as daemon:
+        assert daemon.stdout is not None
+        place.url = next(found.group() for line in daemon.stdout if (found := URL.search(line)))
+        place.environment["LMDBQ_URL"] = place.url
+        yield place
+
+
+def test_the_two_commands_stand_first():
+    first = TEXT.index("packaging/run demo")
+    assert first < TEXT.index("packaging/run test") < TEXT.index("\n## ")
+    assert os.access(ROOT / "packaging/run", os.X_OK)
+
+
+def test_the_shell_blocks_run(place: Place):
+    printed = "".join(place.run_shell(block) for block in SHELL)
+    assert "Hello, Grace." in printed
+    assert '"outcome":"ok"' in printed.replace(" ", ""), "neither extend nor report was ok"
+    assert printed.count("tsk_") >= 5
+
+
+def test_the_python_blocks_run(place: Place):
+    printed = "".join(place.run(sys.executable, "-c", block) for block in PYTHON)
+    assert len(re.findall(r"tsk_[0-9A-Za-z]{11}", printed)) == 2
+
+
+def test_the_worker_works(place: Place):
+    with place.started(sys.executable, "-c", WORKER):
+        assert place.run("lmdbq", "enqueue", "greet", "name=Mary", "--wait").strip() == "Hello, Mary."
+
+
+def test_the_tables_are_those_of_the_code():
+    assert {name for _, name, _, _ in TABLE.findall(TEXT)} == TABLES.keys()
+    assert with_tables(TEXT) == TEXT, "run: python -m tests.readme_tables"
+
+
+def test_the_routes_exist(place: Place):
+    with urllib.request.urlopen(f"{place.url}/openapi.json", timeout=20) as answer:
+        paths = json.load(answer)["paths"]
+    known = {path.replace("{task_id}", "{id}") for path in paths}
+    said = set(re.findall(r"(?<=[` ])/v1/[\w/{}]+", TEXT))
+    assert len(said) >= 15
+    assert said - known == set()
+
+
+def test_the_options_exist(place: Place):
+    serve = place.run("lmdbq", "serve", "--help")
+    said = set(re.findall(r"^\| `(--[a-z-]+)` \|", TEXT, re.MULTILINE))
+    assert len(said) >= 8
+    assert [option for option in said if option.rstrip("s") not in serve] == []
+
+
+def test_the_files_it_names_exist():
+    said = set(re.findall(r"`((?:lmdbq|tests|packaging)/[\w./]*)`", TEXT))
+    said |= set(re.findall(r"\]\((\w[\w.]*)\)", TEXT))
+    assert len(said) >= 12
+    assert [name for name in said if not (ROOT / name).exists()] == []
