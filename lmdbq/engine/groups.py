@@ -36,13 +36,26 @@ class Consumers(Struct, frozen=True):
 class Group:
     """Waiters that ask for the same queues and types."""
 
-    __slots__ = ("credit", "fresh", "generation", "held", "last", "queues", "seen_at", "types", "waiters", "wet")
+    __slots__ = (
+        "credit",
+        "flying_len",
+        "fresh",
+        "generation",
+        "held",
+        "last",
+        "queues",
+        "seen_at",
+        "types",
+        "waiters",
+        "wet",
+    )
 
     def __init__(self, queues: tuple[str, ...], types: tuple[str, ...]) -> None:
         self.queues = queues
         self.types = types
         self.waiters: dict[int, Waiter] = {}  # all of them, by arrival
         self.fresh: dict[int, Waiter] = {}  # those whose first attempt has not come back
+        self.flying_len = 0  # how many of them have an attempt on its way
         self.wet = False
         self.held = False  # only during a walk: whoever is left in it must wait
         self.credit = 0
@@ -69,18 +82,18 @@ class Group:
         self.credit = 0
 
     def candidates(self) -> Iterator[Waiter]:
-        """Yield, by arrival, those who may be tried now; end as soon as the group is held."""
+        """Yield, by arrival, those who may be tried now, and those in ``hindsight``; end when the group is held."""
         for waiter in (self.waiters if self.wet else self.fresh).values():
             if self.held:
                 return
-            if waiter.flying is None and not waiter.future.done():
+            if not waiter.future.done() and (waiter.flying is None or waiter.hindsight):
                 yield waiter
 
 
 class Waiter:
     """One parked dequeue: a place in the order of arrival, held for whoever awaits ``future``."""
 
-    __slots__ = ("after", "claim", "expired", "flying", "future", "group", "place", "reported", "timer")
+    __slots__ = ("after", "claim", "expired", "flying", "future", "generation", "group", "place", "reported", "timer")
 
     def __init__(
         self, claim: Claim, group: Group, place: int, after: Call | None, future: asyncio.Future[Answer]
@@ -92,5 +105,17 @@ class Waiter:
         self.reported: CallOutcome | None = None
         self.future = future
         self.flying: Unit | None = None  # the attempt on its way
+        self.generation = 0  # of the group, when that attempt was submitted
         self.expired = False
         self.timer: asyncio.TimerHandle | None = None
+
+    @property
+    def fresh(self) -> bool:
+        """Whether its first attempt has not come back yet."""
+        return self.place in self.group.fresh
+
+    @property
+    def hindsight(self) -> bool:
+        """Whether it had been waiting when the attempt began that is on its way, and that may be too early for what
+        stirred since. It will be tried again; until then nobody overtakes it."""
+        return self.flying is not None and self.generation != self.group.generation and not self.fresh

@@ -127,7 +127,6 @@ class Engine:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._committer.close()
         self._watch.close()
-        self.fatal.cancel()
 
     # --- verbs --------------------------------------------------------------------------------------------------------
 
@@ -171,9 +170,11 @@ class Engine:
     async def release(self, claimed: Claimed) -> None:
         """Give back tasks whose answer could not be written, uncounted. Done even if this is cancelled meanwhile.
 
-        Raises NotCommitted, StoreClosed or CommitUnknown; the leases then lapse by themselves.
+        Raises Draining after ``stop``, NotCommitted, StoreClosed or CommitUnknown; the leases then lapse by themselves.
         """
-        if claimed.tasks and not self._committer.closed:
+        if self._committer.closed:
+            raise Draining("the engine has stopped; the leases of these tasks will lapse")
+        if claimed.tasks:
             await asyncio.shield(self._submit((_released(claimed),)))
 
     def status(self) -> EngineStatus:
@@ -230,6 +231,9 @@ class Engine:
         return await self._submit((Call((op,)),))
 
     def _give_back(self, claimed: Claimed) -> None:
+        if self._committer.closed:
+            _log.warning("a caller has gone after the stop: %d leases will lapse", len(claimed.tasks))
+            return
         self._submit((_released(claimed),)).add_done_callback(_log_lost)
 
     def _anticipate(self, ops: tuple[Op, ...]) -> None:

@@ -98,7 +98,10 @@ class Timers:
                 errors = min(errors + 1, 10)
                 continue
             errors = 0
-            await self._pause(wait if moved or wait else LOOK_SECONDS)
+            if moved or wait:
+                await self._pause(wait)
+            else:
+                await asyncio.sleep(LOOK_SECONDS)  # not to be poked: our own attempt has done that
 
     async def _pause(self, seconds: float) -> None:
         """Wait ``seconds``, or until poked, but never less than PAUSE_SECONDS."""

@@ -7,8 +7,9 @@ limit, a success earns twice that, an empty claim dries the group. So one task w
 4 ... of them, and a stir for nothing costs one empty claim per group. A newcomer is *fresh*: its first attempt needs no
 credit.
 
-Order: waiters are tried by arrival. Whoever may find something and has to wait for credit holds its queues against all
-who came later, so nobody overtakes. What is tried together goes into the same apply, where claims run as they came.
+Order: waiters are tried by arrival. Whoever may find something and has to wait, for credit or for an attempt that comes
+too early, holds its queues against all who came later, so nobody overtakes. What is tried together goes into the same
+apply, where claims run as they came.
 
 The traps: (1) a stir that arrives while a claim flies may be older or newer than what the claim saw, so the group dries
 only if its ``generation`` is still that of the attempt. (2) The stir of an apply is not news to the claims of the same
@@ -27,7 +28,7 @@ from typing import Final
 from lmdbq.engine.committer import Settlement, Unit
 from lmdbq.engine.groups import Answer, Consumers, Group, Waiter
 from lmdbq.errors import LmdbqError, StoreError
-from lmdbq.limits import LOOK_SECONDS
+from lmdbq.limits import LOOK_SECONDS, PAYLOAD_BYTES_MAX
 from lmdbq.model import Call, Claim, Claimed, Refused
 
 CONSUMER_SECONDS: Final = 60.0  # a worker that asked this recently is a consumer, though it may be at work just now
@@ -69,7 +70,8 @@ class Waiters:
     def contended(self, claim: Claim) -> bool:
         """Whether somebody waits whom this claim must not overtake, or whose place it would take."""
         return claim.claim_id in self._by_claim_id or any(
-            group.waiters and not set(claim.queues).isdisjoint(group.queues) for group in self._groups.values()
+            len(group.waiters) > group.flying_len and not set(claim.queues).isdisjoint(group.queues)
+            for group in self._groups.values()
         )
 
     def leave(self, waiter: Waiter, future: asyncio.Future[Answer]) -> None:
@@ -210,7 +212,7 @@ class Waiters:
 
     def _expire(self, waiter: Waiter) -> None:
         """The waiting time is over: answer empty, but not before the first attempt, nor while one flies."""
-        if waiter.flying is not None or waiter.place in waiter.group.fresh:
+        if waiter.flying is not None or waiter.fresh:
             waiter.expired = True
         else:
             self._finish(waiter, waiter.group.last)
@@ -222,9 +224,9 @@ class Waiters:
         streams = [group.candidates() for group in self._groups.values() if group.wet or group.fresh]
         for waiter in heapq.merge(*streams, key=lambda one: one.place):
             group = waiter.group
-            fresh = waiter.place in group.fresh
-            if (fresh or group.credit > 0) and queues_held.isdisjoint(group.queues):
-                if not fresh:
+            may = waiter.flying is None and (waiter.fresh or group.credit > 0)
+            if may and queues_held.isdisjoint(group.queues):
+                if not waiter.fresh:
                     group.credit -= waiter.claim.limit
                 self._attempt(waiter)
             else:
@@ -235,14 +237,17 @@ class Waiters:
             group.held = False
 
     def _attempt(self, waiter: Waiter) -> None:
-        claim, generation = waiter.claim, waiter.group.generation
-        calls = (Call((claim,)),) if waiter.after is None else (waiter.after, Call((claim,)))
-        waiter.flying = Unit(calls, lambda settlement: self._settle(waiter, generation, settlement))
+        claim = Call((waiter.claim,))
+        calls = (claim,) if waiter.after is None else (waiter.after, claim)
+        waiter.flying = Unit(calls, lambda settlement: self._settle(waiter, settlement))
+        waiter.generation = waiter.group.generation
+        waiter.group.flying_len += 1
         self._submit(waiter.flying)
 
-    def _settle(self, waiter: Waiter, generation: int, settlement: Settlement) -> None:
+    def _settle(self, waiter: Waiter, settlement: Settlement) -> None:
         waiter.flying = None
         group = waiter.group
+        group.flying_len -= 1
         if settlement is None:
             self._settle_dropped(waiter)
         elif isinstance(settlement, LmdbqError):
@@ -258,22 +263,23 @@ class Waiters:
             else:
                 claimed = outcome.outcomes[0]
                 assert isinstance(claimed, Claimed)
-                self._settle_claimed(waiter, generation, claimed)
+                self._settle_claimed(waiter, claimed)
 
-    def _settle_claimed(self, waiter: Waiter, generation: int, claimed: Claimed) -> None:
+    def _settle_claimed(self, waiter: Waiter, claimed: Claimed) -> None:
         group = waiter.group
         group.fresh.pop(waiter.place, None)
         if claimed.tasks:
             self._finish(waiter, claimed)
+        else:
+            group.last = claimed
+        if _may_be_more(waiter.claim, claimed):
             group.earn(2 * waiter.claim.limit)
-            return
-        group.last = claimed
-        if group.generation == generation:
+        elif group.generation == waiter.generation:
             group.dry()
             self._dried.add(group)
         else:
             group.credit = max(group.credit, 1)
-        if self._draining or waiter.expired or waiter.future.done():
+        if not claimed.tasks and (self._draining or waiter.expired or waiter.future.done()):
             self._finish(waiter, DRAINING if self._draining else claimed)
 
     def _settle_dropped(self, waiter: Waiter) -> None:
@@ -290,3 +296,11 @@ class Waiters:
         """After an error: whoever else waits is tried again in a moment, not at once."""
         group.dry()
         self._loop.call_later(LOOK_SECONDS, self.stir, dict.fromkeys(group.queues, 1))
+
+
+def _may_be_more(claim: Claim, claimed: Claimed) -> bool:
+    """Whether another claim right behind this one could find something: not if there was room left in this one."""
+    if len(claimed.tasks) == claim.limit:
+        return True
+    size_bytes = sum(len(task.payload) for task in claimed.tasks)
+    return bool(claimed.tasks) and size_bytes + PAYLOAD_BYTES_MAX > claim.bytes_max
