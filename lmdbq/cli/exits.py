@@ -57,6 +57,7 @@ OUTCOMES: Final = {
     "conflict": Exit.CONFLICT,
     "dedupe_conflict": Exit.CONFLICT,
     "expired": Exit.CONFLICT,
+    "quarantined": Exit.FAILED,
 }
 
 HINTS: Final = {
@@ -72,6 +73,7 @@ HINTS: Final = {
     "full": "make room on the disk, or `lmdbq queue purge NAME`; reports and deletes go on meanwhile",
     "draining": "the daemon is stopping; type it again when it is back",
     "busy": "another process holds the file's lock; type it again in a moment",
+    "quarantined": "its bytes were damaged and are kept aside; `lmdbq check` names all such tasks",
     "not_our_file": "name the data directory: `lmdbq check DIR`; `lmdbq config` shows the default one",
 }
 

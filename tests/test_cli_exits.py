@@ -1,0 +1,214 @@
+"""How commands end: one table of exit statuses, walked here, and what is said beside them."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from typing import get_args
+
+import pytest
+from click.testing import CliRunner
+
+from lmdbq import errors
+from lmdbq.cli.exits import HINTS, MEANINGS, OUTCOMES, STATUSES, Exit, exit_of, hint_of
+from lmdbq.cli.main import COMMANDS, cli
+from lmdbq.model import Outcome, Problem
+from lmdbq.wire.shapes import StatusWord
+from tests.fake_daemon import FakeDaemon, answer, hold
+
+LMDBQ = [sys.executable, "-m", "lmdbq.cli"]
+ID = "tsk_00000000010"
+
+
+@pytest.fixture
+def daemon() -> Iterator[FakeDaemon]:
+    with FakeDaemon() as fake:
+        yield fake
+
+
+def refusal(status: int, code: str) -> dict[str, object]:
+    return {"type": "x", "title": "t", "status": status, "code": code, "detail": "so it is", "request_id": "r"}
+
+
+def test_the_statuses_are_the_promised_numbers():
+    assert {status.name: status.value for status in Exit if status < 128} == {
+        "OK": 0,
+        "FAILED": 1,
+        "USAGE": 2,
+        "UNREACHABLE": 3,
+        "NOT_FOUND": 4,
+        "CONFLICT": 5,
+    }
+
+
+def test_every_status_is_explained_in_the_help():
+    said = CliRunner().invoke(cli, ["--help"]).output
+    for status in Exit:
+        assert re.search(rf"^ +{status.value} +{re.escape(MEANINGS[status])}$", said, re.MULTILINE)
+
+
+@pytest.mark.parametrize("status", sorted(STATUSES))
+def test_refusals_end_as_the_table_says(status: int, daemon: FakeDaemon):
+    daemon.script = [answer(status, refusal(status, "some_code"))]
+    result = CliRunner().invoke(cli, ["cancel", ID, "--at", daemon.where])
+    assert result.exit_code == STATUSES[status]
+    assert "so it is" in result.stderr
+
+
+@pytest.mark.parametrize("status", [401, 403, 500, 503, 507])
+def test_other_refusals_are_failures(status: int, daemon: FakeDaemon):
+    daemon.script = [answer(status, refusal(status, "some_code"))]
+    assert CliRunner().invoke(cli, ["purge", "--at", daemon.where]).exit_code == Exit.USAGE  # no such command
+    assert CliRunner().invoke(cli, ["queue", "purge", "q", "--at", daemon.where]).exit_code == Exit.FAILED
+
+
+@pytest.mark.parametrize("outcome", sorted(OUTCOMES))
+def test_outcomes_end_as_the_table_says(outcome: str, daemon: FakeDaemon):
+    daemon.script = [answer(body={"id": ID, "outcome": outcome, "state": None})]
+    result = CliRunner().invoke(cli, ["retry", ID, "--at", daemon.where])
+    assert result.exit_code == OUTCOMES[outcome]
+    assert outcome in result.output
+
+
+def test_the_table_knows_every_outcome_a_change_or_a_report_can_have():
+    of_enqueue = {Outcome.ENQUEUED, Outcome.SKIPPED, Outcome.OVERWRITTEN}
+    assert set(OUTCOMES) == {str(outcome) for outcome in set(Outcome) - of_enqueue}
+
+
+def all_errors(root: type[errors.LmdbqError] = errors.LmdbqError) -> Iterator[type[errors.LmdbqError]]:
+    yield root
+    for child in root.__subclasses__():
+        yield from all_errors(child)
+
+
+@pytest.mark.parametrize("kind", sorted(set(all_errors()), key=lambda kind: kind.__name__))
+def test_every_error_has_an_exit_status_and_says_what_to_do(kind: type[errors.LmdbqError]):
+    if kind is errors.Refusal:
+        error: errors.LmdbqError = errors.Refusal(404, "not_found", "no")
+        assert exit_of(error) == Exit.NOT_FOUND
+        assert "lmdbq tasks" in hint_of(error)
+    elif kind is errors.InvalidInput:
+        assert exit_of(errors.InvalidInput([Problem("a", "/b", "c")])) == Exit.USAGE
+    else:
+        expected = Exit.UNREACHABLE if kind is errors.Unreachable else Exit.FAILED
+        assert exit_of(kind("x")) == expected
+
+
+def test_commands_named_in_hints_exist():
+    for hint in HINTS.values():
+        for name in re.findall(r"`lmdbq (\w+)", hint):
+            assert name in COMMANDS
+
+
+def test_unreachable_says_how_to_start_a_daemon():
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))  # bound and not listening: nobody else can answer there
+        result = CliRunner().invoke(cli, ["tasks", "--at", f"http://127.0.0.1:{sock.getsockname()[1]}"])
+    assert result.exit_code == Exit.UNREACHABLE
+    assert "`lmdbq serve`" in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_every_problem_of_a_request_is_said(daemon: FakeDaemon):
+    problems = [{"code": "c", "pointer": f"/entries/{n}", "detail": f"wrong {n}"} for n in range(2)]
+    daemon.script = [answer(422, {**refusal(422, "c"), "problems": problems})] * 2
+    result = CliRunner().invoke(cli, ["enqueue", "x", "--at", daemon.where])
+    assert result.exit_code == Exit.USAGE
+    assert "wrong 0" in result.stderr
+    assert "/entries/1: wrong 1" in result.stderr
+    result = CliRunner().invoke(cli, ["enqueue", "x", "--at", daemon.where, "--json"])
+    assert [each["detail"] for each in json.loads(result.stderr)["problems"]] == ["wrong 0", "wrong 1"]
+
+
+@pytest.mark.parametrize(
+    "words", [["enqueue"], ["frobnicate"], ["tasks", "--limit", "0"], ["report", "x", "lost"], ["cancel"]]
+)
+def test_wrong_usage_is_2(words: list[str]):
+    assert CliRunner().invoke(cli, words).exit_code == Exit.USAGE
+
+
+def test_a_report_is_for_its_status_only():
+    assert set(get_args(StatusWord)) == {"succeeded", "failed", "released"}
+    for words in (["failed", "--result", "1"], ["succeeded", "--error", "x"], ["released", "--no-retry"]):
+        result = CliRunner().invoke(cli, ["report", f"{ID}.1", *words, "--at", "http://127.0.0.1:9"])
+        assert result.exit_code == Exit.USAGE
+        assert words[1] in result.stderr
+
+
+def test_ctrl_c_ends_with_130_and_no_traceback(daemon: FakeDaemon):
+    let_go = threading.Event()
+    daemon.script = [hold(let_go)]
+    command = [*LMDBQ, "dequeue", "--wait", "30s", "--at", daemon.where]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        daemon.next()
+        process.send_signal(signal.SIGINT)
+        output, said = process.communicate(timeout=30)
+    let_go.set()
+    assert process.returncode == 130
+    assert output == b""
+    assert said.strip() == b""
+
+
+def test_a_closed_pipe_is_quiet(daemon: FakeDaemon):
+    row = {"name": "q", "value": 1, "doc": "d" * 100}
+    info = {"version": "v", "python": "p", "lmdb": "l", "durability": "full", "now": 1, "started_at": 1}
+    daemon.script = [
+        answer(body={"queues": []}),
+        answer(body={**info, "store": row, "engine": {}, "settings": [], "defaults": []}),
+    ]
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [*LMDBQ, "stats", "--at", daemon.where]
+    try:
+        ended = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, timeout=30, check=False)
+    finally:
+        os.close(writer)
+    assert ended.returncode == 141
+    assert ended.stderr == b""
+
+
+def test_tables_are_drawn_at_a_terminal_and_plain_in_a_pipe(daemon: FakeDaemon):
+    queue = {"name": "q\x1b[31m", "settings": {}, "counts": {"ready": 3}, "types": {"a": {"ready": 3}}, "totals": {}}
+    rest = {"oldest_ready_seconds": 61, "next_due_at": 0, "consumers": 0, "blocked_by": "", "unconsumed_types": ["a"]}
+    daemon.script = [answer(body={"queues": [{**queue, **rest}]})] * 2
+    command = [*LMDBQ, "queues", "--at", daemon.where]
+    plain = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
+    assert plain.splitlines()[0].split() == [
+        "queue",
+        "ready",
+        "scheduled",
+        "running",
+        "dead",
+        "oldest",
+        "ready",
+        "consumers",
+        "blocked",
+        "by",
+    ]
+    assert "1m1s" in plain
+    assert "no consumer for type a in queue q" in plain
+    assert "\x1b" not in plain.splitlines()[1]
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(command, stdout=theirs) as process:
+        os.close(theirs)
+        drawn = b""
+        while chunk := read_or_end(ours):
+            drawn += chunk
+        assert process.wait(30) == 0
+    os.close(ours)
+    assert "─".encode() in drawn
+
+
+def read_or_end(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 65536)
+    except OSError:  # how a terminal without a program says that this was all
+        return b""

@@ -1,0 +1,214 @@
+"""What people type and read: payloads, durations, names, completion, and how little a command line imports."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lmdbq.cli import render
+from lmdbq.cli.common import DURATION
+from lmdbq.cli.enqueue import parse_payload
+from lmdbq.cli.exits import Exit
+from lmdbq.cli.main import COMMANDS, cli
+from lmdbq.daemon.settings import DEFAULTS, SETTINGS
+from tests.fake_daemon import FakeDaemon, answer
+
+HEAVY = (
+    "aiohttp",
+    "lmdb",
+    "rich",
+    "asyncio",
+    "uvloop",
+    "prometheus_client",
+    "lmdbq.daemon",
+    "lmdbq.store",
+    "lmdbq.engine",
+)
+OUTCOME = {"id": "tsk_00000000010", "outcome": "enqueued", "deduped": False, "queue_name": "q", "state": "ready"}
+
+
+def plain(value: Any) -> Any:
+    return json.loads(msgspec.json.encode(value))
+
+
+@pytest.mark.parametrize(
+    ("words", "payload"),
+    [
+        (['{"a": 1}'], {"a": 1}),
+        (["null"], None),
+        (["3"], 3),
+        (['"text"'], "text"),
+        (["a=1"], {"a": 1}),
+        (["a=1", "b=x", "c=true", 'd={"e": []}', "f="], {"a": 1, "b": "x", "c": True, "d": {"e": []}, "f": ""}),
+        (["name=Grace Hopper", "x=1=2"], {"name": "Grace Hopper", "x": "1=2"}),
+        (['{"a": "b=c"}'], {"a": "b=c"}),
+    ],
+)
+def test_payloads(words: list[str], payload: object):
+    assert plain(parse_payload(tuple(words))) == payload
+
+
+@pytest.mark.parametrize("words", [["{a: 1}"], ["hello"], ["a=1", "b"], ['{"a": 1}', "b=2"], ["NaN"], ["[1,"]])
+def test_what_is_neither_json_nor_pairs_is_refused(words: list[str]):
+    with pytest.raises(click.UsageError, match="key=value"):
+        parse_payload(tuple(words))
+
+
+def test_a_payload_from_standard_input_is_sent_as_it_is():
+    with FakeDaemon() as daemon:
+        daemon.script = [answer(body={"outcomes": [{**OUTCOME, "priority": 0}]})]
+        result = CliRunner().invoke(
+            cli, ["enqueue", "x", "-", "--at", daemon.where], input='{"n": 12345678901234567890}\n'
+        )
+        assert result.exit_code == 0
+        assert daemon.next().body["entries"] == [{"type": "x", "payload": {"n": 12345678901234567890}}]
+    assert result.output == f"{OUTCOME['id']}\n"
+
+
+def test_every_option_of_enqueue_is_a_field_of_the_entry():
+    words = ["-q", "mail", "--in", "5m", "--key", "k", "--priority", "-3", "--lease", "30s", "--tag", "a", "--tag", "b"]
+    more = ["--expires-in", "1d", "--retry", '{"max_attempts": 2}']
+    with FakeDaemon() as daemon:
+        daemon.script = [answer(body={"outcomes": [{**OUTCOME, "priority": 0}]})]
+        assert CliRunner().invoke(cli, ["enqueue", "x", *words, *more, "--at", daemon.where]).exit_code == 0
+        assert daemon.next().body["entries"] == [
+            {
+                "type": "x",
+                "queue_name": "mail",
+                "delay_in_seconds": 300,
+                "expires_in_seconds": 86400,
+                "dedupe_key": "k",
+                "priority": -3,
+                "keepalive_timeout_in_seconds": 30,
+                "tags": ["a", "b"],
+                "retry_strategy": {"max_attempts": 2},
+            }
+        ]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("30s", 30), ("5m", 300), ("2h", 7200), ("1d", 86400), ("250ms", 0.25), ("1h30m", 5400), ("1.5s", 1.5)],
+)
+def test_durations(text: str, seconds: float):
+    assert DURATION.convert(text, None, None) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "5", "5 m", "m", "-5m", "5x", "5m ", "1h-2m"])
+def test_a_duration_says_its_unit(text: str):
+    with pytest.raises(click.BadParameter, match="say the unit"):
+        DURATION.convert(text, None, None)
+
+
+@given(st.floats(0, 10**9))
+def test_spans_are_short_and_end_in_a_unit(seconds: float):
+    said = render.span(seconds)
+    assert len(said) <= 9
+    assert said[-1] in "smhd"
+
+
+def test_tables_align_and_say_nothing_without_rows():
+    assert render.table(("a", "b"), []) == ""
+    assert render.table(("name", "n"), [("x", 5), ("long", 100)]) == "name    n\nx       5\nlong  100"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name: str):
+    result = CliRunner().invoke(cli, [name, "--help"])
+    assert result.exit_code == 0
+    assert f"Usage: lmdbq {name}" in result.output
+
+
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"serve", "demo", "completion", "queue"}))
+def test_every_command_takes_at_and_json(name: str):
+    said = CliRunner().invoke(cli, [name, "--help"]).output
+    assert "--at WHERE" in said
+    assert "--json" in said
+
+
+@pytest.mark.parametrize("words", [["enqueue", "x"], ["--help"], ["queues"], ["dequeue"], ["worker", "--exec", "cat"]])
+def test_a_command_line_imports_no_daemon_and_no_store(words: list[str]):
+    program = "import sys; from lmdbq.cli.main import cli; cli(sys.argv[1:], standalone_mode=False)\n"
+    watched = f"import atexit, sys; atexit.register(lambda: print('MODULES', *sys.modules)); {program}"
+    command = [sys.executable, "-c", watched, *words]
+    environment = {"LMDBQ_URL": "http://127.0.0.1:1", "PATH": ""}  # nobody listens on port 1
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=30, check=False)
+    imported = set(ended.stdout.partition("MODULES ")[2].split())
+    assert "lmdbq.cli.main" in imported
+    assert imported.isdisjoint(HEAVY if words != ["--help"] else {"aiohttp", "lmdb", "rich"})
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts(shell: str):
+    result = CliRunner().invoke(cli, ["completion", shell])
+    assert result.exit_code == 0
+    assert f"_LMDBQ_COMPLETE={shell}_complete" in result.output
+
+
+def completed(*words: str, **environment: str) -> list[str]:
+    """Return what bash is offered for the last of ``words``."""
+    said = {
+        "_LMDBQ_COMPLETE": "bash_complete",
+        "COMP_WORDS": " ".join(["lmdbq", *words]),
+        "COMP_CWORD": str(len(words)),
+    }
+    command = [sys.executable, "-c", "from lmdbq.cli.main import main; main()"]
+    ended = subprocess.run(
+        command, capture_output=True, text=True, env={**said, **environment}, timeout=30, check=False
+    )
+    return [line.partition(",")[2] for line in ended.stdout.splitlines() if line]
+
+
+def test_commands_options_and_queues_are_completed():
+    assert completed("que") == ["queues", "queue"]
+    assert "--priority" in completed("enqueue", "--p")
+    queue = {"settings": {}, "counts": {}, "types": {}, "totals": {}, "oldest_ready_seconds": 0, "next_due_at": 0}
+    rest = {"consumers": 0, "blocked_by": "", "unconsumed_types": []}
+    with FakeDaemon() as daemon:
+        daemon.script = [answer(body={"queues": [{"name": name, **queue, **rest} for name in ("mail", "maps", "x")]})]
+        assert completed("tasks", "-q", "ma", LMDBQ_URL=daemon.where) == ["mail", "maps"]
+    assert completed("tasks", "-q", "ma", LMDBQ_URL="http://127.0.0.1:1") == []
+
+
+def test_config_says_each_value_and_where_it_comes_from(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    for row in SETTINGS:
+        monkeypatch.delenv(row.env, raising=False)
+    monkeypatch.setenv("LMDBQ_LISTEN", "127.0.0.1:9999")
+    monkeypatch.setenv("LMDBQ_TOKEN", "very-secret")
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    result = CliRunner().invoke(cli, ["config", "--json"])
+    said = json.loads(result.output)
+    rows = {row["name"]: row for row in said["settings"]}
+    assert list(rows) == [row.name for row in SETTINGS]
+    assert (rows["listen"]["value"], rows["listen"]["source"]) == ("127.0.0.1:9999", "LMDBQ_LISTEN")
+    assert rows["listen"]["default"] == "127.0.0.1:7325"
+    assert (rows["data"]["value"], rows["data"]["source"]) == (str(tmp_path), "STATE_DIRECTORY")
+    assert rows["durability"]["source"] == "default"
+    assert [row["name"] for row in said["defaults"]] == [default.name for default in DEFAULTS]
+    assert "very-secret" not in result.output
+    plain_text = CliRunner().invoke(cli, ["config"]).output
+    assert all(row.name in plain_text for row in SETTINGS)
+    assert "very-secret" not in plain_text
+
+
+def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("LMDBQ_DURABILITY", "sometimes")
+    result = CliRunner().invoke(cli, ["config"])
+    assert result.exit_code == Exit.USAGE
+    assert "durability" in result.stderr
+
+
+def test_serve_has_an_option_for_every_setting(monkeypatch: pytest.MonkeyPatch):
+    said = CliRunner().invoke(cli, ["serve", "--help"]).output
+    for row in SETTINGS:
+        assert row.env in said
