@@ -149,7 +149,8 @@ class Store(Protocol):
         ...
 
     def task(self, task_id: int, clock: Clock) -> Task | Outcome:
-        """Return the task, Outcome.GONE (given once, no longer stored) or Outcome.NOT_FOUND."""
+        """Return the task, Outcome.GONE (given once, no longer stored), Outcome.NOT_FOUND, or, for a file, QUARANTINED
+        (its bytes were damaged and are kept aside)."""
         ...
 
     def tasks(self, wanted: Filter, clock: Clock, after: int = 0, limit: int = 100) -> Page:

@@ -113,6 +113,9 @@ _DIGEST_BYTES: Final = 32
 READY_LIST_BYTES: Final = 8  # queue_no type_no: the ready list of one type in one queue
 
 
+SCOPES: Final = {int(scope): scope for scope in Scope}
+
+
 class MemoKind(IntEnum):
     """What a memo or a forget key is about."""
 

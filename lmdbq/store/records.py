@@ -3,16 +3,17 @@
 Every value ends with the CRC-32 (zlib's, u32 big-endian) of all bytes before it; for the small values that stand for
 tasks (ReadyRun, LeaseRun, Standing) the key's bytes come first in the sum, so that a value under a wrong key shows.
 Numbers are unsigned and big-endian. Values with fields that may be absent are a MessagePack map with the field's name as
-key; a reader takes the stated default for an absent field, and ignores none: an unknown field is a newer format.
+key; a reader takes the stated default for an absent field; a field it does not know means a newer format.
 
     value        layout                                                                              since  absent
     TaskRecord   u8 shape (1) · u8 encoding · u32 queue_no · u32 type_no · u16 priority + 32768 ·
-                 u64 created_at · u64 scheduled_at · u64 expires_at (0 never) · u32 length of options ·
+                 u64 created_at · u64 scheduled_at · u64 expires_at (0 never) ·
+                 u8 scope and u32 owner_no of its dedupe slot (255, 0: none) · u32 length of options ·
                  options (MessagePack map of model.Options, empty if it says nothing) · payload         1      -
-    ReadyRun     u32 count · u32 deliveries · u16 failures                                           1      -
-    LeaseRun     u32 count · u32 queue_no · u32 boot_no · u64 deadline · u64 keepalive ·
+    ReadyRun     u32 length · u32 deliveries · u16 failures                                           1      -
+    LeaseRun     u32 length · u32 queue_no · u32 type_no · u32 boot_no · u64 deadline · u64 keepalive ·
                  u32 deliveries · u16 failures                                                       1      -
-    Standing     u32 deliveries · u16 failures                                                       1      -
+    Standing     u32 type_no · u32 deliveries · u16 failures                                                 1      -
     Slot         u64 id · u32 queue_no · u64 taken_at · u64 blocks_until (0 = taken without a ttl) ·
                  the whole key, if it is longer than 400 bytes                                       1      -
     Tally        6 x u64: tasks by model.State                                                       1      -
@@ -55,13 +56,14 @@ from lmdbq.model import (
 
 FORMAT: Final = 1
 SHAPE_SINGLE: Final = 1
+NO_SLOT: Final = 255
 CRC_BYTES: Final = 4
 
 _CRC: Final = struct.Struct(">I")
-_TASK_HEAD: Final = struct.Struct(">BBIIHQQQI")
+_TASK_HEAD: Final = struct.Struct(">BBIIHQQQBII")
 _READY_RUN: Final = struct.Struct(">IIHI")
-_LEASE_RUN: Final = struct.Struct(">IIIQQIHI")
-_STANDING: Final = struct.Struct(">IHI")
+_LEASE_RUN: Final = struct.Struct(">IIIIQQIHI")
+_STANDING: Final = struct.Struct(">IIHI")
 _SLOT: Final = struct.Struct(">QIQQ")
 _TALLY: Final = struct.Struct(">6Q")
 _TOTALS: Final = struct.Struct(">11Q")
@@ -98,7 +100,11 @@ def unseal(value: bytes) -> bytes:
 
 
 class TaskRecord(Struct, gc=False):
-    """A task as it was accepted. priority is the biased one (0..65535)."""
+    """A task as it was accepted. priority is the biased one (0..65535).
+
+    slot_scope, slot_owner: where its dedupe slot is (they may differ from what its type and queue would say today);
+    NO_SLOT, 0 without a dedupe key.
+    """
 
     queue_no: int
     type_no: int
@@ -107,11 +113,13 @@ class TaskRecord(Struct, gc=False):
     created_at: int
     scheduled_at: int
     expires_at: int
+    slot_scope: int
+    slot_owner: int
     options: Options
     payload: bytes
 
 
-_ENCODINGS: Final = {int(encoding): encoding for encoding in Encoding}
+ENCODINGS: Final = {int(encoding): encoding for encoding in Encoding}
 _options_encoder = msgspec.msgpack.Encoder()
 _options_decoder = msgspec.msgpack.Decoder(Options)
 
@@ -124,13 +132,25 @@ def write_task_head(
     created_at: int,
     scheduled_at: int,
     expires_at: int,
+    slot_scope: int,
+    slot_owner: int,
     options: Options,
 ) -> bytes:
     """Return everything of a TaskRecord that stands before the payload; equal tasks of a batch share it."""
     said = b"" if options is PLAIN or options == PLAIN else _options_encoder.encode(options)
     return (
         _TASK_HEAD.pack(
-            SHAPE_SINGLE, encoding, queue_no, type_no, priority, created_at, scheduled_at, expires_at, len(said)
+            SHAPE_SINGLE,
+            encoding,
+            queue_no,
+            type_no,
+            priority,
+            created_at,
+            scheduled_at,
+            expires_at,
+            slot_scope,
+            slot_owner,
+            len(said),
         )
         + said
     )
@@ -151,6 +171,8 @@ def write_task_record(record: TaskRecord) -> bytes:
         record.created_at,
         record.scheduled_at,
         record.expires_at,
+        record.slot_scope,
+        record.slot_owner,
         record.options,
     )
     return write_task(head, record.payload)
@@ -163,9 +185,8 @@ def read_task(value: bytes) -> TaskRecord:
         raise Damaged(f"it is {size} bytes long, too short for a task")
     if _crc32(memoryview(value)[:-CRC_BYTES]) != int.from_bytes(value[-CRC_BYTES:], "big"):
         raise Damaged("its checksum is wrong")
-    shape, encoding, queue_no, type_no, priority, created_at, scheduled_at, expires_at, length = _TASK_HEAD.unpack_from(
-        value
-    )
+    head = _TASK_HEAD.unpack_from(value)
+    shape, encoding, queue_no, type_no, priority, created_at, scheduled_at, expires_at, scope, owner, length = head
     if shape != SHAPE_SINGLE:
         raise Damaged(f"its shape is {shape}, which this version does not read")
     options = PLAIN
@@ -175,11 +196,13 @@ def read_task(value: bytes) -> TaskRecord:
     return TaskRecord(
         queue_no,
         type_no,
-        _ENCODINGS[encoding],
+        ENCODINGS[encoding],
         priority,
         created_at,
         scheduled_at,
         expires_at,
+        scope,
+        owner,
         options,
         value[start:-CRC_BYTES],
     )
@@ -227,7 +250,7 @@ def read_history(value: bytes) -> History:
 class ReadyRun(NamedTuple):
     """The value of a ready key."""
 
-    count: int
+    length: int
     deliveries: int
     failures: int
 
@@ -235,8 +258,9 @@ class ReadyRun(NamedTuple):
 class LeaseRun(NamedTuple):
     """The value of a lease key."""
 
-    count: int
+    length: int
     queue_no: int
+    type_no: int
     boot_no: int
     deadline: int
     keepalive: int
@@ -247,6 +271,7 @@ class LeaseRun(NamedTuple):
 class Standing(NamedTuple):
     """The value of a scheduled or ended key."""
 
+    type_no: int
     deliveries: int
     failures: int
 
@@ -261,9 +286,9 @@ def _check_keyed(key: bytes, value: bytes, size: int) -> None:
         raise Damaged("its checksum does not fit its key")
 
 
-def write_ready_run(key: bytes, count: int, deliveries: int, failures: int) -> bytes:
+def write_ready_run(key: bytes, length: int, deliveries: int, failures: int) -> bytes:
     """Return the value of a ready key."""
-    return _keyed(key, _READY_RUN.pack(count, deliveries, failures, 0))
+    return _keyed(key, _READY_RUN.pack(length, deliveries, failures, 0))
 
 
 def read_ready_run(key: bytes, value: bytes) -> ReadyRun:
@@ -283,9 +308,9 @@ def read_lease_run(key: bytes, value: bytes) -> LeaseRun:
     return LeaseRun._make(_LEASE_RUN.unpack(value)[:-1])
 
 
-def write_standing(key: bytes, deliveries: int, failures: int) -> bytes:
+def write_standing(key: bytes, type_no: int, deliveries: int, failures: int) -> bytes:
     """Return the value of a scheduled or ended key."""
-    return _keyed(key, _STANDING.pack(deliveries, failures, 0))
+    return _keyed(key, _STANDING.pack(type_no, deliveries, failures, 0))
 
 
 def read_standing(key: bytes, value: bytes) -> Standing:
@@ -295,7 +320,7 @@ def read_standing(key: bytes, value: bytes) -> Standing:
 
 
 class Slot(NamedTuple):
-    """Who took a dedupe key last. blocks_until: 0 = taken without a ttl. long_key: the whole key if it was shortened."""
+    """Who took a dedupe key last. blocks_until: 0 = taken without a ttl. long_key: the whole key, if shortened."""
 
     id: int
     queue_no: int

@@ -1,0 +1,104 @@
+"""Graves: the numbers of purged and deleted queues, whose keys are removed a thousand at a time.
+
+A purge only takes the queue's number away; from then on no lookup finds its tasks, because a record counts only while
+its queue number is live. What is left of them is drained here, standing by standing, oldest grave first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+from lmdbq.store import keyspace as ks
+from lmdbq.store import records as rec
+from lmdbq.store.lmdb_tasks import get_slot
+from lmdbq.store.lmdb_work import Work
+
+
+def drain_graves(work: Work, limit: int) -> bool:
+    """Remove up to ``limit`` tasks of graves, and the graves that are empty; True if more are left."""
+    left = limit
+    while left > 0:
+        cursor = work.cursor("catalog")
+        if not cursor.set_range(ks.grave(0)) or cursor.key()[:1] != b"G":
+            return False
+        grave_key: bytes = cursor.key()
+        queue_no = ks.read_number(grave_key)
+        for drain in (_drain_leases, _drain_ready, _drain_scheduled, _drain_ended):
+            left -= drain(work, queue_no, left)
+        left -= _drain(work, "expiry", queue_no, left, lambda key, value: 1)
+        if left > 0:
+            work.delete("catalog", grave_key)
+    return True
+
+
+def _drain(work: Work, database: str, queue_no: int, limit: int, bury: Callable[[bytes, bytes], int]) -> int:
+    """Remove keys of a queue from one database until ``limit`` tasks went; ``bury`` removes what a key stands for."""
+    gone = 0
+    prefix = ks.of_queue(queue_no)
+    while gone < limit:
+        cursor = work.cursor(database)
+        if not cursor.set_range(prefix) or cursor.key()[: len(prefix)] != prefix:
+            break
+        key: bytes = cursor.key()
+        value: bytes = cursor.value()
+        work.delete(database, key)
+        gone += bury(key, value)
+    return gone
+
+
+def _drain_leases(work: Work, queue_no: int, limit: int) -> int:
+    def bury(key: bytes, _: bytes) -> int:
+        last_id = ks.read_deadline(key).last_id
+        run = rec.read_lease_run(ks.lease(last_id), work.get("lease", ks.lease(last_id)) or b"")
+        work.delete("lease", ks.lease(last_id))
+        return _bury_ids(work, last_id, run.length)
+
+    return _drain(work, "deadline", queue_no, limit, bury)
+
+
+def _drain_ready(work: Work, queue_no: int, limit: int) -> int:
+    budget = limit
+
+    def bury(key: bytes, value: bytes) -> int:
+        nonlocal budget
+        run = rec.read_ready_run(key, value)
+        length = min(run.length, budget)
+        if length < run.length:
+            work.put("ready", key, rec.write_ready_run(key, run.length - length, run.deliveries, run.failures))
+        first_id = ks.read_ready(key).last_id - run.length + 1
+        budget -= length
+        return _bury_ids(work, first_id + length - 1, length)
+
+    return _drain(work, "ready", queue_no, limit, bury)
+
+
+def _drain_scheduled(work: Work, queue_no: int, limit: int) -> int:
+    return _drain(work, "scheduled", queue_no, limit, lambda key, _: _bury_ids(work, ks.read_timed(key).id, 1))
+
+
+def _drain_ended(work: Work, queue_no: int, limit: int) -> int:
+    return _drain(work, "ended", queue_no, limit, lambda key, _: _bury_ids(work, ks.read_ended(key).id, 1))
+
+
+def _bury_ids(work: Work, last_id: int, length: int) -> int:
+    """Remove the records, histories and slots of ``length`` ids up to ``last_id``; return ``length``."""
+    for task_id in range(last_id - length + 1, last_id + 1):
+        value = work.get("task", ks.task(task_id))
+        if value is not None:
+            with contextlib.suppress(rec.Damaged, ValueError):  # a damaged record has no slot that could be found
+                record = rec.read_task(value)
+                if record.slot_scope != rec.NO_SLOT:
+                    _free_slot(work, task_id, record)
+            work.delete("task", ks.task(task_id))
+        work.delete_history(task_id)
+        work.forget_extension(task_id)
+    return length
+
+
+def _free_slot(work: Work, task_id: int, record: rec.TaskRecord) -> None:
+    key, slot = get_slot(work, record)
+    if slot is not None and slot.id == task_id:
+        work.delete("dedupe", key)
+        if slot.blocks_until:
+            work.delete("forget", ks.forget(slot.blocks_until, ks.MemoKind.SLOT, key))

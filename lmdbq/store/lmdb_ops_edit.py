@@ -1,0 +1,153 @@
+"""Edit, Delete and Retry: changes that people make to tasks."""
+
+from __future__ import annotations
+
+from lmdbq import lifecycle, limits
+from lmdbq.lifecycle import Event, ExpiresTooEarly
+from lmdbq.model import (
+    DEFAULT_SETTINGS,
+    Changed,
+    ChangeDone,
+    Delete,
+    Edit,
+    Entry,
+    Outcome,
+    Refused,
+    Retry,
+    State,
+    Until,
+)
+from lmdbq.store import keyspace as ks
+from lmdbq.store import records as rec
+from lmdbq.store.lmdb_drafts import draft_of, overwrite, write_stored
+from lmdbq.store.lmdb_ops_enqueue import BLOCKING, too_many_types
+from lmdbq.store.lmdb_ops_report import absent, sound
+from lmdbq.store.lmdb_standing import Located, leave
+from lmdbq.store.lmdb_tasks import change_state, get_slot, put_slot, remove
+from lmdbq.store.lmdb_work import Work
+
+
+def edit(work: Work, op: Edit) -> ChangeDone | Refused:
+    """Run one Edit."""
+    task = sound(work, op.id)
+    if task is None:
+        return ChangeDone([absent(work, op.id)])
+    if not lifecycle.may(task.state, Event.EDIT):
+        return ChangeDone([Changed(op.id, Outcome.CONFLICT, task.state)])
+    draft = draft_of(work, task)
+    if draft.state is None:
+        leave(work, task)
+        remove(work, task)
+        work.total(task.queue.no, "expired")
+        return ChangeDone([Changed(op.id, Outcome.GONE)])
+    times = (0, 0)
+    if "scheduled_at" in op.fields or "expires_at" in op.fields:
+        try:
+            times = lifecycle.resolve_times(op.entry, DEFAULT_SETTINGS, work.now.wall)
+        except ExpiresTooEarly:
+            problem = lifecycle.expires_too_early("")
+            return Refused(problem.code, (problem,))
+    if "type" in op.fields and op.entry.type != draft.type and _is_full_of_types(work, task, op.entry):
+        problem = too_many_types("/type", task.queue.name)
+        return Refused(problem.code, (problem,))
+    overwrite(draft, op.entry, op.fields, *times, work.now.wall)
+    write_stored(work, draft)
+    return ChangeDone([Changed(op.id, Outcome.OK, draft.state)])
+
+
+def _is_full_of_types(work: Work, task: Located, entry: Entry) -> bool:
+    type_no = work.type_no(entry.type)
+    if type_no and any(work.tally(task.queue.no, type_no)):
+        return False
+    return len(work.queue_tallies(task.queue.no)) >= limits.TYPES_PER_QUEUE_MAX
+
+
+def delete(work: Work, op: Delete) -> ChangeDone:
+    """Run one Delete."""
+    return ChangeDone([_delete_one(work, task_id) for task_id in op.ids])
+
+
+def _delete_one(work: Work, task_id: int) -> Changed:
+    task = sound(work, task_id)
+    if task is None:
+        if work.get("quarantine", ks.quarantine(task_id)) is not None:
+            work.delete("quarantine", ks.quarantine(task_id))
+            return Changed(task_id, Outcome.OK)
+        return absent(work, task_id)
+    leave(work, task)
+    remove(work, task)
+    work.total(task.queue.no, "deleted")
+    return Changed(task_id, Outcome.OK)
+
+
+def retry(work: Work, op: Retry) -> ChangeDone:
+    """Run one Retry."""
+    return ChangeDone([_retry_one(work, task_id) for task_id in op.ids])
+
+
+def _retry_one(work: Work, task_id: int) -> Changed:
+    now_wall = work.now.wall
+    task = sound(work, task_id)
+    if task is None:
+        return absent(work, task_id)
+    if not lifecycle.may(task.state, Event.RETRY):
+        return Changed(task_id, Outcome.CONFLICT, task.state)
+    if task.record.expires_at and task.record.expires_at <= now_wall:
+        return Changed(task_id, Outcome.EXPIRED, task.state)
+    if task.record.slot_scope != rec.NO_SLOT and not _take_slot_back(work, task):
+        return Changed(task_id, Outcome.DEDUPE_CONFLICT, task.state)
+    leave(work, task)
+    history = task.history
+    history.ended_state, history.ended_at, history.remove_at = -1, 0, 0
+    history.reason, history.result = "", None
+    history.cancel_requested = False
+    history.base_deliveries = task.deliveries
+    history.rank = now_wall
+    task.failures = 0
+    change_state(work, task, State.READY)
+    return Changed(task_id, Outcome.OK, State.READY)
+
+
+def _take_slot_back(work: Work, task: Located) -> bool:
+    """Make a task's dedupe slot its own again; False if another task holds it and blocks."""
+    now_wall = work.now.wall
+    rule = lifecycle.resolve_dedupe(
+        Entry(queue=task.queue.name, type=work.type_name(task.record.type_no), options=task.record.options),
+        task.queue.settings,
+    )
+    assert rule is not None
+    key, slot = get_slot(work, task.record)
+    if slot is not None and slot.id == task.id:
+        return True
+    if slot is not None and work.queue_of(slot.queue_no) is not None:
+        young = now_wall < slot.taken_at + rule.ttl_ns
+        if slot.blocks_until:
+            if now_wall < slot.blocks_until:
+                return False
+        elif rule.until is Until.TTL:
+            if young:
+                return False
+        elif (young or not rule.ttl_ns) and _holder_state(work, slot.id) in BLOCKING[rule.until]:
+            return False
+    until = now_wall + rule.ttl_ns if rule.until is Until.TTL else 0
+    long_key = slot.long_key if slot is not None else _long_key(rule.key)
+    put_slot(work, key, rec.Slot(task.id, task.queue.no, now_wall, until, long_key))
+    return True
+
+
+def _long_key(key: str) -> bytes:
+    raw = key.encode()
+    return raw if len(raw) > limits.DEDUPE_RAW_BYTES_MAX else b""
+
+
+def _holder_state(work: Work, task_id: int) -> State | None:
+    """Return the state of a slot's holder; one that waits and has expired is removed, and None then."""
+    holder = sound(work, task_id)
+    if holder is None:
+        return None
+    if draft_of(work, holder).state is None:
+        leave(work, holder)
+        remove(work, holder)
+        work.total(holder.queue.no, "expired")
+        return None
+    return holder.state

@@ -1,0 +1,226 @@
+"""The timed ops: Promote, Lapse, Expire and Prune, for one queue (a claim's own) or for all of them.
+
+A timed op takes what is due earliest first. Every due, deadline and expiry key begins with its queue, so for the whole
+file the heads of the queues are merged: a heap holds the next key of each. All of them are harmless to run twice, and
+nothing is lost if nobody runs them for a while: a claim does it for its own queues.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator
+
+from lmdbq import limits
+from lmdbq.model import ENDED, ErrorInfo, Expire, Lapse, Promote, Prune, State, Status, Swept
+from lmdbq.store import keyspace as ks
+from lmdbq.store import records as rec
+from lmdbq.store.lmdb_graves import drain_graves
+from lmdbq.store.lmdb_standing import (
+    Located,
+    add_ready,
+    leave,
+    locate,
+    put_lease,
+    shorten_lease,
+)
+from lmdbq.store.lmdb_tasks import fail, quarantine, remove
+from lmdbq.store.lmdb_work import Queue, Work
+
+_LAPSED = ErrorInfo(message="the lease ran out before a report came", type="lease_lapsed")
+
+
+def sweep_queue(work: Work, queue: Queue) -> None:
+    """Lapse, promote and expire what is due in one queue, as a claim does before it takes anything."""
+    lapse(work, Lapse(), [queue])
+    promote(work, Promote(), [queue])
+    expire(work, Expire(), [queue])
+
+
+def _due(work: Work, database: str, queues: list[Queue], upto: Callable[[int], bytes]) -> Iterator[bytes]:
+    """Yield the keys of ``database`` below ``upto(queue_no)``, earliest first over all queues.
+
+    Each key must have been removed, or moved beyond ``upto``, before the next is asked for.
+    """
+    heads: list[tuple[bytes, int]] = []
+
+    def push(queue_no: int) -> None:
+        cursor = work.cursor(database)
+        prefix = ks.of_queue(queue_no)
+        if cursor.set_range(prefix):
+            key: bytes = cursor.key()
+            if key[: len(prefix)] == prefix and key < upto(queue_no):
+                heapq.heappush(heads, (key[len(prefix) :], queue_no))
+
+    for queue in queues:
+        push(queue.no)
+    while heads:
+        rest, queue_no = heapq.heappop(heads)
+        yield ks.of_queue(queue_no) + rest
+        push(queue_no)
+
+
+def promote(work: Work, op: Promote, queues: list[Queue]) -> Swept:
+    """Make scheduled tasks that are due ready."""
+    count = 0
+    for key in _due(work, "scheduled", queues, lambda queue_no: ks.scheduled(queue_no, work.now.wall + 1, 0)):
+        if count >= op.limit:
+            return Swept(count, more=True)
+        parts = ks.read_timed(key)
+        try:
+            standing = rec.read_standing(key, work.get("scheduled", key) or b"")
+            record = rec.read_task(work.get("task", ks.task(parts.id)) or b"")
+        except (rec.Damaged, ValueError) as error:
+            quarantine(work, parts.id, str(error))
+            work.delete("scheduled", key)
+            continue
+        queue = work.queue_of(parts.queue_no)
+        assert queue is not None
+        work.delete("scheduled", key)
+        run = rec.ReadyRun(1, standing.deliveries, standing.failures)
+        add_ready(work, queue, record.type_no, record.priority, parts.at, parts.id, run)
+        work.count(queue.no, record.type_no, leaves=State.SCHEDULED, enters=State.READY)
+        count += 1
+    return Swept(count)
+
+
+def expire(work: Work, op: Expire, queues: list[Queue]) -> Swept:
+    """Remove waiting tasks whose expires_at has come."""
+    count = 0
+    for key in _due(work, "expiry", queues, lambda queue_no: ks.expiry(queue_no, work.now.wall + 1, 0)):
+        if count >= op.limit:
+            return Swept(count, more=True)
+        task = sound_or_quarantined(work, ks.read_timed(key).id)
+        if task is None:
+            work.delete("expiry", key)
+            continue
+        leave(work, task)
+        remove(work, task)
+        work.total(task.queue.no, "expired")
+        count += 1
+    return Swept(count)
+
+
+def sound_or_quarantined(work: Work, task_id: int) -> Located | None:
+    """Return a task that some key names; None if it is damaged or missing, and now in quarantine."""
+    reason = "it has no record"
+    try:
+        task = locate(work, task_id)
+    except (rec.Damaged, ValueError) as error:
+        task, reason = None, str(error)
+    if task is None:
+        quarantine(work, task_id, reason)
+    return task
+
+
+# --- lapse ---
+
+
+def lapse(work: Work, op: Lapse, queues: list[Queue]) -> Swept:
+    """End leases whose deadline has come; re-arm those of an earlier boot, move those that a heartbeat prolonged."""
+    now, count = work.now, 0
+    for key in _due(work, "deadline", queues, lambda no: ks.deadline(no, now.boot_no, now.steady + 1, 0)):
+        if count >= op.limit:
+            return Swept(count, more=True)
+        parts = ks.read_deadline(key)
+        lease_key = ks.lease(parts.last_id)
+        run = rec.read_lease_run(lease_key, work.get("lease", lease_key) or b"")
+        if run.boot_no != now.boot_no:
+            _rearm(work, parts.last_id, run, now.steady + run.keepalive)
+            continue
+        graced = _graced(work, run.boot_no, run.deadline, run.keepalive)
+        if graced > now.steady and not work.has_extensions:
+            _rearm(work, parts.last_id, run, graced)
+            continue
+        count += _lapse_run(work, parts.last_id, run, op.limit - count)
+    return Swept(count)
+
+
+def _graced(work: Work, boot_no: int, deadline: int, keepalive: int) -> int:
+    """Return when a lease is due at the earliest: a moment after the daemon's start, if it came due before that."""
+    meta = work.meta
+    if meta.daemon_boot_no != boot_no:
+        return deadline
+    return max(deadline, meta.daemon_steady + min(keepalive, limits.DAEMON_START_GRACE_NS))
+
+
+def _rearm(work: Work, last_id: int, run: rec.LeaseRun, deadline: int) -> None:
+    work.delete("deadline", ks.deadline(run.queue_no, run.boot_no, run.deadline, last_id))
+    put_lease(work, last_id, run._replace(boot_no=work.now.boot_no, deadline=deadline))
+
+
+def _lapse_run(work: Work, last_id: int, run: rec.LeaseRun, limit: int) -> int:
+    """End the leases of a run, but for those that were extended; return how many ended."""
+    now, ended = work.now, 0
+    first_id = last_id - run.length + 1
+    taken = list(range(first_id, last_id + 1))[:limit]
+    tasks = [task for task_id in taken if (task := sound_or_quarantined(work, task_id)) is not None]
+    found = work.get("lease", ks.lease(last_id))
+    if found is None or len(tasks) < len(taken):  # quarantine has cut the run: the next look takes what is left
+        return 0
+    shorten_lease(work, last_id, run, taken)
+    for task in tasks:
+        moved = work.get_extension(task.id, task.deliveries, now.boot_no) or run
+        graced = _graced(work, now.boot_no, moved.deadline, moved.keepalive)
+        if graced > now.steady:
+            put_lease(work, task.id, run._replace(length=1, deadline=graced, keepalive=moved.keepalive))
+            continue
+        work.forget_extension(task.id)
+        work.stirred.add(task.queue.name)
+        fail(work, task, _LAPSED, status=Status.LAPSED)
+        ended += 1
+    return ended
+
+
+# --- prune ---
+
+
+def prune(work: Work, op: Prune, queues: list[Queue]) -> Swept:
+    """Remove ended tasks past their time or above the cap, then old memos and slots, then graves' keys."""
+    count = 0
+    for queue in queues:
+        for state in ENDED:
+            excess = work.in_state(queue.no, state) - limits.ENDED_PER_QUEUE_MAX
+            while count < op.limit:
+                key = _first_ended(work, queue, state)
+                if key is None or (key.remove_at > work.now.wall and excess <= 0):
+                    break
+                task = sound_or_quarantined(work, key.id)
+                if task is not None:
+                    leave(work, task)
+                    remove(work, task)
+                count += 1
+                excess -= 1
+            if count >= op.limit:
+                return Swept(count, more=True)
+    more = _forget(work, op.limit) | drain_graves(work, op.limit)
+    return Swept(count, more)
+
+
+def _first_ended(work: Work, queue: Queue, state: State) -> ks.EndedKey | None:
+    cursor = work.cursor("ended")
+    prefix = ks.of_ended_state(queue.no, state)
+    if not cursor.set_range(prefix) or cursor.key()[: len(prefix)] != prefix:
+        return None
+    return ks.read_ended(cursor.key())
+
+
+def _forget(work: Work, limit: int) -> bool:
+    """Remove memos, claim ids and slots whose time has come; True if more are due."""
+    for _ in range(limit):
+        cursor = work.cursor("forget")
+        if not cursor.first():
+            return False
+        raw: bytes = cursor.key()
+        parts = ks.read_forget(raw)
+        if parts.remove_at > work.now.wall:
+            return False
+        work.delete("forget", raw)
+        if parts.kind != ks.MemoKind.SLOT:
+            work.delete("memo", ks.memo(ks.MemoKind(parts.kind), parts.key))
+            continue
+        value = work.get("dedupe", parts.key)
+        if value is None:
+            continue
+        if work.get("task", ks.task(rec.read_slot(value).id)) is None:  # else it goes with its task
+            work.delete("dedupe", parts.key)
+    return True

@@ -1,0 +1,231 @@
+"""What readers see: tasks, pages, counts, queues and due times, from one read transaction."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from lmdbq import lifecycle, limits
+from lmdbq.clock import Clock
+from lmdbq.model import ENDED, Due, Filter, Outcome, Page, QueueView, State, Task, Totals
+from lmdbq.store import keyspace as ks
+from lmdbq.store import records as rec
+from lmdbq.store.lmdb_standing import Located, locate, stand
+from lmdbq.store.lmdb_work import Queue, Work
+
+
+def task(work: Work, task_id: int) -> Task | Outcome:
+    """Return one task, or why there is none."""
+    if not 0 < task_id < 2**64:
+        return Outcome.NOT_FOUND
+    try:
+        found = locate(work, task_id)
+    except (rec.Damaged, ValueError):
+        return Outcome.QUARANTINED
+    if found is not None:
+        return view(work, found)
+    if work.get("quarantine", ks.quarantine(task_id)) is not None:
+        return Outcome.QUARANTINED
+    return Outcome.GONE if task_id <= work.last_id else Outcome.NOT_FOUND
+
+
+def view(work: Work, found: Located) -> Task:
+    """Return everything stored about a task."""
+    record, history, lease = found.record, found.history, found.lease
+    retry = lifecycle.resolve_retry(record.options.retry, found.queue.settings.retry)
+    running: dict[str, object] = {}
+    if lease is not None:
+        extension = work.get_extension(found.id, found.deliveries, lease.boot_no)
+        moved = extension or lease
+        left = moved.deadline - work.now.steady if lease.boot_no == work.now.boot_no else moved.keepalive
+        running = {
+            "lease_expires_at": work.now.wall + left,
+            "progress": extension.progress if extension else None,
+        }
+    shown = Task(
+        id=found.id,
+        queue=found.queue.name,
+        type=work.type_name(record.type_no),
+        payload=record.payload,
+        encoding=record.encoding,
+        priority=record.priority - ks.PRIORITY_BIAS,
+        created_at=record.created_at,
+        scheduled_at=record.scheduled_at,
+        expires_at=record.expires_at,
+        options=record.options,
+        state=found.state,
+        deliveries=found.deliveries,
+        failures=found.failures,
+        attempts=lifecycle.attempts(found.state, found.failures, retry.max_attempts),
+        max_attempts=retry.max_attempts,
+        due_at=found.rank if found.state is State.SCHEDULED else 0,
+        cancel_requested=history.cancel_requested,
+        errors=history.errors,
+        result=history.result,
+        result_encoding=history.result_encoding,
+        ended_at=history.ended_at,
+        remove_at=history.remove_at,
+        reason=history.reason,
+    )
+    return replace(shown, **running) if running else shown
+
+
+def tasks(work: Work, wanted: Filter, after: int, limit: int) -> Page:
+    """Return the next tasks that match, by id; gives up after limits.SCAN_TASKS_MAX records."""
+    found: list[Task] = []
+    cursor = work.cursor("task")
+    if after >= 2**64 - 1 or not cursor.set_range(ks.task(after + 1)):
+        return Page([], 0)
+    seen = 0
+    for key, value in cursor.iternext():
+        task_id = ks.read_id(key)
+        seen += 1
+        matched = _match(work, wanted, task_id, value)
+        if matched is not None:
+            found.append(view(work, matched))
+        if len(found) >= limit or seen >= limits.SCAN_TASKS_MAX:
+            return Page(found, task_id)
+    return Page(found, 0)
+
+
+def _match(work: Work, wanted: Filter, task_id: int, value: bytes) -> Located | None:
+    try:
+        record = rec.read_task(value)
+        queue = work.queue_of(record.queue_no)
+        if queue is None or (wanted.queue and queue.name != wanted.queue):
+            return None
+        if wanted.type and work.type_name(record.type_no) != wanted.type:
+            return None
+        if wanted.tag and wanted.tag not in record.options.tags:
+            return None
+        dedupe = record.options.dedupe
+        if wanted.dedupe_key and (dedupe is None or dedupe.key != wanted.dedupe_key):
+            return None
+        found = stand(work, task_id, queue, record, work.get_history(task_id) or rec.History())
+    except (rec.Damaged, ValueError):
+        return None
+    return found if not wanted.states or found.state in wanted.states else None
+
+
+def count(work: Work, wanted: Filter) -> int:
+    """Return how many tasks match: from the tallies, or by a scan if a tag or dedupe key is asked for."""
+    if wanted.tag or wanted.dedupe_key:
+        return sum(
+            _match(work, wanted, ks.read_id(key), value) is not None for key, value in work.cursor("task").iternext()
+        )
+    queue = work.queue(wanted.queue) if wanted.queue else None
+    if wanted.queue and queue is None:
+        return 0
+    total = 0
+    type_no = work.type_no(wanted.type) if wanted.type else 0
+    if wanted.type and not type_no:
+        return 0
+    states = wanted.states or tuple(State)
+    for one in [queue] if queue else work.all_queues():
+        for number, tally in work.queue_tallies(one.no).items():
+            if not type_no or number == type_no:
+                total += sum(tally[state] for state in states)
+    return total
+
+
+def queues(work: Work) -> list[QueueView]:
+    """Return every queue by name."""
+    return [_queue_view(work, queue) for queue in work.all_queues()]
+
+
+def queue(work: Work, name: str) -> QueueView | None:
+    """Return one queue."""
+    found = work.queue(name)
+    return None if found is None else _queue_view(work, found)
+
+
+def _queue_view(work: Work, queue: Queue) -> QueueView:
+    counts: dict[str, dict[str, int]] = {}
+    running = ready = 0
+    ranks: list[int] = []
+    for type_no, tally in work.queue_tallies(queue.no).items():
+        counts[work.type_name(type_no)] = {state.word: tally[state] for state in State if tally[state]}
+        running += tally[State.RUNNING]
+        ready += tally[State.READY]
+        cursor = work.cursor("ready")
+        if tally[State.READY] and cursor.set_range(ks.of_ready_list(queue.no, type_no)):
+            ranks.append(ks.read_ready(cursor.key()).rank)
+    settings = queue.settings
+    full = bool(settings.max_running) and running >= settings.max_running
+    return QueueView(
+        name=queue.name,
+        settings=settings,
+        counts=counts,
+        totals=Totals(*work.totals(queue.no)),
+        oldest_ready_at=min(ranks, default=0),
+        next_due_at=_head_at(work, "scheduled", queue),
+        blocked_by="paused" if settings.paused else "max_running" if full else "",
+    )
+
+
+def _head_at(work: Work, database: str, queue: Queue) -> int:
+    cursor = work.cursor(database)
+    if not cursor.set_range(ks.of_queue(queue.no)):
+        return 0
+    key = ks.read_timed(cursor.key())
+    return key.at if key.queue_no == queue.no else 0
+
+
+class RawDue(NamedTuple):
+    """Due times that do not change while nothing is committed. deadline: (boot_no, steady) of the first lease."""
+
+    promote_at: int
+    expire_at: int
+    prune_at: int
+    deadline: tuple[int, int] | None
+    boot_no: int
+
+    def at(self, clock: Clock) -> Due:
+        """Return the due times as seen now."""
+        left = None
+        if self.deadline is not None:
+            boot_no, steady = self.deadline
+            left = steady - clock.steady_ns() if boot_no == self.boot_no else 0
+        return Due(self.promote_at, self.expire_at, self.prune_at, left)
+
+
+def raw_due(work: Work) -> RawDue:
+    """Return the earliest due time of each kind."""
+    every = work.all_queues()
+    promotes = [at for queue in every if (at := _head_at(work, "scheduled", queue))]
+    expires = [at for queue in every if (at := _head_at(work, "expiry", queue))]
+    deadlines = [lease for queue in every if (lease := _first_deadline(work, queue))]
+    prunes = [at for queue in every if (at := _first_prune(work, queue))]
+    cursor = work.cursor("forget")
+    if cursor.first():
+        prunes.append(ks.read_forget(cursor.key()).remove_at)
+    cursor = work.cursor("catalog")
+    if cursor.set_range(ks.grave(0)) and cursor.key()[:1] == b"G":
+        prunes.append(1)
+    first = min(deadlines, default=None)
+    return RawDue(min(promotes, default=0), min(expires, default=0), min(prunes, default=0), first, work.now.boot_no)
+
+
+def _first_deadline(work: Work, queue: Queue) -> tuple[int, int] | None:
+    cursor = work.cursor("deadline")
+    if not cursor.set_range(ks.of_queue(queue.no)):
+        return None
+    key = ks.read_deadline(cursor.key())
+    return (key.boot_no, key.deadline) if key.queue_no == queue.no else None
+
+
+def _first_prune(work: Work, queue: Queue) -> int:
+    """Return when the first ended task of a queue goes; 1 (now) if a state holds more than its cap."""
+    first = 0
+    for state in ENDED:
+        held = work.in_state(queue.no, state)
+        if not held:
+            continue
+        if held > limits.ENDED_PER_QUEUE_MAX:
+            return 1
+        cursor = work.cursor("ended")
+        if cursor.set_range(ks.of_ended_state(queue.no, state)):
+            at = ks.read_ended(cursor.key()).remove_at
+            first = min(first, at) if first else at
+    return first

@@ -1,0 +1,230 @@
+"""Where a task stands: the functions that find, add and take away standings.
+
+A ready or a lease standing is a place in a *run*, an interval of consecutive ids behind one key, named by its last id.
+Taking one id away shortens the run, removes it, or splits it in two. Whatever is added is a run of its own; runs are
+never joined, because nothing needs it.
+
+The trap: a run is found by ``set_range`` with the id sought, which answers the first run that *ends* at or behind it;
+whether the run begins at or before it must still be looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from lmdbq.model import ENDED, State
+from lmdbq.store import keyspace as ks
+from lmdbq.store import records as rec
+from lmdbq.store.lmdb_work import Queue, Work
+
+
+class Missing(rec.Damaged):
+    """A key says that a task is where it is not."""
+
+
+class Located:
+    """A stored task with everything that is known of it: its record, its history, and where it stands."""
+
+    __slots__ = ("deliveries", "failures", "history", "id", "lease", "queue", "record", "state")
+
+    def __init__(
+        self,
+        task_id: int,
+        queue: Queue,
+        record: rec.TaskRecord,
+        history: rec.History,
+        state: State,
+        deliveries: int,
+        failures: int,
+        lease: rec.LeaseRun | None = None,
+    ) -> None:
+        self.id = task_id
+        self.queue = queue
+        self.record = record
+        self.history = history
+        self.state = state
+        self.deliveries = deliveries
+        self.failures = failures
+        self.lease = lease
+
+    @property
+    def rank(self) -> int:
+        """Where it stands in ready, and its due_at while it is scheduled."""
+        return self.history.rank or self.record.scheduled_at
+
+
+def locate(work: Work, task_id: int) -> Located | None:
+    """Return a stored task of a live queue, None if there is none. Raises Damaged, Missing."""
+    value = work.get("task", ks.task(task_id))
+    if value is None:
+        return None
+    record = rec.read_task(value)
+    queue = work.queue_of(record.queue_no)
+    if queue is None:
+        return None
+    history = work.get_history(task_id) or rec.History()
+    return stand(work, task_id, queue, record, history)
+
+
+def stand(work: Work, task_id: int, queue: Queue, record: rec.TaskRecord, history: rec.History) -> Located:
+    """Return where a task of known record and history stands. Raises Missing if it stands nowhere."""
+    if history.ended_state >= 0:
+        state = State(history.ended_state)
+        key = ks.ended(queue.no, state, history.remove_at, task_id)
+        value = work.get("ended", key)
+        if value is None:
+            raise Missing("it has ended, but stands among no ended tasks")
+        standing = rec.read_standing(key, value)
+        return Located(task_id, queue, record, history, state, standing.deliveries, standing.failures)
+    found = find_lease(work, task_id)
+    if found is not None:
+        lease = found[1]
+        return Located(task_id, queue, record, history, State.RUNNING, lease.deliveries, lease.failures, lease)
+    rank = history.rank or record.scheduled_at
+    key = ks.scheduled(queue.no, rank, task_id)
+    value = work.get("scheduled", key)
+    if value is not None:
+        standing = rec.read_standing(key, value)
+        return Located(task_id, queue, record, history, State.SCHEDULED, standing.deliveries, standing.failures)
+    run = _find_ready(work.cursor("ready"), queue.no, record, rank, task_id)
+    if run is None:
+        raise Missing("it stands in no index")
+    return Located(task_id, queue, record, history, State.READY, run[1].deliveries, run[1].failures)
+
+
+# --- ready ---
+
+
+def _find_ready(
+    cursor: Any, queue_no: int, record: rec.TaskRecord, rank: int, task_id: int
+) -> tuple[ks.ReadyKey, rec.ReadyRun] | None:
+    if not cursor.set_range(ks.ready(queue_no, record.type_no, record.priority, rank, task_id)):
+        return None
+    key = ks.read_ready(cursor.key())
+    if key[:4] != (queue_no, record.type_no, record.priority, rank):
+        return None
+    run = rec.read_ready_run(cursor.key(), cursor.value())
+    return (key, run) if key.last_id - run.length < task_id else None
+
+
+def add_ready(
+    work: Work, queue: Queue, type_no: int, priority: int, rank: int, last_id: int, run: rec.ReadyRun
+) -> None:
+    """Put a run of ready tasks, and note that their queue has more to claim."""
+    key = ks.ready(queue.no, type_no, priority, rank, last_id)
+    work.put("ready", key, rec.write_ready_run(key, *run))
+    work.stirred.add(queue.name)
+
+
+def remove_ready(work: Work, task: Located) -> None:
+    """Take one task out of its ready run."""
+    record = task.record
+    cursor = work.cursor("ready")
+    found = _find_ready(cursor, task.queue.no, record, task.rank, task.id)
+    if found is None:
+        raise Missing("it stands in no ready run")
+    key, run = found
+    work.delete("ready", cursor.key())
+    for first, last in without(key.last_id - run.length + 1, key.last_id, (task.id,)):
+        part = ks.ready(key.queue_no, key.type_no, key.priority, key.rank, last)
+        work.put("ready", part, rec.write_ready_run(part, last - first + 1, run.deliveries, run.failures))
+
+
+def without(first: int, last: int, taken: Iterable[int]) -> list[tuple[int, int]]:
+    """Return what is left of the interval ``first..last`` when the rising ids ``taken`` are taken out of it.
+
+    >>> without(5, 9, (5, 7))
+    [(6, 6), (8, 9)]
+    """
+    left: list[tuple[int, int]] = []
+    start = first
+    for task_id in taken:
+        if task_id > start:
+            left.append((start, task_id - 1))
+        start = task_id + 1
+    if start <= last:
+        left.append((start, last))
+    return left
+
+
+# --- leases ---
+
+
+def find_lease(work: Work, task_id: int) -> tuple[int, rec.LeaseRun] | None:
+    """Return (last id, run) of the lease run that holds a task; None if it is not running. Raises Damaged."""
+    cursor = work.cursor("lease")
+    if not cursor.set_range(ks.lease(task_id)):
+        return None
+    last_id = ks.read_id(cursor.key())
+    run = rec.read_lease_run(cursor.key(), cursor.value())
+    return (last_id, run) if last_id - run.length < task_id else None
+
+
+def put_lease(work: Work, last_id: int, run: rec.LeaseRun) -> None:
+    """Put a lease run and its deadline."""
+    key = ks.lease(last_id)
+    work.put("lease", key, rec.write_lease_run(key, run))
+    work.put("deadline", ks.deadline(run.queue_no, run.boot_no, run.deadline, last_id))
+
+
+def shorten_lease(work: Work, last_id: int, run: rec.LeaseRun, taken: Iterable[int]) -> None:
+    """Take the rising ids ``taken`` out of a lease run; what is left keeps its deadline."""
+    left = without(last_id - run.length + 1, last_id, taken)
+    if not left or left[-1][1] != last_id:
+        work.delete("lease", ks.lease(last_id))
+        work.delete("deadline", ks.deadline(run.queue_no, run.boot_no, run.deadline, last_id))
+    for first, last in left:
+        put_lease(work, last, run._replace(length=last - first + 1))
+
+
+def move_lease(work: Work, task_id: int, boot_no: int, deadline: int, keepalive: int) -> None:
+    """Give one running task a deadline of its own in the main file."""
+    found = find_lease(work, task_id)
+    if found is None:
+        raise Missing("it stands in no lease run")
+    last_id, run = found
+    shorten_lease(work, last_id, run, (task_id,))
+    moved = run._replace(length=1, boot_no=boot_no, deadline=deadline, keepalive=keepalive)
+    put_lease(work, task_id, moved)
+
+
+# --- one task, any standing ---
+
+
+def leave(work: Work, task: Located) -> None:
+    """Take a task away from where it stands, with its expiry key if it waits; counts and record stay."""
+    if task.state is State.READY:
+        remove_ready(work, task)
+    elif task.state is State.SCHEDULED:
+        work.delete("scheduled", ks.scheduled(task.queue.no, task.rank, task.id))
+    elif task.state is State.RUNNING:
+        found = find_lease(work, task.id)
+        if found is None:
+            raise Missing("it stands in no lease run")
+        shorten_lease(work, *found, (task.id,))
+        work.forget_extension(task.id)
+        work.stirred.add(task.queue.name)
+    else:
+        work.delete("ended", ks.ended(task.queue.no, task.state, task.history.remove_at, task.id))
+    if task.record.expires_at and task.state in (State.READY, State.SCHEDULED):
+        work.delete("expiry", ks.expiry(task.queue.no, task.record.expires_at, task.id))
+
+
+def enter(work: Work, task: Located) -> None:
+    """Put a task where its state, rank and history say it stands (any state but RUNNING), with its expiry key."""
+    queue_no, record = task.queue.no, task.record
+    if task.state is State.READY:
+        run = rec.ReadyRun(1, task.deliveries, task.failures)
+        add_ready(work, task.queue, record.type_no, record.priority, task.rank, task.id, run)
+    elif task.state is State.SCHEDULED:
+        key = ks.scheduled(queue_no, task.rank, task.id)
+        work.put("scheduled", key, rec.write_standing(key, record.type_no, task.deliveries, task.failures))
+        work.stirred.add(task.queue.name)
+    else:
+        assert task.state in ENDED
+        key = ks.ended(queue_no, task.state, task.history.remove_at, task.id)
+        work.put("ended", key, rec.write_standing(key, record.type_no, task.deliveries, task.failures))
+        return
+    if record.expires_at:
+        work.put("expiry", ks.expiry(queue_no, record.expires_at, task.id))

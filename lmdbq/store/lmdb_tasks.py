@@ -1,0 +1,199 @@
+"""What becomes of one task: it ends, is tried again, is removed, or is found damaged. Shared by all ops.
+
+Each function takes a ``Located`` task whose standing was already left (``lmdb_standing.leave``, or a whole run at once
+by the caller) and puts it where it belongs, with counts, totals, history and dedupe slot.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+from lmdbq import lifecycle, limits
+from lmdbq.model import ErrorInfo, Failure, State, Status
+from lmdbq.store import keyspace as ks
+from lmdbq.store import records as rec
+from lmdbq.store.lmdb_standing import Located, enter, find_lease, shorten_lease, without
+from lmdbq.store.lmdb_work import Work
+
+
+def remove(work: Work, task: Located) -> None:
+    """Remove a task that has left its standing: record, history, slot, count."""
+    work.delete("task", ks.task(task.id))
+    work.delete_history(task.id)
+    release_slot(work, task.id, task.record)
+    work.count(task.queue.no, task.record.type_no, leaves=task.state)
+
+
+def release_slot(work: Work, task_id: int, record: rec.TaskRecord) -> None:
+    """Remove a removed task's dedupe slot if it still names it, unless its ttl is not over (then Prune will)."""
+    if record.slot_scope == rec.NO_SLOT:
+        return
+    key, slot = get_slot(work, record)
+    if slot is None or slot.id != task_id:
+        return
+    forget_key = ks.forget(slot.blocks_until, ks.MemoKind.SLOT, key)
+    if slot.blocks_until > work.now.wall:
+        work.put("forget", forget_key)  # it is there already, unless the clock has stepped back over its time
+        return
+    work.delete("dedupe", key)
+    if slot.blocks_until:
+        work.delete("forget", forget_key)
+
+
+def get_slot(work: Work, record: rec.TaskRecord) -> tuple[bytes, rec.Slot | None]:
+    """Return the key of a task's dedupe slot, and who took it last. The record must have one."""
+    dedupe = record.options.dedupe
+    assert dedupe is not None
+    key = ks.slot(ks.SCOPES[record.slot_scope], record.slot_owner, dedupe.key)
+    value = work.get("dedupe", key)
+    return key, None if value is None else rec.read_slot(value)
+
+
+def put_slot(work: Work, key: bytes, slot: rec.Slot) -> None:
+    """Write a slot, and when it may be forgotten if it was taken with a ttl."""
+    old = work.get("dedupe", key)
+    if old is not None and (until := rec.read_slot(old).blocks_until):
+        work.delete("forget", ks.forget(until, ks.MemoKind.SLOT, key))
+    work.put("dedupe", key, rec.write_slot(slot))
+    if slot.blocks_until:
+        work.put("forget", ks.forget(slot.blocks_until, ks.MemoKind.SLOT, key))
+
+
+def end(
+    work: Work,
+    task: Located,
+    state: State,
+    reason: str = "",
+    result: bytes | None = None,
+    result_encoding: int = 0,
+) -> State | None:
+    """End a task in SUCCEEDED, DEAD or CANCELLED: keep it as long as its rules say, or remove it.
+
+    Returns the state it is kept in, None if it was removed. Totals: the state's own.
+    """
+    work.total(task.queue.no, state.word)
+    options = task.record.options
+    keep = lifecycle.resolve_keep(state, result is not None, options.keep, task.queue.settings.keep)
+    if not keep:
+        remove(work, task)
+        return None
+    history = task.history
+    history.ended_state = state
+    history.ended_at = work.now.wall
+    history.remove_at = min(work.now.wall + keep, limits.INSTANT_NS_MAX)
+    history.reason = reason
+    history.result = result
+    history.result_encoding = rec.ENCODINGS[result_encoding]
+    change_state(work, task, state)
+    return state
+
+
+def change_state(work: Work, task: Located, state: State) -> None:
+    """Move a task that has left its standing to another state: standing, count, history."""
+    work.count(task.queue.no, task.record.type_no, leaves=task.state, enters=state)
+    task.state = state
+    work.put_history(task.id, task.history)
+    enter(work, task)
+
+
+def note_report(task: Located, status: Status) -> None:
+    """Remember how a task's last delivery ended, for a repeat of the report."""
+    task.history.last_delivery = task.deliveries
+    task.history.last_status = status
+
+
+def fail(
+    work: Work,
+    task: Located,
+    error: ErrorInfo,
+    *,
+    status: Status,
+    may_retry: bool = True,
+    delay_ns: int | None = None,
+) -> State | None:
+    """A running task's attempt failed, or its lease lapsed: try it again, or end it. Returns its state, None: removed."""
+    task.failures += 1
+    history = task.history
+    failure = Failure(work.now.wall, task.deliveries, error.message, error.type, error.backtrace)
+    history.errors = (*history.errors, failure)[-limits.ERRORS_KEPT_MAX :]
+    note_report(task, status)
+    options, settings = task.record.options, task.queue.settings
+    after = lifecycle.after_failure(
+        task_id=task.id,
+        failures=task.failures,
+        retry=lifecycle.resolve_retry(options.retry, settings.retry),
+        now_wall=work.now.wall,
+        expires_at=task.record.expires_at,
+        cancel_requested=history.cancel_requested,
+        may_retry=may_retry,
+        delay_ns=delay_ns,
+    )
+    if after.state is not State.CANCELLED:
+        work.total(task.queue.no, "lapsed" if status is Status.LAPSED else "failed")
+    if after.state in (State.DEAD, State.CANCELLED):
+        return end(work, task, after.state, after.reason)
+    history.rank = after.due_at
+    change_state(work, task, after.state)
+    return after.state
+
+
+def quarantine(work: Work, task_id: int, reason: str, *, taken_from: ks.ReadyKey | None = None) -> None:
+    """Move a damaged task aside: its bytes and the reason are kept under its id, every other key of it is removed.
+
+    Slow on purpose: what the record would have said is not trusted, so every index is searched for the id.
+    taken_from: the ready run that a claim is taking it from, and will shorten itself.
+    """
+    value = work.get("task", ks.task(task_id)) or b""
+    work.put("quarantine", ks.quarantine(task_id), reason.encode() + b"\0" + value)
+    work.delete("task", ks.task(task_id))
+    work.delete("history", ks.history(task_id))
+    work.forget_extension(task_id)
+    if taken_from is None:
+        _quarantine_runs(work, task_id)
+    else:
+        work.count(taken_from.queue_no, taken_from.type_no, leaves=State.READY)
+    for database in ("scheduled", "ended", "expiry"):
+        cursor = work.cursor(database)
+        for key, item in [(key, item) for key, item in cursor.iternext() if key[-8:] == ks.task(task_id)]:
+            work.delete(database, key)
+            if database != "expiry":
+                _uncount(work, database, key, item)
+    cursor = work.cursor("dedupe")
+    for key, item in [(key, item) for key, item in cursor.iternext() if item[:8] == ks.task(task_id)]:
+        with contextlib.suppress(rec.Damaged):
+            if rec.read_slot(item).blocks_until:
+                continue
+        work.delete("dedupe", key)
+
+
+def _uncount(work: Work, database: str, key: bytes, value: bytes) -> None:
+    if database == "scheduled":
+        queue_no, state = ks.read_timed(key).queue_no, State.SCHEDULED
+    else:
+        parts = ks.read_ended(key)
+        queue_no, state = parts.queue_no, State(parts.state)
+    if work.queue_of(queue_no) is not None:
+        work.count(queue_no, rec.read_standing(key, value).type_no, leaves=state)
+
+
+def _quarantine_runs(work: Work, task_id: int) -> None:
+    found = find_lease(work, task_id)
+    if found is not None:
+        last_id, run = found
+        shorten_lease(work, last_id, run, (task_id,))
+        if work.queue_of(run.queue_no) is not None:
+            work.count(run.queue_no, run.type_no, leaves=State.RUNNING)
+        return
+    for key, value in list(work.cursor("ready").iternext()):
+        parts = ks.read_ready(key)
+        ready_run = rec.read_ready_run(key, value)
+        if not parts.last_id - ready_run.length < task_id <= parts.last_id:
+            continue
+        work.delete("ready", key)
+        for first, last in without(parts.last_id - ready_run.length + 1, parts.last_id, (task_id,)):
+            part = ks.ready(*parts[:4], last)
+            work.put(
+                "ready", part, rec.write_ready_run(part, last - first + 1, ready_run.deliveries, ready_run.failures)
+            )
+        if work.queue_of(parts.queue_no) is not None:
+            work.count(parts.queue_no, parts.type_no, leaves=State.READY)

@@ -1,0 +1,88 @@
+"""Lease extensions: deadlines that heartbeats moved, in a small environment of their own that is never synced.
+
+A heartbeat must not cost a sync. So an extended deadline is written to ``leases-<boot_no>`` beside the data: a process
+crash keeps it (the page cache does), every process of the boot sees it, and a power cut may take it whole, because
+leases of an earlier boot are re-armed anyway. When a deadline in the main file comes up, Lapse looks here first.
+
+Everything happens under the main write lock, so there is one writer; the values are ``records.Extension``. The trap:
+an entry outlives its lease when a process dies between the two commits; it then names a delivery that no longer runs,
+and is ignored by everyone and removed by the next report or lapse of that task, or with the whole file at next boot.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import lmdb
+
+from lmdbq.store import keyspace as ks
+from lmdbq.store import records as rec
+
+SIDE_MAP_BYTES: Final = 1 << 30
+SIDE_PREFIX: Final = "leases-"
+
+
+class Side:
+    """The lease extensions of one boot. Opened when first needed."""
+
+    def __init__(self, directory: Path, boot_no: int) -> None:
+        self.boot_no = boot_no
+        self._path = directory / f"{SIDE_PREFIX}{boot_no}"
+        self._directory = directory
+        self._env: lmdb.Environment | None = None
+
+    def _open(self) -> lmdb.Environment:
+        if self._env is None:
+            self._path.mkdir(mode=0o700, exist_ok=True)
+            self._env = lmdb.open(
+                str(self._path), map_size=SIDE_MAP_BYTES, sync=False, metasync=False, max_readers=512, lib_version=0
+            )
+        return self._env
+
+    def exists(self) -> bool:
+        """Whether any lease of this boot was ever extended."""
+        return self._env is not None or self._path.exists()
+
+    def is_empty(self) -> bool:
+        """Whether there is nothing to look up: then reports and lapses need not."""
+        if not self.exists():
+            return True
+        return not self._open().stat()["entries"]
+
+    def get(self, task_id: int) -> rec.Extension | None:
+        """Return a task's extension, whatever delivery it is for; None if it has none."""
+        if not self.exists():
+            return None
+        with self._open().begin() as txn:
+            value: Any = txn.get(ks.task(task_id))
+        if value is None:
+            return None
+        try:
+            return rec.read_extension(value)
+        except rec.Damaged:  # it was never synced: as if it had not been written
+            return None
+
+    def write(self, changes: Mapping[int, rec.Extension | None]) -> None:
+        """Put (or with None: remove) extensions by task id, in one transaction. Raises lmdb.Error if it cannot."""
+        with self._open().begin(write=True) as txn:
+            for task_id, extension in changes.items():
+                key = ks.task(task_id)
+                if extension is None:
+                    txn.delete(key)
+                else:
+                    txn.put(key, rec.write_extension(extension))
+
+    def remove_older(self) -> None:
+        """Remove the side files of earlier boots."""
+        for path in self._directory.glob(f"{SIDE_PREFIX}*"):
+            if path != self._path:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def close(self) -> None:
+        """Close the side file."""
+        if self._env is not None:
+            self._env.close()
+            self._env = None
