@@ -117,7 +117,7 @@ def enqueue_struct(
         placed = done.placed(index)
         outcomes.append(entry_outcome(entry, placed, stored.get(placed.id)))
         if with_tasks and placed.outcome is not Outcome.SKIPPED and placed.id not in tasks:
-            tasks[placed.id] = _placed_task(entry, placed, done.now, stored.get(placed.id), codec)
+            tasks[placed.id] = placed_task(entry, placed, done.now, stored.get(placed.id), codec)
     return EnqueueAnswer(outcomes, list(tasks.values()) if with_tasks else UNSET)
 
 
@@ -140,7 +140,8 @@ def state_word(state: State | None) -> Any:
     return None if state is None else state.word
 
 
-def _placed_task(entry: Entry, placed: Placed, now: int, stored: Task | None, codec: Codec) -> TaskAnswer:
+def placed_task(entry: Entry, placed: Placed, now: int, stored: Task | None, codec: Codec) -> TaskAnswer:
+    """Return a task as its producer is told of it: as it is stored, else as it was just enqueued."""
     if stored is not None:
         return task_answer(stored, codec)
     state: Any = placed.state or State.READY

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from msgspec import Raw
+from msgspec import UNSET, Raw, UnsetType
 
 from lmdbq import limits
 from lmdbq.model import Claim, Completion, Encoding, ErrorInfo, Extend, Extension, Report, Status
@@ -135,14 +135,14 @@ def error_info(message: str, kind: str = "", backtrace: str = "") -> ErrorInfo:
 
 
 def _result(said: Any, pointer: str, problems: Problems, accept: Incoming) -> tuple[bytes | None, Encoding]:
-    raw: Raw = getattr(said, "result", shapes.NOTHING)
+    raw: Raw | UnsetType = getattr(said, "result", UNSET)
     text: str | None = getattr(said, "result_base64", None)
     try:
         if text is not None:
-            if bytes(raw):
+            if raw is not UNSET:
                 problems.add("both_given", f"{pointer}/result_base64", "give result or result_base64, not both")
             kept, encoding = payloads.accept_base64(text), Encoding.BYTES
-        elif bytes(raw):
+        elif raw is not UNSET:
             kept, encoding = accept.accept(raw)
         else:
             return None, Encoding.JSON

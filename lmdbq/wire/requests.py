@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from msgspec import Raw
+from msgspec import UNSET, Raw, UnsetType
 
 from lmdbq import limits
 from lmdbq.model import (
@@ -204,10 +204,10 @@ def _only_one(first: Any, second: Any, name: str, other: str, pointer: str, prob
 def _payload(entry: shapes.TaskFields, pointer: str, problems: Problems, accept: Incoming) -> tuple[bytes, Encoding]:
     try:
         if entry.payload_base64 is not None:
-            if bytes(entry.payload):
+            if entry.payload is not UNSET:
                 problems.add("both_given", f"{pointer}/payload_base64", "give payload or payload_base64, not both")
             kept = payloads.accept_base64(entry.payload_base64), Encoding.BYTES
-        elif bytes(entry.payload):
+        elif entry.payload is not UNSET:
             kept = accept.accept(entry.payload)
         else:
             return b"null", Encoding.JSON
@@ -244,8 +244,8 @@ def _options(
     return PLAIN if options == PLAIN else options
 
 
-def _metadata(raw: Raw, pointer: str, problems: Problems, accept: Incoming) -> bytes:
-    if not bytes(raw):
+def _metadata(raw: Raw | UnsetType, pointer: str, problems: Problems, accept: Incoming) -> bytes:
+    if raw is UNSET:
         return b""
     try:
         kept, encoding = accept.accept(raw)

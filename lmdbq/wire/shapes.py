@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
-from msgspec import Meta, Raw, Struct
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from lmdbq import limits
-
-NOTHING: Final = Raw(b"")
 
 QUEUE_PATTERN: Final = r"^[-_.0-9A-Za-z]{1,128}$"
 TYPE_PATTERN: Final = r"^[-_.:/0-9A-Za-z]{1,128}$"
@@ -47,6 +45,8 @@ OverwriteWord = Literal[
 ]
 StatusWord = Literal["succeeded", "failed", "released"]
 ActionWord = Literal["cancel", "delete", "retry"]
+PayloadWord = Literal["none", "head", "full"]
+OnErrorWord = Literal["continue", "stop"]
 
 
 class Shape(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
@@ -100,7 +100,7 @@ class TaskFields(Shape, frozen=True, kw_only=True):
     """The fields of a task that may be changed while it waits; the body of PATCH /v1/tasks/{id}."""
 
     type: TypeName | None = None
-    payload: Raw = NOTHING
+    payload: Raw | UnsetType = UNSET
     payload_base64: str | None = None
     priority: Priority | None = None
     scheduled_at: Instant | None = None
@@ -111,7 +111,7 @@ class TaskFields(Shape, frozen=True, kw_only=True):
     retry_strategy: RetryStrategyBody | None = None
     keep: KeepBody | None = None
     tags: Tags | None = None
-    metadata: Raw = NOTHING
+    metadata: Raw | UnsetType = UNSET
 
 
 class EntryBody(TaskFields, frozen=True, kw_only=True):
@@ -129,7 +129,7 @@ class EntryBody(TaskFields, frozen=True, kw_only=True):
 class PlainEntry(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """The entry most producers send. A batch of these decodes four times as fast; anything else takes EntryBody."""
 
-    payload: Raw = NOTHING
+    payload: Raw = Raw(b"")
     type: str = "default"
     priority: Priority = 0
     queue_name: str | None = None
@@ -181,7 +181,7 @@ class ErrorBody(Shape, frozen=True, kw_only=True):
 class SucceedRequest(Shape, frozen=True, kw_only=True):
     """Body of POST /v1/leases/{lease}/succeed."""
 
-    result: Raw = NOTHING
+    result: Raw | UnsetType = UNSET
     result_base64: str | None = None
 
 
@@ -203,7 +203,7 @@ class ReportEntry(FailRequest, frozen=True, kw_only=True):
 
     lease: LeaseText
     status: StatusWord
-    result: Raw = NOTHING
+    result: Raw | UnsetType = UNSET
     result_base64: str | None = None
 
 

@@ -73,7 +73,7 @@ def task_answer(
         max_attempts=task.max_attempts,
         failures=task.failures,
         due_at=task.due_at,
-        lease_expires_at=task.lease_expires_at or UNSET,
+        lease_expires_at=values.whole_us(task.lease_expires_at) or UNSET,
         cancel_requested=task.cancel_requested,
         progress=UNSET if task.progress is None else task.progress,
         errors=[FailureAnswer(one.at, one.delivery, one.message, one.type, one.backtrace) for one in task.errors],

@@ -1,0 +1,135 @@
+"""What handlers share: the engine, the settings, and who waits for what beside the engine's own waiters.
+
+``Endings`` wakes those who wait for the end of one task, ``Streams`` knows which stream holds which lease. Both are
+hints kept in memory only: the truth is in the store, and who waits looks there, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Final
+
+from aiohttp import web
+
+from lmdbq.daemon.access import Access
+from lmdbq.daemon.metrics import RequestCounts
+from lmdbq.daemon.settings import Settings
+from lmdbq.engine.queue import Engine
+from lmdbq.model import QueueView, State
+
+LOOK_SECONDS: Final = 0.25  # how often who waits for a task's end looks, for ends that nobody here reported
+
+
+class Endings:
+    """Events for tasks whose end somebody waits for."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, set[asyncio.Event]] = defaultdict(set)
+
+    @contextmanager
+    def watch(self, task_id: int) -> Iterator[asyncio.Event]:
+        """Yield an event that is set whenever something happened to the task through this daemon."""
+        event = asyncio.Event()
+        self._waiting[task_id].add(event)
+        try:
+            yield event
+        finally:
+            self._waiting[task_id].discard(event)
+            if not self._waiting[task_id]:
+                del self._waiting[task_id]
+
+    def tell(self, task_ids: Iterable[int]) -> None:
+        """Wake those who wait for one of these tasks."""
+        if self._waiting:
+            for task_id in task_ids:
+                for event in self._waiting.get(task_id, ()):
+                    event.set()
+
+
+class Streams:
+    """Which stream holds which task, so that its place is free as soon as the task is reported elsewhere."""
+
+    def __init__(self) -> None:
+        self._holders: dict[int, Callable[[int], None]] = {}
+
+    def hold(self, task_ids: Iterable[int], freed: Callable[[int], None]) -> None:
+        self._holders.update(dict.fromkeys(task_ids, freed))
+
+    def drop(self, task_ids: Iterable[int]) -> None:
+        for task_id in task_ids:
+            self._holders.pop(task_id, None)
+
+    def tell(self, task_ids: Iterable[int]) -> None:
+        """Free the places of tasks that no longer run under their lease."""
+        if self._holders:
+            for task_id in task_ids:
+                freed = self._holders.pop(task_id, None)
+                if freed is not None:
+                    freed(task_id)
+
+
+class UnderWay:
+    """How many requests are being answered."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._none = asyncio.Event()
+        self._none.set()
+
+    def begin(self) -> None:
+        self._count += 1
+        self._none.clear()
+
+    def end(self) -> None:
+        self._count -= 1
+        if not self._count:
+            self._none.set()
+
+    async def wait_for_none(self, seconds: float) -> None:
+        """Return when no request is being answered, or after ``seconds``."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._none.wait()
+
+
+class Daemon:
+    """One serving daemon. draining: set when it is asked to stop; nothing new is begun from then on."""
+
+    def __init__(self, settings: Settings, engine: Engine, access: Access) -> None:
+        self.settings = settings
+        self.engine = engine
+        self.access = access
+        self.store = engine.store
+        self.clock = engine.clock
+        self.endings = Endings()
+        self.streams = Streams()
+        self.under_way = UnderWay()
+        self.requests = RequestCounts()
+        self.started_at = engine.clock.wall_ns()
+        self.draining = asyncio.Event()
+
+    def ended(self, task_ids: Iterable[int]) -> None:
+        """Tell who waits that something ended the leases of these tasks."""
+        ids = list(task_ids)
+        self.endings.tell(ids)
+        self.streams.tell(ids)
+
+    def unconsumed(self, queue: QueueView) -> list[str]:
+        """Return the types of a queue that have ready tasks and that nobody here asks for."""
+        consumers = self.engine.consumers().get(queue.name)
+        if consumers is not None and consumers.any_type:
+            return []
+        wanted = consumers.types if consumers is not None else frozenset()
+        ready = State.READY.word
+        return [kind for kind, counts in queue.counts.items() if counts.get(ready) and kind not in wanted]
+
+    def is_consumed(self, queue: str, kind: str) -> bool:
+        """Whether somebody asks for tasks of this type of this queue."""
+        consumers = self.engine.consumers().get(queue)
+        return consumers is not None and (consumers.any_type or kind in consumers.types)
+
+
+DAEMON: Final = web.AppKey("daemon", Daemon)

@@ -1,0 +1,251 @@
+"""What producers and workers call: enqueue, dequeue, report, extend, and their singular twins."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+from aiohttp import web
+from msgspec import UNSET
+
+from lmdbq.daemon.context import DAEMON, Daemon
+from lmdbq.daemon.handlers_import import enqueue_lines
+from lmdbq.daemon.replies import (
+    NDJSON_TYPES,
+    HttpProblem,
+    codec_in,
+    codec_out,
+    content_type,
+    memo_of,
+    only_parameters,
+    read_body,
+    reply,
+    reply_bytes,
+    settled,
+)
+from lmdbq.ids import parse_lease
+from lmdbq.model import (
+    Call,
+    CallOutcome,
+    Claimed,
+    Done,
+    Enqueue,
+    Enqueued,
+    Entry,
+    ExtendDone,
+    Outcome,
+    Report,
+    ReportDone,
+    Scope,
+    Task,
+)
+from lmdbq.wire import render, reports, requests
+from lmdbq.wire.answers import ExtendAnswer, ExtendOutcome, ReportAnswer, ReportOutcome, TaskCreated
+from lmdbq.wire.problems import Codec
+from lmdbq.wire.views import task_answer
+
+
+async def enqueue(request: web.Request) -> web.StreamResponse:
+    """POST /v1/enqueue: a batch, or a bulk import when the body is NDJSON."""
+    if content_type(request) in NDJSON_TYPES:
+        return await enqueue_lines(request)
+    only_parameters(request)
+    daemon = request.app[DAEMON]
+    codec = codec_in(request)
+    body = await read_body(request)
+    batch = requests.read_enqueue(body, codec)
+    done = await _place(request, daemon, batch.entries, body)
+    out = codec_out(request)
+    stored = _stored(daemon, batch.entries, done, with_tasks=batch.return_tasks)
+    answer = render.enqueue_answer(batch.entries, done, stored, out, with_tasks=batch.return_tasks)
+    return reply_bytes(answer, out)
+
+
+async def create_task(request: web.Request) -> web.StreamResponse:
+    """POST /v1/tasks: one task. 201 if it is new, 200 if it is a duplicate, 409 if duplicates are to be rejected."""
+    only_parameters(request)
+    daemon = request.app[DAEMON]
+    codec = codec_in(request)
+    body = await read_body(request)
+    entry = requests.read_entry(body, codec)
+    done = await _place(request, daemon, [entry], body, prefix="/entries/0")
+    placed = done.placed(0)
+    out = codec_out(request)
+    holder = daemon.store.task(placed.id, daemon.clock) if placed.outcome is not Outcome.ENQUEUED else None
+    stored = holder if isinstance(holder, Task) else None
+    if placed.outcome is Outcome.SKIPPED:
+        task = UNSET if stored is None else task_answer(stored, out)
+    else:
+        task = render.placed_task(entry, placed, done.now, stored, out)
+    status = 201 if placed.outcome is Outcome.ENQUEUED else 200
+    return reply(request, TaskCreated(render.entry_outcome(entry, placed, stored), task), status)
+
+
+async def _place(request: web.Request, daemon: Daemon, entries: list[Entry], body: bytes, prefix: str = "") -> Enqueued:
+    op = Enqueue(entries, create_queues=not daemon.settings.strict_queues)
+    outcome = await daemon.engine.call(op, memo=memo_of(request, daemon, body), size_bytes=len(body))
+    done = settled(outcome, prefix=prefix).outcomes[0]
+    assert isinstance(done, Enqueued)
+    return done
+
+
+def _stored(daemon: Daemon, entries: Sequence[Entry], done: Enqueued, *, with_tasks: bool) -> dict[int, Task]:
+    """Return those tasks the answer must show as they are stored: overwritten ones, and holders in other queues."""
+    wanted = set()
+    for index, placed in done.odd.items():
+        dedupe = entries[index].options.dedupe
+        elsewhere = dedupe is not None and dedupe.scope not in (None, Scope.QUEUE)
+        if (placed.outcome is Outcome.OVERWRITTEN and with_tasks) or (placed.deduped and elsewhere):
+            wanted.add(placed.id)
+    found = {number: daemon.store.task(number, daemon.clock) for number in wanted}
+    return {number: task for number, task in found.items() if isinstance(task, Task)}
+
+
+# --- workers ----------------------------------------------------------------------------------------------------------
+
+
+async def dequeue(request: web.Request) -> web.StreamResponse:
+    """POST /v1/dequeue."""
+    only_parameters(request)
+    daemon = request.app[DAEMON]
+    wanted = reports.read_dequeue(await read_body(request), codec_in(request))
+    claimed, _ = await daemon.engine.dequeue(wanted.claim, wanted.wait_seconds)
+    codec = codec_out(request)
+    return await _deliver(
+        request, daemon, claimed, codec, render.dequeue_answer(claimed, daemon.clock.wall_ns(), codec)
+    )
+
+
+async def _deliver(
+    request: web.Request, daemon: Daemon, claimed: Claimed, codec: Codec, body: bytes
+) -> web.StreamResponse:
+    """Write the answer of a claim here and now; tasks whose answer cannot be written are given back."""
+    response = reply_bytes(body, codec)
+    try:
+        await response.prepare(request)
+        await response.write_eof()
+    except (ConnectionError, asyncio.CancelledError):
+        await daemon.engine.release(claimed)
+        raise
+    return response
+
+
+async def report(request: web.Request) -> web.StreamResponse:
+    """POST /v1/report; with `dequeue` in the body, a claim in the same transaction."""
+    only_parameters(request)
+    daemon = request.app[DAEMON]
+    body = await read_body(request)
+    said = reports.read_report(body, codec_in(request))
+    codec = codec_out(request)
+    if said.dequeue is None:
+        done = settled(await daemon.engine.call(said.op, size_bytes=len(body)))
+        return reply(request, ReportAnswer(_reported(daemon, said.leases, said.op, done)))
+    after = Call((said.op,)) if said.leases else None
+    claimed, outcome = await daemon.engine.dequeue(said.dequeue.claim, said.dequeue.wait_seconds, after=after)
+    outcomes = [] if outcome is None else await _reported_with(daemon, said, outcome, claimed)
+    answer = render.dequeue_struct(claimed, daemon.clock.wall_ns(), codec)
+    whole = ReportAnswer(outcomes, answer.tasks, answer.reason, answer.retry_in_seconds)
+    return await _deliver(request, daemon, claimed, codec, codec.encode(whole))
+
+
+async def _reported_with(
+    daemon: Daemon, said: reports.Reports, outcome: CallOutcome, claimed: Claimed
+) -> list[ReportOutcome]:
+    try:
+        return _reported(daemon, said.leases, said.op, settled(outcome))
+    except HttpProblem:
+        await daemon.engine.release(claimed)
+        raise
+
+
+def _reported(daemon: Daemon, leases: Sequence[str], op: Report, done: Done) -> list[ReportOutcome]:
+    told = done.outcomes[0]
+    assert isinstance(told, ReportDone)
+    daemon.ended(one.id for one, what in zip(op.completions, told.outcomes, strict=True) if what.outcome is Outcome.OK)
+    return [
+        ReportOutcome(lease, one.outcome.value, render.state_word(one.state) if one.outcome is Outcome.OK else UNSET)
+        for lease, one in zip(leases, told.outcomes, strict=True)
+    ]
+
+
+async def extend(request: web.Request) -> web.StreamResponse:
+    """POST /v1/extend."""
+    only_parameters(request)
+    daemon = request.app[DAEMON]
+    body = await read_body(request)
+    said = reports.read_extend(body, codec_in(request))
+    done = settled(await daemon.engine.call(said.op, size_bytes=len(body)))
+    return reply(request, ExtendAnswer(_extended(said.leases, done)))
+
+
+def _extended(leases: Iterable[str], done: Done) -> list[ExtendOutcome]:
+    told = done.outcomes[0]
+    assert isinstance(told, ExtendDone)
+    return [
+        ExtendOutcome(lease, one.outcome.value, one.lease_expires_at, one.cancel_requested)
+        if one.outcome is Outcome.OK
+        else ExtendOutcome(lease, one.outcome.value)
+        for lease, one in zip(leases, told.outcomes, strict=True)
+    ]
+
+
+# --- the singular twins -----------------------------------------------------------------------------------------------
+
+
+async def succeed(request: web.Request) -> web.StreamResponse:
+    """POST /v1/leases/{lease}/succeed."""
+    return await _end(request, "succeeded")
+
+
+async def fail(request: web.Request) -> web.StreamResponse:
+    """POST /v1/leases/{lease}/fail."""
+    return await _end(request, "failed")
+
+
+async def release(request: web.Request) -> web.StreamResponse:
+    """POST /v1/leases/{lease}/release."""
+    return await _end(request, "released")
+
+
+async def extend_one(request: web.Request) -> web.StreamResponse:
+    """POST /v1/leases/{lease}/extend."""
+    only_parameters(request)
+    daemon = request.app[DAEMON]
+    lease = _lease(request)
+    op = reports.read_extension(lease, await read_body(request), codec_in(request))
+    outcome = _extended([lease], settled(await daemon.engine.call(op)))[0]
+    _check_lease(Outcome(outcome.outcome))
+    return reply(request, outcome)
+
+
+async def _end(request: web.Request, status: str) -> web.Response:
+    only_parameters(request)
+    daemon = request.app[DAEMON]
+    lease = _lease(request)
+    body = await read_body(request)
+    op = reports.read_completion(lease, status, body, codec_in(request))
+    done = settled(await daemon.engine.call(op, size_bytes=len(body)))
+    _check_lease(Outcome(_reported(daemon, [lease], op, done)[0].outcome))
+    return web.Response(status=204)
+
+
+def _lease(request: web.Request) -> str:
+    lease = request.match_info["lease"]
+    try:
+        parse_lease(lease)
+    except ValueError as bad:
+        raise HttpProblem(404, "not_found", str(bad)) from None
+    return lease
+
+
+_LEASE_PROBLEMS = {
+    Outcome.NOT_FOUND: (404, "there is no such task; it may have been deleted, or have ended and not been kept"),
+    Outcome.NOT_RUNNING: (409, "this task no longer runs: its lease lapsed, or it was reported before"),
+    Outcome.STALE_LEASE: (409, "this lease is over, and somebody else may have the task; drop what you did for it"),
+}
+
+
+def _check_lease(outcome: Outcome) -> None:
+    if outcome in _LEASE_PROBLEMS:
+        status, detail = _LEASE_PROBLEMS[outcome]
+        raise HttpProblem(status, outcome.value, detail)

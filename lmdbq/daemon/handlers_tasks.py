@@ -1,0 +1,267 @@
+"""What people ask about tasks: one and its history, lists, counts, and actions on one or on all that match."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import msgspec
+from aiohttp import web
+from msgspec import UNSET
+
+from lmdbq import limits
+from lmdbq.daemon.context import DAEMON, LOOK_SECONDS, Daemon
+from lmdbq.daemon.replies import (
+    HttpProblem,
+    bad_parameter,
+    codec_in,
+    codec_out,
+    memo_of,
+    number,
+    only_parameters,
+    read_body,
+    reply,
+    settled,
+)
+from lmdbq.ids import format_id, parse_id
+from lmdbq.model import (
+    ENDED,
+    WAITING,
+    Cancel,
+    Changed,
+    ChangeDone,
+    Delete,
+    Edit,
+    Filter,
+    Memo,
+    Outcome,
+    QueueView,
+    Retry,
+    Task,
+)
+from lmdbq.wire import filters, requests, shapes
+from lmdbq.wire.answers import ActionAnswer, ChangeAnswer, CountAnswer, TaskAnswer, TasksAnswer
+from lmdbq.wire.problems import Codec, Problems
+from lmdbq.wire.render import state_word
+from lmdbq.wire.values import format_cursor, read_cursor
+from lmdbq.wire.views import task_answer, why_waiting
+
+_FILTERS = ("queue_name", "type", "state", "tag", "dedupe_key")
+_ACTIONS: Final[dict[str, type[Cancel | Delete | Retry]]] = {"cancel": Cancel, "delete": Delete, "retry": Retry}
+
+
+async def get_task(request: web.Request) -> web.StreamResponse:
+    """GET /v1/tasks/{id}; with ?wait_in_seconds= held back until the task has ended."""
+    only_parameters(request, "wait_in_seconds", "payload")
+    daemon = request.app[DAEMON]
+    task_id = _task_id(request)
+    wait = number(request, "wait_in_seconds", 0, 0, limits.WAIT_SECONDS_MAX)
+    how = _payload_parameter(request)
+    task = _look(daemon, task_id)
+    if wait and task.state not in ENDED:
+        task = await _until_ended(daemon, task_id, wait)
+    return reply(request, _shown(daemon, task, codec_out(request), how))
+
+
+async def _until_ended(daemon: Daemon, task_id: int, wait_seconds: float) -> Task:
+    """Return the task when it has ended, the time is over, or the daemon stops. Raises as ``_look`` does."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + wait_seconds
+    with daemon.endings.watch(task_id) as touched:
+        while True:
+            task = _look(daemon, task_id)
+            left = until - loop.time()
+            if task.state in ENDED or left <= 0 or daemon.draining.is_set():
+                return task
+            touched.clear()
+            try:
+                async with asyncio.timeout(min(left, LOOK_SECONDS)):
+                    await touched.wait()
+            except TimeoutError:
+                continue  # the store is asked again: an end may come from elsewhere
+
+
+def _look(daemon: Daemon, task_id: int) -> Task:
+    found = daemon.store.task(task_id, daemon.clock)
+    if isinstance(found, Task):
+        return found
+    raise _missing(found)
+
+
+def _missing(outcome: Outcome) -> HttpProblem:
+    if outcome is Outcome.GONE:
+        return HttpProblem(
+            410,
+            "gone",
+            "this task is no longer stored: it ended and was not kept (see `keep`), expired, or was deleted",
+        )
+    return HttpProblem(404, "not_found", "no task was ever given this id")
+
+
+def _task_id(request: web.Request) -> int:
+    try:
+        return parse_id(request.match_info["id"])
+    except ValueError as bad:
+        raise HttpProblem(404, "not_found", str(bad)) from None
+
+
+def _payload_parameter(request: web.Request) -> str:
+    how = request.query.get("payload", "full")
+    if how not in ("none", "head", "full"):
+        raise bad_parameter("payload", "it is none, head or full")
+    return how
+
+
+def _shown(
+    daemon: Daemon, task: Task, codec: Codec, how: str = "full", queues: dict[str, QueueView | None] | None = None
+) -> TaskAnswer:
+    """Return a task as people see it. queues: those looked at already, when many tasks are shown."""
+    waiting = None
+    if task.state in WAITING:
+        known = {} if queues is None else queues
+        if task.queue not in known:
+            known[task.queue] = daemon.store.queue(task.queue)
+        waiting = why_waiting(task, known[task.queue], daemon.is_consumed(task.queue, task.type))
+    return task_answer(task, codec, payload=how, waiting_for=waiting)
+
+
+async def list_tasks(request: web.Request) -> web.StreamResponse:
+    """GET /v1/tasks."""
+    only_parameters(request, *_FILTERS, "limit", "cursor", "payload")
+    daemon = request.app[DAEMON]
+    limit = int(number(request, "limit", 100, 1, limits.PAGE_TASKS_MAX))
+    how = _payload_parameter(request)
+    problems = Problems()
+    wanted = _filter(request, problems)
+    after = read_cursor(request.query.get("cursor"), "/cursor", problems)
+    problems.raise_if_any()
+    page = await asyncio.to_thread(daemon.store.tasks, wanted, daemon.clock, after, limit)
+    codec = codec_out(request)
+    shown: list[TaskAnswer] = []
+    queues: dict[str, QueueView | None] = {}
+    bytes_left = limits.CLAIM_BYTES_MAX
+    following = page.after
+    for task in page.tasks:
+        bytes_left -= len(task.payload) + len(task.result or b"") if how == "full" else 0
+        if bytes_left < 0 and shown:
+            following = parse_id(shown[-1].id)
+            break
+        shown.append(_shown(daemon, task, codec, how, queues))
+    return reply(request, TasksAnswer(shown, format_cursor(following) if following else UNSET))
+
+
+def _filter(request: web.Request, problems: Problems) -> Filter:
+    said = {name: request.query[name] for name in _FILTERS if name in request.query and name != "state"}
+    states = [word for text in request.query.getall("state", []) for word in text.split(",") if word]
+    try:
+        body = msgspec.convert({**said, "state": states}, shapes.FilterBody)
+    except msgspec.ValidationError as bad:
+        problems.add("bad_parameter", "", str(bad).replace("`", "'"))
+        return Filter()
+    return filters.filter_of(body, "", problems)
+
+
+async def count_tasks(request: web.Request) -> web.StreamResponse:
+    """GET /v1/tasks/count."""
+    only_parameters(request, *_FILTERS)
+    daemon = request.app[DAEMON]
+    problems = Problems()
+    wanted = _filter(request, problems)
+    problems.raise_if_any()
+    return reply(request, CountAnswer(await asyncio.to_thread(daemon.store.count, wanted)))
+
+
+# --- one task ---------------------------------------------------------------------------------------------------------
+
+
+async def edit_task(request: web.Request) -> web.StreamResponse:
+    """PATCH /v1/tasks/{id}: change a waiting task."""
+    only_parameters(request)
+    daemon = request.app[DAEMON]
+    task_id = _task_id(request)
+    body = await read_body(request)
+    entry, fields = requests.read_edit(body, codec_in(request))
+    done = settled(await daemon.engine.call(Edit(task_id, entry, fields), size_bytes=len(body)))
+    _one(done.outcomes[0], "only a scheduled or ready task can be edited")
+    return reply(request, _shown(daemon, _look(daemon, task_id), codec_out(request)))
+
+
+async def delete_task(request: web.Request) -> web.StreamResponse:
+    """DELETE /v1/tasks/{id}, in any state."""
+    await _change(request, Delete, "")
+    return web.Response(status=204)
+
+
+async def cancel_task(request: web.Request) -> web.StreamResponse:
+    """POST /v1/tasks/{id}/cancel: a running task is asked to stop at its next extend."""
+    changed = await _change(request, Cancel, "this task has ended already")
+    return reply(request, _changed(changed))
+
+
+async def retry_task(request: web.Request) -> web.StreamResponse:
+    """POST /v1/tasks/{id}/retry: a dead or cancelled task becomes ready again."""
+    changed = await _change(request, Retry, "only a dead or cancelled task can be retried")
+    return reply(request, _changed(changed))
+
+
+async def _change(request: web.Request, op: type[Cancel | Delete | Retry], conflict: str) -> Changed:
+    only_parameters(request)
+    daemon = request.app[DAEMON]
+    codec_in(request)
+    task_id = _task_id(request)
+    done = settled(await daemon.engine.call(op((task_id,))))
+    changed = _one(done.outcomes[0], conflict)
+    daemon.ended([task_id])
+    return changed
+
+
+def _one(outcome: object, conflict: str) -> Changed:
+    """Return the one change of a call. Raises HttpProblem if it was none."""
+    assert isinstance(outcome, ChangeDone)
+    changed = outcome.outcomes[0]
+    state = f" (it is {changed.state.word})" if changed.state is not None else ""
+    details = {
+        Outcome.CONFLICT: conflict + state,
+        Outcome.DEDUPE_CONFLICT: "another task has taken its dedupe_key meanwhile; cancel or delete that one first",
+        Outcome.EXPIRED: "its expires_at has passed, so it would never run; enqueue it anew",
+    }
+    if changed.outcome in (Outcome.GONE, Outcome.NOT_FOUND):
+        raise _missing(changed.outcome)
+    if changed.outcome in details:
+        raise HttpProblem(409, changed.outcome.value, details[changed.outcome])
+    return changed
+
+
+def _changed(changed: Changed) -> ChangeAnswer:
+    return ChangeAnswer(format_id(changed.id), changed.outcome.value, state_word(changed.state))
+
+
+# --- many tasks -------------------------------------------------------------------------------------------------------
+
+
+async def act(request: web.Request) -> web.StreamResponse:
+    """POST /v1/tasks/actions: cancel, delete or retry one page of the tasks that match."""
+    only_parameters(request)
+    daemon = request.app[DAEMON]
+    codec = codec_in(request)
+    body = await read_body(request)
+    action = filters.read_action(body, codec)
+    memo = memo_of(request, daemon, body)
+    page = await asyncio.to_thread(daemon.store.tasks, action.wanted, daemon.clock, action.after, action.limit)
+    following = format_cursor(page.after) if page.after else UNSET
+    if action.dry_run:
+        shown = [ChangeAnswer(format_id(task.id), "dry_run", state_word(task.state)) for task in page.tasks]
+        return reply(request, ActionAnswer(action.action, True, len(shown), 0, shown, following))
+    changes = await _act(daemon, action.action, tuple(task.id for task in page.tasks), memo)
+    changed = sum(one.outcome in (Outcome.OK, Outcome.CANCEL_REQUESTED) for one in changes)
+    answer = ActionAnswer(action.action, False, len(changes), changed, [_changed(one) for one in changes], following)
+    return reply(request, answer)
+
+
+async def _act(daemon: Daemon, action: str, ids: tuple[int, ...], memo: Memo | None) -> list[Changed]:
+    if not ids and memo is None:
+        return []
+    done = settled(await daemon.engine.call(_ACTIONS[action](ids), memo=memo)).outcomes[0]
+    assert isinstance(done, ChangeDone)
+    daemon.ended(one.id for one in done.outcomes)
+    return done.outcomes

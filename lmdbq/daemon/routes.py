@@ -1,0 +1,268 @@
+"""Every route of the daemon in one table: who may call it, what it takes and what it answers.
+
+The application is built from it, /openapi.json is generated from it, and the tests go through it row by row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from aiohttp import web
+from msgspec import Struct
+
+from lmdbq.daemon import handlers_daemon as about
+from lmdbq.daemon import handlers_queueing as queueing
+from lmdbq.daemon import handlers_queues as queues
+from lmdbq.daemon import handlers_tasks as tasks
+from lmdbq.daemon.access import ADMIN, OPEN, PRODUCE, READ, WORK
+from lmdbq.daemon.handlers_stream import stream
+from lmdbq.wire import answers, shapes
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Parameter(Struct, frozen=True):
+    """A query parameter: its name, the type of its value, and what it does."""
+
+    name: str
+    kind: Any
+    doc: str
+
+
+class Route(Struct, frozen=True):
+    """One operation. answers: the Struct per status (a tuple: one of
+    them), None for no body, str for text. errors: those beyond 400, 401,
+    403, 408, 413, 415, 422, 500 and 503, which every route may answer."""
+
+    method: str
+    path: str
+    handler: Handler
+    operation: str
+    role: str
+    answers: dict[int, Any]
+    body: Any = None
+    errors: tuple[int, ...] = ()
+    parameters: tuple[Parameter, ...] = ()
+    has_key: bool = False
+
+
+_FILTERS: Final = (
+    Parameter("queue_name", shapes.QueueName, "Only tasks of this queue."),
+    Parameter("type", shapes.TypeName, "Only tasks of this type."),
+    Parameter("state", list[shapes.StateWord], "Only tasks in one of these states."),
+    Parameter("tag", shapes.Tag, "Only tasks with this tag."),
+    Parameter("dedupe_key", str, "Only tasks with this dedupe key."),
+)
+_PAYLOAD: Final = Parameter("payload", shapes.PayloadWord, "none, head (the first 256 characters as text) or full.")
+_IMPORT: Final = (
+    Parameter("queue_name", shapes.QueueName, "NDJSON: the queue of lines that name none."),
+    Parameter("from_line", int, "NDJSON: skip the lines before this one."),
+    Parameter("on_error", shapes.OnErrorWord, "NDJSON: what a wrong line does to the rest."),
+    Parameter("outcomes", bool, "NDJSON: answer an outcome per line."),
+)
+
+WORKING: Final = (
+    Route(
+        "POST",
+        "/v1/enqueue",
+        queueing.enqueue,
+        "enqueue",
+        PRODUCE,
+        {200: (answers.EnqueueAnswer, answers.ImportAnswer)},
+        shapes.EnqueueRequest,
+        (404, 409, 507),
+        _IMPORT,
+        has_key=True,
+    ),
+    Route(
+        "POST",
+        "/v1/tasks",
+        queueing.create_task,
+        "create_task",
+        PRODUCE,
+        {201: answers.TaskCreated, 200: answers.TaskCreated},
+        shapes.EntryBody,
+        (404, 409, 507),
+        has_key=True,
+    ),
+    Route(
+        "POST", "/v1/dequeue", queueing.dequeue, "dequeue", WORK, {200: answers.DequeueAnswer}, shapes.DequeueRequest
+    ),
+    Route("POST", "/v1/report", queueing.report, "report", WORK, {200: answers.ReportAnswer}, shapes.ReportRequest),
+    Route("POST", "/v1/extend", queueing.extend, "extend", WORK, {200: answers.ExtendAnswer}, shapes.ExtendRequest),
+    Route("POST", "/v1/stream", stream, "stream", WORK, {200: answers.StreamFrame}, shapes.Subscription),
+    Route(
+        "POST",
+        "/v1/leases/{lease}/succeed",
+        queueing.succeed,
+        "succeed",
+        WORK,
+        {204: None},
+        shapes.SucceedRequest,
+        (404, 409),
+    ),
+    Route("POST", "/v1/leases/{lease}/fail", queueing.fail, "fail", WORK, {204: None}, shapes.FailRequest, (404, 409)),
+    Route(
+        "POST",
+        "/v1/leases/{lease}/release",
+        queueing.release,
+        "release",
+        WORK,
+        {204: None},
+        shapes.ReleaseRequest,
+        (404, 409),
+    ),
+    Route(
+        "POST",
+        "/v1/leases/{lease}/extend",
+        queueing.extend_one,
+        "extend_lease",
+        WORK,
+        {200: answers.ExtendOutcome},
+        shapes.ExtendOne,
+        (404, 409),
+    ),
+)
+
+TASKS: Final = (
+    Route(
+        "GET",
+        "/v1/tasks",
+        tasks.list_tasks,
+        "list_tasks",
+        READ,
+        {200: answers.TasksAnswer},
+        parameters=(
+            *_FILTERS,
+            Parameter("limit", int, "Tasks per page, 1 to 1,000; default 100."),
+            Parameter("cursor", str, "`next` of the page before."),
+            _PAYLOAD,
+        ),
+    ),
+    Route(
+        "GET",
+        "/v1/tasks/count",
+        tasks.count_tasks,
+        "count_tasks",
+        READ,
+        {200: answers.CountAnswer},
+        parameters=_FILTERS,
+    ),
+    Route(
+        "POST",
+        "/v1/tasks/actions",
+        tasks.act,
+        "act_on_tasks",
+        ADMIN,
+        {200: answers.ActionAnswer},
+        shapes.ActionRequest,
+        has_key=True,
+    ),
+    Route(
+        "GET",
+        "/v1/tasks/{id}",
+        tasks.get_task,
+        "get_task",
+        READ,
+        {200: answers.TaskAnswer},
+        errors=(404, 410),
+        parameters=(
+            Parameter("wait_in_seconds", float, "Hold the answer back until the task has ended, at most 60 s."),
+            _PAYLOAD,
+        ),
+    ),
+    Route(
+        "PATCH",
+        "/v1/tasks/{id}",
+        tasks.edit_task,
+        "edit_task",
+        PRODUCE,
+        {200: answers.TaskAnswer},
+        shapes.TaskFields,
+        (404, 409, 410),
+    ),
+    Route("DELETE", "/v1/tasks/{id}", tasks.delete_task, "delete_task", ADMIN, {204: None}, errors=(404, 410)),
+    Route(
+        "POST",
+        "/v1/tasks/{id}/cancel",
+        tasks.cancel_task,
+        "cancel_task",
+        PRODUCE,
+        {200: answers.ChangeAnswer},
+        errors=(404, 409, 410),
+    ),
+    Route(
+        "POST",
+        "/v1/tasks/{id}/retry",
+        tasks.retry_task,
+        "retry_task",
+        ADMIN,
+        {200: answers.ChangeAnswer},
+        errors=(404, 409, 410),
+    ),
+)
+
+QUEUES: Final = (
+    Route("GET", "/v1/queues", queues.list_queues, "list_queues", READ, {200: answers.QueuesAnswer}),
+    Route("GET", "/v1/queues/{name}", queues.get_queue, "get_queue", READ, {200: answers.QueueAnswer}, errors=(404,)),
+    Route(
+        "PUT",
+        "/v1/queues/{name}",
+        queues.put_queue,
+        "put_queue",
+        ADMIN,
+        {200: answers.QueueAnswer, 201: answers.QueueAnswer},
+        shapes.QueueBody,
+    ),
+    Route(
+        "PATCH",
+        "/v1/queues/{name}",
+        queues.patch_queue,
+        "patch_queue",
+        ADMIN,
+        {200: answers.QueueAnswer},
+        shapes.QueueBody,
+        (404,),
+    ),
+    Route("DELETE", "/v1/queues/{name}", queues.delete_queue, "delete_queue", ADMIN, {204: None}, errors=(404,)),
+    Route(
+        "POST",
+        "/v1/queues/{name}/pause",
+        queues.pause_queue,
+        "pause_queue",
+        ADMIN,
+        {200: answers.QueueAnswer},
+        errors=(404,),
+    ),
+    Route(
+        "POST",
+        "/v1/queues/{name}/resume",
+        queues.resume_queue,
+        "resume_queue",
+        ADMIN,
+        {200: answers.QueueAnswer},
+        errors=(404,),
+    ),
+    Route(
+        "POST",
+        "/v1/queues/{name}/purge",
+        queues.purge_queue,
+        "purge_queue",
+        ADMIN,
+        {200: answers.QueueRemoved},
+        errors=(404,),
+    ),
+)
+
+ABOUT: Final = (
+    Route("GET", "/v1/info", about.info, "info", READ, {200: answers.InfoAnswer}),
+    Route("GET", "/livez", about.live, "live", OPEN, {200: answers.HealthAnswer}),
+    Route("GET", "/readyz", about.ready, "ready", OPEN, {200: answers.HealthAnswer, 503: answers.HealthAnswer}),
+    Route("GET", "/metrics", about.prometheus, "metrics", READ, {200: str}),
+    Route("GET", "/openapi.json", about.openapi, "openapi", OPEN, {200: dict[str, Any]}),
+    Route("GET", "/", about.place, "place", OPEN, {200: answers.PlaceAnswer}),
+)
+
+ROUTES: Final = (*WORKING, *TASKS, *QUEUES, *ABOUT)
+COMMON_ERRORS: Final = (400, 401, 403, 408, 413, 415, 422, 500, 503)

@@ -1,0 +1,189 @@
+"""The process: from settings to an exit code.
+
+Started in this order: the address is checked, the file is locked and opened, the engine runs, the socket listens. A
+first SIGTERM or SIGINT drains: /readyz turns red, dequeues answer "draining", what producers begin is refused with 503,
+workers may report, and when nothing is under way, or after the grace, the process ends. A second signal ends it at
+once, and so does SIGKILL: nothing was answered that is not on disk.
+
+Exit codes: 0 drained, 74 a commit failed (the file is verified at the next start), 75 somebody else has the file or the
+address, 78 a setting is wrong, 65 the file cannot be used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import stat
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from aiohttp import web
+
+from lmdbq.clock import SystemClock
+from lmdbq.daemon.access import Access, BadSetting, Listen
+from lmdbq.daemon.app import make_app
+from lmdbq.daemon.context import DAEMON, Daemon
+from lmdbq.daemon.ownership import AlreadyServed, Ownership
+from lmdbq.daemon.settings import Settings
+from lmdbq.engine.queue import Engine
+from lmdbq.errors import CommitUnknown, InvalidInput, LmdbqError, NotOurFile, StoreError
+from lmdbq.store.base import Store
+from lmdbq.store.lmdb import open_store
+
+log = logging.getLogger("lmdbq.daemon")
+
+EXIT_OK: Final = 0
+EXIT_DATA: Final = 65
+EXIT_COMMIT: Final = 74
+EXIT_TAKEN: Final = 75
+EXIT_SETTING: Final = 78
+ANSWER_SECONDS: Final = 1.0  # for the answers that are under way when a commit has failed
+CLEANUP_SECONDS: Final = 1.0  # beyond the grace, before the process ends by force
+
+Say = Callable[[str], None]
+
+
+def _to_stderr(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+def run(settings: Settings, *, ready: Say = _to_stderr, complain: Say = _to_stderr) -> int:
+    """Serve until a signal; return the exit code. ready: gets the line that says where; complain: what went wrong."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(serve(settings, ready=ready, complain=complain))
+    return uvloop.run(serve(settings, ready=ready, complain=complain))
+
+
+async def serve(settings: Settings, *, ready: Say, complain: Say = _to_stderr) -> int:
+    """Serve until a signal; return the exit code. Must run in the main thread, for the signals."""
+    try:
+        access = Access(settings)
+        ownership = Ownership(settings.data_directory())
+    except AlreadyServed as taken:
+        complain(f"lmdbq: {taken.detail}")
+        return EXIT_TAKEN
+    except (BadSetting, InvalidInput) as wrong:
+        complain(f"lmdbq: {wrong.detail}")
+        return EXIT_SETTING
+    except OSError as wrong:
+        complain(f"lmdbq: cannot use the directory {settings.data_directory()}: {wrong.strerror}")
+        return EXIT_SETTING
+    try:
+        return await _serve_file(settings, access.listen, ownership, ready)
+    except _AddressTaken as taken:
+        complain(f"lmdbq: {taken}")
+        return EXIT_TAKEN
+    except CommitUnknown as failure:
+        complain(f"lmdbq: {failure.detail}")
+        return EXIT_COMMIT
+    except StoreError as failure:
+        complain(f"lmdbq: {failure.detail}")
+        return EXIT_SETTING if isinstance(failure, NotOurFile) else EXIT_DATA
+    finally:
+        ownership.give_up()
+
+
+async def _serve_file(settings: Settings, listen: Listen, ownership: Ownership, ready: Say) -> int:
+    directory = settings.data_directory()
+    store = open_store(directory, max_bytes=settings.max_size, durability=settings.durability)
+    with contextlib.closing(store):
+        store.info()  # opens the file, so that what is wrong with it is said before anybody can call
+        return await _serve_store(settings, listen, store, ownership, ready)
+
+
+async def _serve_store(settings: Settings, listen: Listen, store: Store, ownership: Ownership, ready: Say) -> int:
+    engine = Engine(store, SystemClock())
+    await engine.start()
+    app = make_app(settings, engine)
+    async with _listening(app, listen) as url:
+        ownership.announce(url)
+        signals = _Signals()
+        ready(f"lmdbq serves {url}  ·  data in {settings.data_directory()}  ·  durability {settings.durability}")
+        return await _until_over(app[DAEMON], signals, settings.grace_seconds)
+
+
+async def _until_over(daemon: Daemon, signals: _Signals, grace_seconds: float) -> int:
+    """Wait for a signal or a failed commit, drain, and return the exit code."""
+    engine = daemon.engine
+    stopping = asyncio.ensure_future(signals.asked.wait())
+    ends: tuple[asyncio.Future[Any], ...] = (stopping, engine.fatal)
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    failed = engine.fatal.done()
+    stopping.cancel()
+    asyncio.get_running_loop().call_later(
+        grace_seconds + CLEANUP_SECONDS, _end_now, EXIT_COMMIT if failed else EXIT_OK, "the grace is over"
+    )
+    daemon.draining.set()
+    engine.drain()
+    if failed:
+        log.error("%s", engine.fatal.result().detail)
+    await daemon.under_way.wait_for_none(ANSWER_SECONDS if failed else grace_seconds)
+    with contextlib.suppress(LmdbqError):
+        await engine.stop()
+    return EXIT_COMMIT if failed or engine.status().failed else EXIT_OK
+
+
+class _Signals:
+    """SIGTERM and SIGINT: the first asks to drain, the second ends the process."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._heard, number)
+
+    def _heard(self, number: signal.Signals) -> None:
+        if self.asked.is_set():
+            _end_now(128 + number, "a second signal")
+        log.info("draining after %s", number.name)
+        self.asked.set()
+
+
+def _end_now(code: int, why: str) -> NoReturn:
+    """End the process as SIGKILL would; what is not on disk was not answered."""
+    log.warning("ending now: %s", why)
+    os._exit(code)
+
+
+class _AddressTaken(Exception):
+    """The address to listen on cannot be had; the message says what to do."""
+
+
+@contextlib.asynccontextmanager
+async def _listening(app: web.Application, listen: Listen) -> AsyncIterator[str]:
+    """Listen for the length of a block; the value is the URL to give to clients."""
+    runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=CLEANUP_SECONDS / 2)
+    await runner.setup()
+    site: web.BaseSite
+    if listen.path:
+        _remove_dead_socket(Path(listen.path))
+        site = web.UnixSite(runner, listen.path)
+    else:
+        site = web.TCPSite(runner, listen.host, listen.port)
+    try:
+        await site.start()
+    except OSError as taken:
+        await runner.cleanup()
+        raise _AddressTaken(
+            f"cannot listen on {listen.url}: {taken.strerror or taken}; stop who uses it, or name another with --listen"
+        ) from None
+    try:
+        port = runner.addresses[0][1] if not listen.path else 0
+        yield listen._replace(port=port).url
+    finally:
+        await runner.cleanup()
+
+
+def _remove_dead_socket(path: Path) -> None:
+    """Remove the socket a killed daemon left; the file's lock, which we have, says that it is dead."""
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISSOCK(path.lstat().st_mode):
+            path.unlink()
