@@ -152,7 +152,7 @@ class Worker:
         """Run the handler and return the report of how it went."""
         try:
             report = succeeded(job.lease, self._handler(job))
-            if report.result_base64 is None and len(bytes(report.result)) > RESULT_BYTES_MAX:
+            if report.result_base64 is None and len(bytes(report.result or b"")) > RESULT_BYTES_MAX:
                 raise TaskFailed(f"the result is larger than {RESULT_BYTES_MAX} bytes; store it elsewhere", retry=False)
         except Exception as error:  # noqa: BLE001  (whatever a handler raises is its task's failure)
             return _failed(job.lease, error)
