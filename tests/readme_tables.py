@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from lmdbq.cli import serve
 from lmdbq.cli.exits import MEANINGS
 from lmdbq.daemon.settings import DEFAULTS, SETTINGS, Settings
 
@@ -32,10 +33,8 @@ def shown(value: object) -> str:
 
 def settings() -> str:
     defaults = Settings()
-    rows = [
-        (f"`--{row.name.replace('_', '-')}`", f"`{row.env}`", shown(getattr(defaults, row.name)), row.doc)
-        for row in SETTINGS
-    ]
+    options = {param.name: param.opts[0] for param in serve.command.params}
+    rows = [(f"`{options[row.name]}`", f"`{row.env}`", shown(getattr(defaults, row.name)), row.doc) for row in SETTINGS]
     return table(("option", "environment", "default", ""), rows)
 
 

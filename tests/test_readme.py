@@ -135,13 +135,6 @@ def test_the_routes_exist(place: Place):
     assert said - known == set()
 
 
-def test_the_options_exist(place: Place):
-    serve = place.run("lmdbq", "serve", "--help")
-    said = set(re.findall(r"^\| `(--[a-z-]+)` \|", TEXT, re.MULTILINE))
-    assert len(said) >= 8
-    assert [option for option in said if option.rstrip("s") not in serve] == []
-
-
 def test_the_files_it_names_exist():
     said = set(re.findall(r"`((?:lmdbq|tests|packaging)/[\w./]*)`", TEXT))
     said |= set(re.findall(r"\]\((\w[\w.]*)\)", TEXT))

@@ -6,6 +6,7 @@ stderr is kept in a file beside its output, and shown when it ends unasked.
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -23,7 +24,7 @@ class DemoFailed(Exception):
 
 
 class Child:
-    """One ``python -m <module>`` process."""
+    """One ``python -m <module>`` process, which is spared the LMDBQ_ settings of whoever runs the demo."""
 
     def __init__(self, name: str, directory: Path, arguments: list[str]) -> None:
         self.name = name
@@ -34,6 +35,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
+                env={name: value for name, value in os.environ.items() if not name.startswith("LMDBQ_")},
                 start_new_session=True,
             )
 

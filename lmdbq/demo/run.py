@@ -71,7 +71,7 @@ class Run:
         self.daemon_restarts = 0
         self.worker_restarts = 0
         self.url = self._start_daemon()
-        self._client = HttpClient(self.url, patience=PATIENCE_SECONDS)
+        self._client = HttpClient(self.url, token="", patience=PATIENCE_SECONDS)
         self._producer = Producer(self._client, self._changes, directory / "accepted.tsv")
 
     def _start_daemon(self) -> str:
