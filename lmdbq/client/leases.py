@@ -153,20 +153,18 @@ class Held:
         """Extend and report until ``close``; a daemon that is away is tried again at the next turn."""
         while True:
             with self._changed:
-                self._changed.wait_for(
-                    lambda: self._closed or self._next_at() <= time.monotonic(), self._wait_seconds()
-                )
+                while not self._closed and (seconds := self._seconds_left()) != 0:
+                    self._changed.wait(seconds)  # woken early, it looks again: what is due next may have changed
                 if self._closed:
                     return
             self._turn(time.monotonic())
 
-    def _next_at(self) -> float:
-        owed_at = self._owed_since + REPORT_DELAY_SECONDS if self._owed else float("inf")
-        return min([owed_at, *(job.extend_at for job in self._jobs.values())])
-
-    def _wait_seconds(self) -> float | None:
-        next_at = self._next_at()
-        return None if next_at == float("inf") else max(0.0, next_at - time.monotonic())
+    def _seconds_left(self) -> float | None:
+        """Return how long nothing is due (None: nothing ever is, as things stand)."""
+        due = [job.extend_at for job in self._jobs.values()]
+        if self._owed:
+            due.append(self._owed_since + REPORT_DELAY_SECONDS)
+        return max(0.0, min(due) - time.monotonic()) if due else None
 
     def _turn(self, now: float) -> None:
         try:
