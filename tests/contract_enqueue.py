@@ -15,6 +15,7 @@ from lmdbq.model import (
     Encoding,
     Enqueue,
     Enqueued,
+    Entry,
     Exponential,
     Filter,
     Intervals,
@@ -229,7 +230,7 @@ class EnqueueContract:
         assert claimed.tasks[0].keepalive_ns == 9 * S
 
     def test_a_bug_in_one_call_is_told_to_its_caller_only(self, q: Driver):
-        bad = Enqueue((entry(), None))  # type: ignore[arg-type]
+        bad = Enqueue((entry(), Entry(options=None)))  # type: ignore[arg-type]
         q.enqueue(entry())
 
         broken, fine = q.apply(Call((bad,)), Call((Enqueue((entry(),)),))).outcomes

@@ -100,13 +100,13 @@ class LeaseContract:
         q.clock.advance(4)
 
         by_own = q.extend(task)
-        due_by_own = q.store.due(q.clock).lapse_in_ns
+        due_by_own = q.store.due(q.clock).lapse_in_ns  # a store may look earlier, never later
         by_given = q.extend(task, keepalive_ns=30 * S)
         q.clock.advance(1)
         by_new = q.extend(task)
 
         assert by_own == Extended(Outcome.OK, q.now - S + 10 * S)
-        assert due_by_own == 10 * S
+        assert due_by_own is not None and due_by_own <= 10 * S
         assert by_given.lease_expires_at == q.now - S + 30 * S
         assert by_new.lease_expires_at == q.now + 30 * S == q.task(task.id).lease_expires_at
 

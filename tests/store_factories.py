@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lmdbq.store.base import Store
+from lmdbq.store.lmdb import open_store
+from lmdbq.store.lmdb import open_store
 from lmdbq.store.memory import MemoryStore
 
 Factory = Callable[[Path], Store]
@@ -15,4 +17,8 @@ def memory(_path: Path) -> Store:
     return MemoryStore()
 
 
-FACTORIES: dict[str, Factory] = {"memory": memory}
+def lmdb(path: Path) -> Store:
+    return open_store(path)
+
+
+FACTORIES: dict[str, Factory] = {"memory": memory, "lmdb": lmdb}

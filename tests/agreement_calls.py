@@ -1,0 +1,282 @@
+"""Random calls for the agreement machine, drawn from small alphabets so that tasks, keys and queues collide.
+
+Calls are drawn before anybody knows an id, so ids in them are symbols: n >= 0 is the task given n-th last, -1 an id
+that was never given; in a Completion or an Extension n is the lease handed out n-th last, and its ``delivery`` is added
+to the real one (0: that lease, -1: the one before). ``resolve`` puts the real ones in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from lmdbq import limits
+from lmdbq.clock import ManualClock
+from lmdbq.model import (
+    DEFAULT_SETTINGS,
+    OVERWRITABLE,
+    Call,
+    Cancel,
+    Claim,
+    Completion,
+    DaemonStart,
+    Dedupe,
+    Delete,
+    Edit,
+    Encoding,
+    Enqueue,
+    Entry,
+    ErrorInfo,
+    Expire,
+    Exponential,
+    Extend,
+    Extension,
+    Filter,
+    Intervals,
+    Keep,
+    Lapse,
+    Memo,
+    OnDuplicate,
+    Op,
+    Options,
+    Polynomial,
+    Promote,
+    Prune,
+    Purge,
+    QueueDelete,
+    QueuePatch,
+    QueuePut,
+    QueueSettings,
+    Report,
+    Retry,
+    RetryStrategy,
+    Scope,
+    State,
+    Status,
+    Until,
+)
+
+S = limits.SECOND_NS
+START = ManualClock().wall_ns()
+STRICT_KEY = "strict"  # always taken with the same rule, so that at most one waiting or running task can have it
+
+QUEUES = st.sampled_from(["a", "a", "b"])
+ANY_QUEUE = st.sampled_from(["a", "a", "b", "nowhere"])
+TYPES = st.sampled_from(["t", "t", "u"])
+SOON = st.sampled_from([0, 0, S, 3 * S, 60 * S])
+FIELDS = st.lists(st.sampled_from(OVERWRITABLE), unique=True, max_size=4).map(tuple)
+
+
+def weighted(*kinds: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Return one of ``kinds``, each as often as it is named (``one_of`` would count equal ones once)."""
+
+    @st.composite
+    def draw_one(draw: st.DrawFn) -> Any:
+        return draw(kinds[draw(st.integers(0, len(kinds) - 1))])
+
+    return draw_one()
+
+
+backoffs = st.sampled_from(
+    [Intervals((0,)), Intervals((S, 5 * S)), Exponential(base_ns=S, cap_ns=3 * S, jitter=1.0), Polynomial(1.5, S, 0.0)]
+)
+retries = st.none() | st.builds(
+    RetryStrategy,
+    max_attempts=st.sampled_from([0, 1, 2, 3]),
+    backoff=st.none() | backoffs,
+    max_deliveries=st.sampled_from([0, 0, 1, 2]),
+)
+KEPT = st.sampled_from([None, 0, S, limits.HOUR_NS])
+keeps = st.none() | st.builds(Keep, succeeded_ns=KEPT, dead_ns=KEPT, cancelled_ns=KEPT)
+strict_rules = st.builds(
+    Dedupe,
+    key=st.just(STRICT_KEY),
+    scope=st.just(Scope.QUEUE),
+    until=st.just(Until.FINISHED),
+    on_duplicate=st.sampled_from([OnDuplicate.SKIP, OnDuplicate.OVERWRITE, OnDuplicate.OVERWRITE, OnDuplicate.REJECT]),
+    overwrite=FIELDS,
+)
+free_rules = st.builds(
+    Dedupe,
+    key=st.sampled_from(["k", "k", "k", "l" * 256, ""]),
+    scope=st.sampled_from([None, None, None, *Scope]),
+    until=st.sampled_from([None, None, *Until]),
+    ttl_ns=st.sampled_from([0, 0, 0, 2 * S, 60 * S]),
+    on_duplicate=st.sampled_from([None, None, None, *OnDuplicate]),
+    overwrite=st.just(()) | FIELDS,
+)
+options = st.builds(
+    Options,
+    keepalive_ns=st.sampled_from([0, S, 4 * S]),
+    retry=retries,
+    keep=keeps,
+    dedupe=weighted(st.none(), strict_rules, strict_rules, free_rules, free_rules),
+    tags=st.sampled_from([(), ("x",), ("x", "ÿ")]),
+    metadata=st.sampled_from([b"", b'{"m":1}']),
+)
+
+
+@st.composite
+def entries(draw: st.DrawFn) -> Entry:
+    """Return an entry; its start and its end are given as instants or as durations, or not at all."""
+    start = draw(st.sampled_from(["", "", "", "", "scheduled_at", "delay_ns"]))
+    end = draw(st.sampled_from(["", "", "", "", "expires_at", "expires_in_ns", "expires_in_ns"]))
+    times: dict[str, int] = {}
+    if start:
+        times[start] = draw(SOON) + (START if start == "scheduled_at" else 0)
+    if end:
+        times[end] = draw(st.sampled_from([S, 4 * S, 4 * S, 90 * S])) + (START if end == "expires_at" else 0)
+    return Entry(
+        payload=draw(st.sampled_from([b"", b"1", b"22", b"\x00\xff" * 20])),
+        queue=draw(QUEUES),
+        type=draw(TYPES),
+        encoding=draw(st.sampled_from(Encoding)),
+        priority=draw(st.sampled_from([0, 0, 0, -1, 7])),
+        options=draw(weighted(st.just(Options()), options, options)),
+        **times,
+    )
+
+
+settings = st.builds(
+    QueueSettings,
+    paused=st.sampled_from([False, False, False, True]),
+    max_running=st.sampled_from([0, 0, 1, 3]),
+    keepalive_ns=st.sampled_from([0, 2 * S]),
+    expires_in_ns=st.sampled_from([0, 0, 5 * S]),
+    retry=retries,
+    keep=keeps,
+    dedupe=st.none() | free_rules.map(lambda rule: replace(rule, key="")),
+)
+
+IDS = st.lists(st.sampled_from([*range(10), -1]), min_size=1, max_size=3).map(tuple)
+LEASES = st.sampled_from([0, 0, 1, 2, 3, 4, -1])
+DELIVERIES = st.sampled_from([0, 0, 0, 0, -1, 1])
+LIMITS = st.sampled_from([1000, 1000, 1, 2])
+
+enqueues = st.builds(
+    Enqueue,
+    st.lists(entries(), min_size=1, max_size=5),
+    st.sampled_from([True] * 7 + [False]),
+)
+plain_enqueues = st.builds(lambda number: Enqueue([Entry(queue="a")] * number), st.integers(1, 12))
+duplicates = st.builds(
+    Enqueue,
+    st.lists(
+        st.builds(
+            Entry,
+            queue=st.just("a"),
+            payload=st.sampled_from([b"1", b"22"]),
+            priority=st.sampled_from([0, 3]),
+            delay_ns=SOON,
+            expires_in_ns=st.sampled_from([0, 0, 90 * S]),
+            options=st.builds(Options, dedupe=strict_rules | free_rules, tags=st.sampled_from([(), ("x",)])),
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+)
+claims = st.builds(
+    Claim,
+    queues=st.lists(ANY_QUEUE, min_size=1, max_size=3).map(tuple),
+    types=st.sampled_from([(), (), (), ("t",), ("u", "t"), ("unknown",)]),
+    limit=st.sampled_from([1, 2, 3, 50]),
+    keepalive_ns=st.sampled_from([0, 0, S]),
+    claim_id=st.sampled_from(["", "", "c", "d"]),
+    bytes_max=st.sampled_from([limits.CLAIM_BYTES_MAX] * 3 + [3, 0]),
+)
+completions = st.builds(
+    Completion,
+    id=LEASES,
+    delivery=DELIVERIES,
+    status=st.sampled_from([Status.SUCCEEDED, Status.FAILED, Status.RELEASED]),
+    result=st.sampled_from([None, b"7"]),
+    result_encoding=st.sampled_from(Encoding),
+    error=st.sampled_from([None, ErrorInfo("m", "T", "b")]),
+    delay_ns=st.sampled_from([None, None, None, 0, 2 * S]),
+    retry=st.sampled_from([True, True, True, False]),
+)
+extensions = st.builds(
+    Extension,
+    id=LEASES,
+    delivery=DELIVERIES,
+    keepalive_ns=st.sampled_from([0, S, 9 * S]),
+    progress=st.sampled_from([None, 0.5]),
+)
+setting_fields = st.lists(st.sampled_from(DEFAULT_SETTINGS.__struct_fields__), unique=True, max_size=3).map(tuple)
+changes = st.one_of(
+    st.builds(Cancel, IDS),
+    st.builds(Edit, st.integers(0, 9), entries(), FIELDS),
+    st.builds(Delete, IDS),
+    st.builds(Retry, IDS),
+)
+sweeps = st.one_of(
+    st.builds(Promote, LIMITS), st.builds(Lapse, LIMITS), st.builds(Expire, LIMITS), st.just(Prune()),
+    st.just(DaemonStart()),
+)  # fmt: skip
+queue_settings = st.one_of(
+    st.builds(QueuePut, QUEUES, settings), st.builds(QueuePatch, QUEUES, settings, setting_fields)
+)
+removals = st.one_of(st.builds(Purge, ANY_QUEUE), st.builds(QueueDelete, ANY_QUEUE))
+reports = st.builds(Report, st.lists(completions, min_size=1, max_size=3))
+heartbeats = st.builds(Extend, st.lists(extensions, min_size=1, max_size=2).map(tuple))
+_edits = (changes, changes, heartbeats, sweeps, queue_settings, removals)
+ops: st.SearchStrategy[Op] = weighted(*[enqueues] * 4, *[claims] * 4, *[reports] * 3, plain_enqueues, *_edits)
+memos = st.builds(
+    Memo,
+    key=st.sampled_from(["m", "n"]),
+    body_hash=st.sampled_from([b"1", b"1", b"2"]),
+    kept_ns=st.sampled_from([S, limits.HOUR_NS]),
+)
+calls = st.builds(
+    Call,
+    ops=st.one_of(st.tuples(ops), st.tuples(ops, ops), st.tuples(ops, ops, ops)),
+    memo=weighted(st.none(), st.none(), memos),
+)
+filters = st.builds(
+    Filter,
+    queue=st.sampled_from(["", "a", "b", "nowhere"]),
+    type=st.sampled_from(["", "", "t", "u"]),
+    states=st.lists(st.sampled_from(State), unique=True, max_size=3).map(tuple),
+    tag=st.sampled_from(["", "", "x", "ÿ"]),
+    dedupe_key=st.sampled_from(["", "", "k", STRICT_KEY]),
+)
+
+
+# --- symbols ---
+
+
+def resolve(call: Call, ids: Sequence[int], leases: Sequence[tuple[int, int]]) -> Call:
+    """Return ``call`` with real ids and deliveries; ``ids`` and ``leases`` are those given so far, newest last."""
+    return replace(call, ops=tuple(_resolve_op(op, ids, leases) for op in call.ops))
+
+
+def _real_id(symbol: int, ids: Sequence[int]) -> int:
+    if symbol < 0 or not ids:
+        return max(ids, default=1 << 40) + 1_000_000
+    return ids[-1 - symbol % len(ids)]
+
+
+def _real_lease(symbol: int, delivery: int, leases: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    if symbol < 0 or not leases:
+        return 7, 1
+    task_id, real = leases[-1 - symbol % len(leases)]
+    return task_id, max(real + delivery, 0)
+
+
+def _resolve_op(op: Op, ids: Sequence[int], leases: Sequence[tuple[int, int]]) -> Op:
+    if isinstance(op, Cancel | Delete | Retry):
+        return replace(op, ids=tuple(_real_id(symbol, ids) for symbol in op.ids))
+    if isinstance(op, Edit):
+        return replace(op, id=_real_id(op.id, ids))
+    if isinstance(op, Report):
+        pairs = [_real_lease(said.id, said.delivery, leases) for said in op.completions]
+        said_all = zip(op.completions, pairs, strict=True)
+        return Report([replace(said, id=task_id, delivery=delivery) for said, (task_id, delivery) in said_all])
+    if isinstance(op, Extend):
+        pairs = [_real_lease(said.id, said.delivery, leases) for said in op.extensions]
+        said_too = zip(op.extensions, pairs, strict=True)
+        return Extend(tuple(replace(said, id=task_id, delivery=delivery) for said, (task_id, delivery) in said_too))
+    return op
