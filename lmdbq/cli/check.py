@@ -20,7 +20,7 @@ def command(session: Session, directory: Path | None) -> int:
     """
     from lmdbq.store.lmdb import open_store
 
-    place = directory or data_directory()
+    place = data_directory(directory)
     store = open_store(place)
     try:
         found = store.check()
@@ -31,11 +31,15 @@ def command(session: Session, directory: Path | None) -> int:
     return Exit.FAILED if found else Exit.OK
 
 
-def data_directory() -> Path:
-    """Return the directory of the daemon's data. Raises click.UsageError if there is none."""
-    from lmdbq.daemon.settings import load
+def data_directory(given: Path | None) -> Path:
+    """Return the directory to look at: ``given``, else the daemon's. Raises click.UsageError if no data is there.
 
-    place = load({}).data_directory()
-    if not place.is_dir():
-        raise click.UsageError(f"there is no data in {place}; name the directory")
+    Asked before a store is opened, for opening one that is missing makes it.
+    """
+    from lmdbq.daemon.settings import load
+    from lmdbq.store.environment import DATA_NAME
+
+    place = given or load({}).data_directory()
+    if not (place / DATA_NAME).is_file():
+        raise click.UsageError(f"there is no {DATA_NAME} in {place}; name the directory, as in `lmdbq serve --data`")
     return place

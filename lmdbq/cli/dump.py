@@ -19,6 +19,6 @@ def command(session: Session, directory: Path | None) -> int:
     """Print every key and value of the file in DIRECTORY, a line each. Nothing is changed; a daemon may run."""
     from lmdbq.store.dump import dump_lines
 
-    for line in dump_lines(directory or data_directory()):
+    for line in dump_lines(data_directory(directory)):
         click.echo(msgspec.json.encode(line) if session.as_json else line)
     return Exit.OK

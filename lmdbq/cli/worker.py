@@ -53,7 +53,7 @@ def command(
         handler = ExecHandler(program, shell=shell)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--exec") from None
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(message)s")
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
     with HttpClient(session.at) as client:
         session.client.info()  # a wrong address or token is said at once, not waited for
         session.note(f"working for {client.where} on {', '.join(queue_name) or 'default'}; Ctrl-C stops")

@@ -107,6 +107,7 @@ class Worker:
                     self._stop.wait()
                 self._finish(lanes)
             except KeyboardInterrupt:
+                _deafen()
                 self._end_jobs("the worker ends now")
                 raise
             finally:
@@ -117,6 +118,7 @@ class Worker:
 
     def _finish(self, lanes: Sequence[threading.Thread]) -> None:
         self.stop()
+        log.info("stopping: what runs may finish within %g s; a second signal ends it now", self._grace)
         deadline = time.monotonic() + self._grace
         for lane in lanes:
             lane.join(max(0.0, deadline - time.monotonic()))
@@ -239,3 +241,10 @@ def _interrupts() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _deafen() -> None:
+    """Ignore further signals: a third one must not keep the second from ending the programs that still run."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
