@@ -25,7 +25,7 @@ from lmdbq.errors import Busy, LmdbqError, NotCommitted
 from lmdbq.ids import format_id, format_lease
 from lmdbq.model import Claim, Claimed, ClaimedTask, Done, Extend, ExtendDone, Extension, Outcome
 from lmdbq.wire import render, reports
-from lmdbq.wire.answers import Bye, CancelNotice, Heartbeat, StreamFrame
+from lmdbq.wire.frames import Bye, CancelNotice, Heartbeat, StreamFrame
 from lmdbq.wire.problems import JSON_CODEC, Codec
 
 log = logging.getLogger("lmdbq.daemon")

@@ -24,6 +24,7 @@ _CODECS: Final = {
     "application/x-msgpack": MSGPACK_CODEC,
     "application/vnd.msgpack": MSGPACK_CODEC,
 }
+_FORM_TYPES: Final = frozenset({"application/x-www-form-urlencoded", "multipart/form-data", "text/plain"})
 NDJSON_TYPES: Final = frozenset({NDJSON, "application/ndjson", "application/jsonl"})
 
 
@@ -54,12 +55,15 @@ def content_type(request: web.Request) -> str:
 
 
 def codec_in(request: web.Request) -> Codec:
-    """Return the codec of the request's body. Raises HttpProblem 415; no body and no type counts as JSON."""
+    """Return the codec of the request's body. Raises HttpProblem 415.
+
+    No body counts as JSON, unless it has a type that a plain form can send.
+    """
     said = content_type(request)
     codec = _CODECS.get(said)
     if codec is not None:
         return codec
-    if not said and not request.body_exists:
+    if said not in _FORM_TYPES and not request.body_exists:
         return JSON_CODEC
     raise HttpProblem(
         415,

@@ -18,6 +18,7 @@ from lmdbq.daemon import handlers_tasks as tasks
 from lmdbq.daemon.access import ADMIN, OPEN, PRODUCE, READ, WORK
 from lmdbq.daemon.handlers_stream import stream
 from lmdbq.wire import answers, shapes
+from lmdbq.wire.frames import StreamFrame
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -91,7 +92,7 @@ WORKING: Final = (
     ),
     Route("POST", "/v1/report", queueing.report, "report", WORK, {200: answers.ReportAnswer}, shapes.ReportRequest),
     Route("POST", "/v1/extend", queueing.extend, "extend", WORK, {200: answers.ExtendAnswer}, shapes.ExtendRequest),
-    Route("POST", "/v1/stream", stream, "stream", WORK, {200: answers.StreamFrame}, shapes.Subscription),
+    Route("POST", "/v1/stream", stream, "stream", WORK, {200: StreamFrame}, shapes.Subscription),
     Route(
         "POST",
         "/v1/leases/{lease}/succeed",

@@ -2,8 +2,8 @@
 
 Both ends of the wire use it, the daemon and the client. Where to look:
 
-    shapes.py     what callers may send          requests.py, reports.py   bodies -> entries and ops
-    answers.py    what the daemon answers        render.py, views.py       outcomes and tasks -> bodies
-    values.py     instants, durations, names     payloads.py               what a payload may be, and its encodings
-    policies.py   retry, keep, dedupe, settings  problems.py               errors, codecs, what is wrong where
+    shapes.py               what callers may send            requests.py, reports.py, filters.py   bodies -> ops
+    answers.py, frames.py   what the daemon answers          render.py, views.py                   outcomes -> bodies
+    values.py               instants, durations, names       payloads.py                           encodings
+    policies.py             retry, keep, dedupe, settings    problems.py                           errors, codecs
 """

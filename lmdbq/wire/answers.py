@@ -304,31 +304,3 @@ class ProblemAnswer(Struct):
     request_id: str
     pointer: str | UnsetType = UNSET
     problems: list[ProblemItem] | UnsetType = UNSET
-
-
-class Heartbeat(Struct):
-    """The stream is alive."""
-
-    at: At
-
-
-class CancelNotice(Struct):
-    """Somebody asked for this task's cancel: stop it, and report it as failed or released."""
-
-    id: TaskId
-    lease: Lease
-
-
-class Bye(Struct):
-    """The stream gives no more tasks; report those you have. reason: draining, or the code of an error."""
-
-    reason: str
-
-
-class StreamFrame(Struct):
-    """What a stream sends, one of these at a time."""
-
-    task: TaskAnswer | UnsetType = UNSET
-    heartbeat: Heartbeat | UnsetType = UNSET
-    cancel: CancelNotice | UnsetType = UNSET
-    bye: Bye | UnsetType = UNSET

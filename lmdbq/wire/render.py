@@ -144,7 +144,7 @@ def placed_task(entry: Entry, placed: Placed, now: int, stored: Task | None, cod
     """Return a task as its producer is told of it: as it is stored, else as it was just enqueued."""
     if stored is not None:
         return task_answer(stored, codec)
-    state: Any = placed.state or State.READY
+    state: Any = State.READY if placed.state is None else placed.state
     return TaskAnswer(
         id=format_id(placed.id),
         queue_name=entry.queue,
