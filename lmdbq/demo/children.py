@@ -1,7 +1,7 @@
 """The demo's child processes: started in sessions of their own, watched, killed on purpose, and never left behind.
 
-A terminal's Ctrl-C reaches only the demo itself, which then ends its children by their pids. What a child says on
-stderr is kept in a file beside its output, and shown when it ends unasked.
+A terminal's Ctrl-C reaches only the demo itself, which then ends its children by their pids. What a child says is
+kept in a file beside its output: the daemon's address is read there, and its end is shown when it ends unasked.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
 STOP_SECONDS: Final = 12.0
-URL: Final = re.compile(r"https?://[^\s/]+")
+START_SECONDS: Final = 30.0
+LOOK_SECONDS: Final = 0.01
+URL: Final = re.compile(r"https?://[^\s/]+(?=\s)")  # a whole word, lest half a line be read
 
 
 class DemoFailed(Exception):
@@ -30,35 +33,33 @@ class Child:
         self.name = name
         self._log = directory / f"{name}.log"
         with self._log.open("ab") as log:
+            self._said_before_bytes = log.tell()
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", *arguments],
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
+                stdout=log,
                 stderr=log,
                 env={name: value for name, value in os.environ.items() if not name.startswith("LMDBQ_")},
                 start_new_session=True,
             )
 
-    @property
-    def pid(self) -> int:
-        """The process id."""
-        return self._process.pid
-
     def read_url(self) -> str:
-        """Wait for the first line on stdout that holds a URL, and return that. Raises DemoFailed if the child ends."""
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            found = URL.search(line.decode("utf-8", "replace"))
-            if found:
+        """Wait until the child has named a URL, and return that. Raises DemoFailed if it ends, or takes too long."""
+        give_up_at = time.monotonic() + START_SECONDS
+        while time.monotonic() < give_up_at:
+            if found := URL.search(self._said()):
                 return found.group()
-        self._process.wait()
-        raise self._unexpected_end()
+            self.check()
+            time.sleep(LOOK_SECONDS)
+        raise DemoFailed(f"the {self.name} was not ready after {START_SECONDS:.0f} s\n{self._said()}")
+
+    def _said(self) -> str:
+        return self._log.read_bytes()[self._said_before_bytes :].decode("utf-8", "replace")
 
     def kill(self) -> None:
         """End the process at once, as ``kill -9`` does."""
         self._process.kill()
         self._process.wait()
-        self._close()
 
     def stop(self) -> None:
         """Ask the process to end, and kill it if it has not after ``STOP_SECONDS``. A second time changes nothing."""
@@ -69,7 +70,6 @@ class Child:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._close()
 
     def check(self) -> None:
         """Raise DemoFailed if the process has ended."""
@@ -77,13 +77,8 @@ class Child:
             raise self._unexpected_end()
 
     def _unexpected_end(self) -> DemoFailed:
-        said = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-20:]
         ended = f"the {self.name} ended by itself with status {self._process.returncode}"
-        return DemoFailed("\n".join([ended, *said]))
-
-    def _close(self) -> None:
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        return DemoFailed("\n".join([ended, *self._said().strip().splitlines()[-20:]]))
 
 
 class Children:

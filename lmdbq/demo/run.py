@@ -84,8 +84,9 @@ class Run:
         self._children.start(name, "lmdbq.demo.worker", self.url, str(self._directory / f"{name}.tsv"))
 
     def _progress(self, event: str = "") -> Progress:
-        completed = sum(tail.look() for tail in self._tails)
-        progress = Progress(len(self._changes), self._producer.accepted, completed, event)
+        total = len(self._changes)
+        completed = min(total, sum(tail.look() for tail in self._tails))  # a task done twice is two lines
+        progress = Progress(total, self._producer.accepted, completed, event)
         self._tell(progress)
         return progress
 
