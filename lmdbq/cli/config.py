@@ -6,7 +6,6 @@ import os
 
 import click
 
-from lmdbq.cli import render
 from lmdbq.cli.common import Session, with_session
 from lmdbq.cli.exits import Exit
 
@@ -40,20 +39,22 @@ def _source(name: str, variable: str) -> str:
 
 
 def _described(rows: list[dict[str, object]], defaults: list[dict[str, object]]) -> str:
-    settings = render.table(
-        ("setting", "value", "from", "default", "variable", "what it is"),
-        [tuple(_shown(row[name]) for name in ("name", "value", "source", "default", "env", "doc")) for row in rows],
-    )
-    others = render.table(
-        ("default", "value", "what it is"),
-        [tuple(_shown(row[name]) for name in ("name", "value", "doc")) for row in defaults],
-    )
-    return f"{settings}\n\n{others}"
+    settings = [
+        f"{row['name']} = {_shown(row['value'])}  ({_origin(row)})\n    {row['doc']} [{row['env']}]" for row in rows
+    ]
+    others = [f"{row['name']} = {_shown(row['value'])}\n    {row['doc']}" for row in defaults]
+    return "\n".join([*settings, "", "Defaults of tasks and workers:", "", *others])
+
+
+def _origin(row: dict[str, object]) -> str:
+    if row["source"] == "default":
+        return "the default"
+    return f"from {row['source']}; the default is {_shown(row['default'])}"
 
 
 def _shown(value: object) -> str:
     if isinstance(value, list):
-        return ", ".join(map(str, value)) or "-"
+        return ", ".join(map(str, value)) or "(none)"
     if isinstance(value, bool):
         return "true" if value else "false"
-    return "-" if value == "" else str(value)
+    return str(value) or "(none)"

@@ -11,7 +11,7 @@ from lmdbq.cli.common import Session, with_session
 from lmdbq.cli.exits import Exit
 from lmdbq.wire.answers import QueueAnswer
 
-HEADERS = ("queue", "ready", "scheduled", "running", "dead", "oldest ready", "consumers", "blocked by")
+HEADERS = ("queue", "ready", "scheduled", "running", "dead", "oldest", "consumers", "blocked by")
 
 
 @click.command("queues", short_help="Show what waits, what runs, and what is stuck and why.")

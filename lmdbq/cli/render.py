@@ -46,10 +46,10 @@ def _drawn(headers: Sequence[str], rows: Sequence[Sequence[object]], texts: Sequ
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(box=SIMPLE_HEAD, pad_edge=False)
+    drawn = Table(box=SIMPLE_HEAD, show_edge=False)
     for index, header in enumerate(headers):
         number = all(isinstance(row[index], (int, float)) for row in rows)
-        drawn.add_column(header, justify="right" if number else "left", overflow="fold")
+        drawn.add_column(header, justify="right" if number else "left", overflow="fold", min_width=len(header))
     for row in texts:
         drawn.add_row(*map(Text, row))
     console = Console()

@@ -36,4 +36,4 @@ def command(**given: Any) -> int:
     """Run the daemon until Ctrl-C or SIGTERM. Every answer is on disk before it is given."""
     from lmdbq.daemon.serve import run
 
-    return run(load(given)) or Exit.OK
+    return run(load(given), ready=click.echo) or Exit.OK

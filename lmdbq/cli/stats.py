@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import click
 
 from lmdbq.cli import render
 from lmdbq.cli.common import Session, with_session
 from lmdbq.cli.exits import Exit
+from lmdbq.ids import format_id
 
 
 @click.command("stats", short_help="Show totals, and the state of the file.")
@@ -26,7 +28,15 @@ def command(session: Session) -> int:
     parts = (
         render.table(("state", "tasks"), list(states.items())),
         render.table(("total", "tasks"), list(totals.items())),
-        render.fields([("queues", len(queues)), ("durability", info.durability), *info.store.items()]),
+        render.fields([("queues", len(queues)), ("durability", info.durability), *map(_fact, info.store.items())]),
     )
     session.answer(said, lambda: "\n\n".join(part for part in parts if part))
     return Exit.OK
+
+
+def _fact(fact: tuple[str, Any]) -> tuple[str, object]:
+    """Return a fact about the file as a person reads it."""
+    name, value = fact
+    if name.endswith("_at"):
+        return name, render.instant(value)
+    return name, format_id(value) if name == "last_id" else value

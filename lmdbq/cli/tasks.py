@@ -43,8 +43,9 @@ def command(session: Session, limit: int, cursor: str | None, count: bool, **fil
 def _page(session: Session, wanted: dict[str, Any], limit: int, cursor: str | None) -> TasksAnswer:
     """Return ``limit`` tasks if there are so many: the daemon's pages of a rare match may be short, even empty."""
     tasks: list[TaskAnswer] = []
+    payload = "full" if session.as_json else "head"
     while True:
-        page = session.client.tasks(**wanted, limit=limit - len(tasks), cursor=cursor, payload="head")
+        page = session.client.tasks(**wanted, limit=limit - len(tasks), cursor=cursor, payload=payload)
         tasks += page.tasks
         cursor = page.next or None
         if cursor is None or len(tasks) >= limit:

@@ -105,9 +105,8 @@ class Sender:
         if isinstance(got, _Answer):
             return core.interpret(request, got.status, got.content_type, got.body)
         doubt = "; it may have been carried out" if got.sent else ""
-        raise Unreachable(
-            f"no answer from {self.where} ({got.cause or type(got.cause).__name__}){doubt}"
-        ) from got.cause
+        why = getattr(got.cause, "strerror", None) or str(got.cause) or type(got.cause).__name__
+        raise Unreachable(f"no answer from {self.where} ({why}){doubt}") from got.cause
 
     def _exchange(self, request: Request[Any], stop: threading.Event | None) -> _Answer | _Broken:
         try:
