@@ -63,7 +63,10 @@ async def test_plain_and_other_entries_are_answered_alike(api: Api):  # noqa: F8
     late = await api.enqueue({"payload": {"n": 1}, "type": "t", "priority": 3, "delay_in_seconds": 5})
     assert plain["tasks"][0].keys() == other["tasks"][0].keys() == late["tasks"][0].keys()
     assert {**plain["tasks"][0], "id": ""} == {**other["tasks"][0], "id": ""}
-    assert (late["tasks"][0]["state"], late["tasks"][0]["scheduled_at"]) == ("scheduled", api.clock.wall_ns() + 5 * 10**9)
+    assert (late["tasks"][0]["state"], late["tasks"][0]["scheduled_at"]) == (
+        "scheduled",
+        api.clock.wall_ns() + 5 * 10**9,
+    )
     assert plain["outcomes"][0].keys() == late["outcomes"][0].keys()
 
 
@@ -127,9 +130,7 @@ async def test_skipped_in_another_queue_says_where_the_task_is(api: Api):  # noq
 
 
 async def test_expiring_before_it_may_start_is_refused(api: Api):  # noqa: F811
-    answer = await api.call(
-        "POST", "/v1/enqueue", {"entries": [{"delay_in_seconds": 10, "expires_in_seconds": 5}, {}]}
-    )
+    answer = await api.call("POST", "/v1/enqueue", {"entries": [{"delay_in_seconds": 10, "expires_in_seconds": 5}, {}]})
     assert answer.problem(422, "expires_too_early")["pointer"] == "/entries/0/expires_at"
 
 
@@ -185,9 +186,7 @@ async def test_failed_and_released_reports(api: Api):  # noqa: F811
     assert await api.report(lease) == "not_running"
     task = await api.get(f"/v1/tasks/{lease[:-2]}")
     assert (task["state"], task["failures"], task["due_at"]) == ("scheduled", 1, api.clock.wall_ns() + 3 * 10**9)
-    assert task["errors"] == [
-        {"at": api.clock.wall_ns(), "delivery": 1, "message": "no", "type": "E", "backtrace": ""}
-    ]
+    assert task["errors"] == [{"at": api.clock.wall_ns(), "delivery": 1, "message": "no", "type": "E", "backtrace": ""}]
     api.clock.advance(3)
     lease = (await api.dequeue())["tasks"][0]["lease"]
     assert lease.endswith(".2")

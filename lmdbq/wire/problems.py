@@ -136,6 +136,7 @@ def decode_as(shape: Any, body: bytes, codec: Codec) -> Any:
     try:
         return codec.decoder(shape).decode(body)
     except msgspec.ValidationError as bad:
+        check_parseable(body, codec)
         problems = Problems()
         explain(shape, body, codec, "", problems)
         if not problems.found:
@@ -144,7 +145,21 @@ def decode_as(shape: Any, body: bytes, codec: Codec) -> Any:
     except RecursionError:
         raise InvalidInput([Problem("payload_depth", "", "the body is nested too deep")]) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as bad:
-        raise NotParseable(f"the body is not {'JSON' if codec.is_json else 'MessagePack'}: {bad}") from None
+        raise _not_parseable(bad, codec) from None
+
+
+def check_parseable(body: bytes, codec: Codec) -> None:
+    """Raise NotParseable unless the whole body is JSON or MessagePack: a decoder may object to a value before that."""
+    try:
+        codec.decoder(Raw).decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as bad:
+        raise _not_parseable(bad, codec) from None
+    except RecursionError:
+        return  # too deep is a wrong value, and said elsewhere
+
+
+def _not_parseable(bad: Exception, codec: Codec) -> NotParseable:
+    return NotParseable(f"the body is not {'JSON' if codec.is_json else 'MessagePack'}: {bad}")
 
 
 def explain(shape: Any, raw: bytes, codec: Codec, pointer: str, problems: Problems) -> None:

@@ -24,7 +24,7 @@ from lmdbq.model import (
 )
 from lmdbq.wire import payloads, shapes, values
 from lmdbq.wire.policies import keep_of, retry_of
-from lmdbq.wire.problems import Codec, Problems, decode_as, explain
+from lmdbq.wire.problems import Codec, Problems, check_parseable, decode_as, explain
 
 FIELD_OF_KEY: Final = {
     **{name: name for name in ("payload", "type", "priority", "scheduled_at", "expires_at", "retry_strategy")},
@@ -118,6 +118,7 @@ def _plain_batch(body: bytes, codec: Codec, accept: Incoming) -> Batch | None:
 
 def _explain_batch(body: bytes, codec: Codec, accept: Incoming, problems: Problems) -> None:
     """Say all that is wrong with a body that is no EnqueueRequest, wrong values of the sound entries included."""
+    check_parseable(body, codec)
     try:
         outer = codec.decoder(dict[str, Raw]).decode(body)
         entries = codec.decoder(list[Raw]).decode(outer["entries"])

@@ -76,7 +76,7 @@ def duration_ns(
     """Return a duration in ns, whole microseconds, 0 for None; ``low_ns`` .. ``high_ns`` or a problem."""
     if value is None:
         return 0
-    if math.isfinite(value):
+    if 0 <= value <= limits.DELAY_NS_MAX:  # neither NaN nor too large for an integer
         result = whole_us(math.ceil(value * limits.SECOND_NS - 0.5))
         if low_ns <= result <= high_ns:
             return result
