@@ -76,7 +76,12 @@ class Place:
     def started(self, *command: str) -> Iterator[subprocess.Popen[str]]:
         """Start a command, and end it as Ctrl-C would."""
         with subprocess.Popen(
-            command, cwd=self.directory, env=self.environment, stdout=subprocess.PIPE, text=True
+            command,
+            cwd=self.directory,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         ) as process:
             try:
                 yield process
