@@ -49,10 +49,11 @@ def open_any(kind: str, directory: Path) -> Store:
 
 
 class WatchedStore:
-    """A store that remembers what was applied, can be held at the door like one whose lock is taken, and can fail.
+    """A store that remembers what was applied, can be held at its doors, and can fail.
 
-    batches: the calls of each apply. door: an apply waits until it is set. fault: raised instead of, or, if
-    ``fault_after`` is set, after the apply.
+    batches: the calls of each apply. door: an apply waits until it is set, like one whose lock is taken. back_door: the
+    same after the commit. shut_after: the number of applies after which the door shuts by itself, 0 = never. fault:
+    raised instead of, or, if ``fault_after`` is set, after the apply.
     """
 
     def __init__(self, store: Store) -> None:
@@ -62,6 +63,10 @@ class WatchedStore:
         self.door = threading.Event()
         self.door.set()
         self.at_the_door = threading.Event()
+        self.back_door = threading.Event()
+        self.back_door.set()
+        self.at_the_back_door = threading.Event()
+        self.shut_after = 0
         self.fault: Exception | None = None
         self.fault_after = False
 
@@ -74,7 +79,12 @@ class WatchedStore:
         applied = self.inner.apply(calls, clock, gate)
         if self.fault is not None:
             raise self.fault
+        self.at_the_back_door.set()
+        assert self.back_door.wait(GENEROUS_SECONDS)
         self.returned_len += 1
+        if len(self.batches) == self.shut_after:
+            self.door.clear()
+            self.at_the_door.clear()
         return applied
 
     def claims_len(self, queue: str = "default") -> int:
@@ -115,7 +125,12 @@ async def within(awaitable: Awaitable[T]) -> T:
 
 async def at_the_door(store: WatchedStore) -> None:
     """Return when an apply has begun and waits at the closed door."""
-    await within(asyncio.get_running_loop().run_in_executor(None, store.at_the_door.wait, GENEROUS_SECONDS))
+    await reached(store.at_the_door)
+
+
+async def reached(event: threading.Event) -> None:
+    """Return when another thread has set ``event``."""
+    await within(asyncio.get_running_loop().run_in_executor(None, event.wait, GENEROUS_SECONDS))
 
 
 async def park(engine: Engine, *queues: str, wait: float = 60, **claim: Any) -> asyncio.Task[Claimed]:

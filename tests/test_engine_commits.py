@@ -195,6 +195,7 @@ async def test_not_committed_goes_to_all_of_that_apply_and_to_no_other(store: Wa
             asyncio.gather(*(engine.call(Enqueue([Entry()])) for _ in range(3)), return_exceptions=True)
         )
         assert [type(result) for result in results] == [NotCommitted] * 3
+        assert engine.status().lock_wait_seconds == 0.0
         store.fault = None
         assert len(await enqueue(engine)) == 1
 

@@ -40,6 +40,7 @@ from tests.engine_tools import (
     enqueue,
     ids,
     park,
+    reached,
     running,
     within,
 )
@@ -95,6 +96,58 @@ async def test_a_newcomer_does_not_overtake_those_who_are_being_woken(store: Wat
         assert ids(await within(newcomer)) == [last]
 
 
+async def test_a_newcomer_who_must_wait_its_turn_is_tried_though_its_time_is_over(
+    store: WatchedStore, clock: ManualClock
+):
+    async with running(store, clock, timers=False) as engine:
+        first, second = await park(engine), await park(engine)
+        store.door.clear()
+        store.at_the_door.clear()
+        enqueued = asyncio.create_task(enqueue(engine))
+        await at_the_door(store)  # the first is being tried, the second has to wait for that
+        store.inner.apply([Call((Enqueue([Entry(), Entry()]),))], clock)
+        impatient = asyncio.create_task(dequeue(engine, wait=0))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not impatient.done()
+        store.door.set()
+        answers = [ids(await within(task)) for task in (first, second, impatient)]
+        assert len({task_id for [task_id] in answers}) == 3
+        await enqueued
+
+
+async def test_who_is_tried_too_early_is_not_overtaken(store: WatchedStore, clock: ManualClock):
+    async with running(store, clock, timers=False) as engine:
+        waiters = [await park(engine) for _ in range(6)]
+        store.shut_after = len(store.batches) + 1
+        await enqueue(engine)
+        await within(waiters[0])
+        await at_the_door(store)  # with the next ones, who were tried because the first succeeded
+        enqueued = asyncio.create_task(enqueue(engine))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        store.door.set()
+        task_ids = await within(enqueued)
+        assert ids(await within(waiters[1])) == task_ids
+        await barrier(engine)
+        assert [waiter.done() for waiter in waiters] == [True] * 2 + [False] * 4
+        for waiter in waiters:
+            waiter.cancel()
+
+
+async def test_a_stir_that_comes_after_the_claim_and_before_its_answer_is_not_lost(
+    store: WatchedStore, clock: ManualClock
+):
+    async with running(store, clock, timers=False) as engine:
+        store.back_door.clear()
+        waiter = asyncio.create_task(dequeue(engine, wait=60))
+        await reached(store.at_the_back_door)
+        store.inner.apply([Call((Enqueue([Entry()]),))], clock)
+        engine._waiters.stir({"default": 1})
+        store.back_door.set()
+        assert len((await within(waiter)).tasks) == 1
+
+
 async def test_a_waiter_for_another_type_is_not_held_up(store: WatchedStore, clock: ManualClock):
     async with running(store, clock) as engine:
         idle = await park(engine, types=("a",))
@@ -132,6 +185,17 @@ async def test_a_hundred_idle_waiters_cost_one_empty_claim(store: WatchedStore, 
         assert engine.status().parked == 100
         for waiter in waiters:
             waiter.cancel()
+
+
+async def test_a_claim_with_room_left_says_that_nothing_more_is_there(store: WatchedStore, clock: ManualClock):
+    async with running(store, clock, timers=False) as engine:
+        first, second = await park(engine, limit=10), await park(engine, limit=10)
+        tried_len = store.claims_len()
+        await enqueue(engine)
+        assert len((await within(first)).tasks) == 1
+        await barrier(engine)
+        assert store.claims_len() == tried_len + 1
+        second.cancel()
 
 
 async def test_an_idle_engine_applies_nothing(store: WatchedStore, clock: ManualClock):
@@ -223,6 +287,17 @@ async def test_a_caller_who_has_gone_leases_nothing(store: WatchedStore, clock: 
         await barrier(engine)
         assert store.claims_len() == tried_len
         assert state_of(store, clock, task_id) is State.READY
+
+
+async def test_a_caller_who_has_just_gone_is_not_tried(store: WatchedStore, clock: ManualClock):
+    async with running(store, clock, timers=False) as engine:
+        waiter = asyncio.create_task(engine.dequeue(Claim(("default",)), 60))
+        await barrier(engine)
+        tried_len = store.claims_len()
+        waiter.cancel()  # it will notice at its next step
+        engine._waiters.stir({"default": 1})
+        await barrier(engine)
+        assert store.claims_len() == tried_len
 
 
 async def test_a_caller_who_goes_before_the_transaction_begins_leases_nothing(store: WatchedStore, clock: ManualClock):

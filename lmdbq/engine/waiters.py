@@ -13,7 +13,7 @@ apply, where claims run as they came.
 
 The traps: (1) a stir that arrives while a claim flies may be older or newer than what the claim saw, so the group dries
 only if its ``generation`` is still that of the attempt. (2) The stir of an apply is not news to the claims of the same
-apply, they ran last: groups that dried in it are left out, else two of them would wake each other for ever. (3) The
+apply, they ran last: groups that dried in it are left out. (3) The
 caller may go at any time: a waiter whose future is done is not tried, and tasks claimed for it are given back.
 """
 
@@ -169,8 +169,6 @@ class Waiters:
             waiter.future.set_result((waiter.group.last, waiter.reported))
         if waiter.timer is not None:
             waiter.timer.cancel()
-        if waiter.flying is not None:
-            waiter.flying.wanted = True  # if it was dropped already, its settlement tries again
         waiter.claim, waiter.future, waiter.reported, waiter.expired = claim, future, None, False
         return waiter
 

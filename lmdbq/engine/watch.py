@@ -29,7 +29,7 @@ _EVENTS_BYTES: Final = 64 * 1024
 class CommitWatch:
     """Calls ``foreign`` on the event loop when another process has committed to ``store``.
 
-    idle: whether no apply of ours runs or waits. A store that no other process can open (its path is empty) is not
+    idle: whether no apply of ours runs or waits. A store that is no file, which no other process can open, is not
     watched: ``watched`` is False, and everything else here does nothing.
     """
 
@@ -38,10 +38,10 @@ class CommitWatch:
         self._idle = idle
         self._foreign = foreign
         self._loop = asyncio.get_running_loop()
-        path = store.info().path
-        self.watched = bool(path)
-        self._known = store.changed() if path else 0
-        self._file = open_watch(Path(path)) if path else None
+        path = Path(store.info().path)
+        self.watched = path.is_file()
+        self._known = store.changed() if self.watched else 0
+        self._file = open_watch(path) if self.watched else None
         if self._file is not None:
             self._loop.add_reader(self._file.fileno(), self._heard)
 
