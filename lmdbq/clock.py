@@ -27,6 +27,11 @@ class Now(NamedTuple):
     boot_no: int
 
 
+def whole_us(instant_ns: int) -> int:
+    """Return an instant rounded down to a whole microsecond, as every instant that is shown is."""
+    return instant_ns - instant_ns % US_NS
+
+
 class Clock(Protocol):
     """What the store and the engine ask for the time."""
 

@@ -701,7 +701,8 @@ class QueueView(Struct, frozen=True):
 class Due(Struct, frozen=True):
     """When each timed op has something to do next: wall ns for promote, expire and prune, 0 = nothing is waiting.
 
-    lapse_in_ns: nanoseconds of steady time until the first lease comes up (<= 0: now), None = no lease.
+    lapse_in_ns: nanoseconds of steady time until the first lease may come up (<= 0: now), None = no lease. It may be
+    too early (a file counts an extended lease at its old deadline until a Lapse looks at it), never too late.
     """
 
     promote_at: int = 0

@@ -48,16 +48,17 @@ Totals: enqueued +1 per new task, deduplicated +1 per skipped or overwritten ent
 (to the new scheduled_at) only if scheduled_at is among the fields; a failure sets it to due_at; a release with a delay
 to now + delay, one without keeps it; Retry sets it to now.
 
-**Claim.** With a claim_id that is remembered (1 h; now.wall < time + limits.MEMO_KEPT_NS): those of its tasks that still
-run under the same delivery are answered again, in the same order, nothing extended, nothing else done; if none does, it
-is a new claim. Otherwise, for each named queue that exists: lapse, promote, expire what is due (as the timed ops do, up
-to 1,000 each). Then tasks are taken by (priority, rank, id) over all named queues that are not paused and have fewer than
-max_running running, until ``limit``, or until the payloads would exceed bytes_max (the first is always taken).
-A task met that has expired is expired; one with deliveries - deliveries at its last Retry by hand >= max_deliveries
-becomes dead ("max_deliveries", total dead; kept or removed as any dead one). deliveries +1, total claimed +1; its lease ends at now.steady +
-``resolve_keepalive(claim, entry, queue)``. ``max_attempts`` is resolved now. With no tasks, ``reason`` is that of the
-first named queue which has ready tasks of the wanted types: "paused", else "max_running"; "empty" if none has; and
-``retry_at`` is the earliest due_at of a scheduled task in the named queues (any type).
+**Claim.** With a claim_id that is remembered (1 h; now.wall < time + limits.MEMO_KEPT_NS): those of its tasks that
+still run under the same delivery are answered again, in the same order, nothing extended, nothing else done; if none
+does, it is a new claim. Otherwise, for each named queue that exists: lapse, promote, expire what is due (as the timed
+ops do, up to 1,000 each). Then tasks are taken by (priority, rank, id) over all named queues that are not paused and
+have fewer than max_running running, until ``limit``, or until the payloads would exceed bytes_max (the first is always
+taken). A task met that has expired is expired; one with deliveries - deliveries at its last Retry by hand >=
+max_deliveries becomes dead ("max_deliveries", total dead; kept or removed as any dead one). deliveries +1, total
+claimed +1; its lease ends at now.steady + ``resolve_keepalive(claim, entry, queue)``. ``max_attempts`` is resolved now.
+With no tasks, ``reason`` is that of the first named queue which has ready tasks of the wanted types: "paused", else
+"max_running"; "empty" if none has; and ``retry_at`` is the earliest due_at of a scheduled task in the named queues (any
+type).
 
 **Leases** are (id, delivery). Every op on one answers: not stored: NOT_FOUND; delivery is not the task's deliveries:
 STALE_LEASE; not running: NOT_RUNNING. A lease past its deadline stays valid until Lapse (or a Claim) has moved it.
@@ -65,31 +66,37 @@ Extend sets the deadline to now.steady + (given, else the lease's length) and th
 the lease lives; lease_expires_at = now.wall + the length. A lease of an earlier boot may be extended and reported.
 
 **Report.** A repeat (same delivery, same status) of the report that ended the task's last delivery is OK while the task
-is stored and not running, and answers its present state. SUCCEEDED: the task ends succeeded (also if its cancel was asked for). FAILED: failures +1, a Failure is
-appended (the last 20 are kept; message and backtrace as given), then ``lifecycle.after_failure``; dead counts in totals. With cancel requested it
-ends cancelled (the failure is still recorded; total cancelled, not failed). RELEASED: nothing is counted but total released; ready again with its
-old rank, or scheduled until now + delay; with cancel requested it ends cancelled (total cancelled, not released).
-Ended tasks: ``lifecycle.resolve_keep`` (entry, then queue); 0 removes it at once, else remove_at = now.wall + keep, ended_at = now.wall.
+is stored and not running, and answers its present state. SUCCEEDED: the task ends succeeded (also if its cancel was
+asked for). FAILED: failures +1, a Failure is appended (the last 20 are kept; message and backtrace as given), then
+``lifecycle.after_failure``; dead counts in totals. With cancel requested it ends cancelled (the failure is still
+recorded; total cancelled, not failed). RELEASED: nothing is counted but total released; ready again with its old rank,
+or scheduled until now + delay; with cancel requested it ends cancelled (total cancelled, not released). Ended tasks:
+``lifecycle.resolve_keep`` (entry, then queue); 0 removes it at once, else remove_at = now.wall + keep, ended_at =
+now.wall.
 
 **Cancel**: waiting: ends cancelled (reason "cancelled"), OK; running: cancel_requested is set, CANCEL_REQUESTED; ended:
-CONFLICT. **Edit**: waiting only, else CONFLICT; a waiting task that has expired is expired first (GONE). Times are resolved from the entry alone
-(``resolve_times`` with its problem at /expires_at); scheduled_at among the fields: state, due_at and rank follow it; else they stay. The dedupe slot, failures and deliveries stay.
-A type that would be the 1,001st: Refused too_many_types at /type.
-**Delete**: any state; OK. **Retry**: DEAD and CANCELLED only, else CONFLICT; expires_at passed: EXPIRED; its dedupe slot
-is held by another task and blocks it: DEDUPE_CONFLICT; else READY with rank now, failures 0, result and reason
-forgotten, errors and deliveries kept, cancel_requested False, and the slot is its own again (taken_at = now, unless it still named this task).
-All four: an id that is not stored is GONE if it is at most the last id given, else NOT_FOUND. Totals: cancelled, deleted.
+CONFLICT. **Edit**: waiting only, else CONFLICT; a waiting task that has expired is expired first (GONE). Times are
+resolved from the entry alone (``resolve_times`` with its problem at /expires_at); scheduled_at among the fields: state,
+due_at and rank follow it; else they stay. The dedupe slot, failures and deliveries stay. A type that would be the
+1,001st: Refused too_many_types at /type. **Delete**: any state; OK. **Retry**: DEAD and CANCELLED only, else CONFLICT;
+expires_at passed: EXPIRED; its dedupe slot is held by another task and blocks it: DEDUPE_CONFLICT; else READY with rank
+now, failures 0, result and reason forgotten, errors and deliveries kept, cancel_requested False, and the slot is its
+own again (taken_at = now, unless it still named this task). All four: an id that is not stored is GONE if it is at most
+the last id given, else NOT_FOUND. Totals: cancelled, deleted.
 
 **Timed ops** take the earliest due first, at most ``limit``, and answer how many tasks they moved. Promote: due_at <=
 now.wall. Expire: waiting and expires_at <= now.wall; removed, total expired. Lapse: deadline <= now.steady in this boot
-(after the daemon's grace: a lease due before DaemonStart + min(its length, 5 s) is due then instead): a Failure of type "lease_lapsed" is appended,
-failures +1, total lapsed, then as FAILED (cancel requested: cancelled, total cancelled, not lapsed); leases of an earlier boot get deadline now.steady + their length and are not
-counted. Prune: remove_at <= now.wall, and the earliest-to-go above 100,000 per queue and state; counts those tasks only.
+(after the daemon's grace: a lease due before DaemonStart + min(its length, 5 s) is due then instead): a Failure of type
+"lease_lapsed" is appended, failures +1, total lapsed, then as FAILED (cancel requested: cancelled, total cancelled, not
+lapsed); leases of an earlier boot get deadline now.steady + their length and are not counted. A new boot forgets what
+Extend said (in a file, heartbeats are never synced): the length is then that of the claim, progress None. Prune:
+remove_at <= now.wall, and the earliest-to-go above 100,000 per queue and state; counts those tasks only.
 
-**Removed** with a task, however it goes: its dedupe slot, if it still names this task and, when taken with until ttl, that
-time is over (else Prune removes the slot when it is).
+**Removed** with a task, however it goes: its dedupe slot, if it still names this task and, when taken with until ttl,
+that time is over (else Prune removes the slot when it is).
 
-**stirred** names at least every queue in which this apply made a task ready, freed a running place, or changed settings.
+**stirred** names at least every queue in which this apply made a task ready, freed a running place, or changed
+settings.
 """
 
 from __future__ import annotations

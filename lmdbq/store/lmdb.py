@@ -204,7 +204,8 @@ class LmdbStore:
                 raise CommitUnknown(shared.failed)
             space = self._space
             assert space is not None
-            space.prepare(sum(_weight(call) for call in calls), sum(_size_bytes(call) for call in calls))
+            sizes = [_measure(call) for call in calls]
+            space.prepare(sum(weight for weight, _ in sizes), sum(size for _, size in sizes))
             if not space.low:
                 return self._transact(shared, calls, clock, gate)
             return self._apply_low(shared, space, calls, clock, gate)
@@ -220,8 +221,8 @@ class LmdbStore:
         for position, index in enumerate(may):
             group.append(index)
             following = may[position + 1 : position + 2]
-            size = sum(_weight(calls[member]) for member in group)
-            if following and size + _weight(calls[following[0]]) <= RESERVE_OPS:
+            size = sum(_measure(calls[member])[0] for member in group)
+            if following and size + _measure(calls[following[0]])[0] <= RESERVE_OPS:
                 continue
             applied = self._transact(shared, [calls[member] for member in group], clock, gate)
             stirred |= applied.stirred
@@ -242,7 +243,7 @@ class LmdbStore:
                     self._flush(work)
             except Exception as error:  # a bug or a full map: whose it is shows when each call runs alone
                 txn.abort()
-                if run is self._run_fast:
+                if run == self._run_fast:
                     _log.debug("running %d calls again one by one: %r", len(calls), error)
                     continue
                 if isinstance(error, lmdb.MapFullError):
@@ -396,7 +397,7 @@ class LmdbStore:
                 _log.warning("lease extensions go to the main file: %s", error)
                 for task_id, extension in work.extensions.items():
                     if extension is not None:
-                        move_lease(work, task_id, extension.boot_no, extension.deadline, extension.keepalive)
+                        move_lease(work, task_id, extension.boot_no, extension.deadline)
         work.flush()
 
     # --- reading ---
@@ -443,7 +444,8 @@ class LmdbStore:
         cached = self._due_cache
         if cached is None or cached[:2] != (changed, boot_id):
             with shared.reading() as txn:
-                cached = (changed, boot_id, reads.raw_due(self._work(shared, txn, clock, write=False)))
+                # Under the number that was read: while a commit is being synced, readers still see the one before.
+                cached = (txn.id(), boot_id, reads.raw_due(self._work(shared, txn, clock, write=False)))
             self._due_cache = cached
         return cached[2].at(clock)
 
@@ -517,6 +519,14 @@ def _size_bytes(call: Call) -> int:
         elif isinstance(op, Edit):
             total += len(op.entry.payload)
     return total
+
+
+def _measure(call: Call) -> tuple[int, int]:
+    """Return (tasks, bytes) of a call; of one so wrong that it cannot be measured, too: it is refused when it runs."""
+    try:
+        return _weight(call), _size_bytes(call)
+    except (AttributeError, TypeError):
+        return 1, 0
 
 
 def _full(pinned: str) -> Refused:

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from lmdbq import lifecycle, limits
+from lmdbq.clock import whole_us
 from lmdbq.model import Claim, Claimed, ClaimedTask, State
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
@@ -212,7 +213,7 @@ class _Taker:
                 min(run.failures + 1, retry.max_attempts),
                 retry.max_attempts,
                 keepalive,
-                work.now.wall + keepalive,
+                whole_us(work.now.wall + keepalive),
                 options,
             )
         )
@@ -286,7 +287,7 @@ def _claimed_again(work: Work, task: Located) -> ClaimedTask:
         lifecycle.attempts(State.RUNNING, task.failures, retry.max_attempts),
         retry.max_attempts,
         keepalive,
-        work.now.wall + left,
+        whole_us(work.now.wall + left),
         record.options,
     )
 

@@ -8,6 +8,7 @@ delivery is compared with the task's deliveries before anything else, so a stale
 from __future__ import annotations
 
 from lmdbq import lifecycle
+from lmdbq.clock import whole_us
 from lmdbq.model import (
     Cancel,
     Changed,
@@ -173,10 +174,10 @@ def _extend_one(work: Work, wanted: Extension) -> Extended:
         progress = standing.progress
     deadline = now.steady + keepalive
     if run.boot_no != now.boot_no or deadline < run.deadline:
-        move_lease(work, wanted.id, now.boot_no, deadline, keepalive)
+        move_lease(work, wanted.id, now.boot_no, deadline)
     work.extensions[wanted.id] = rec.Extension(run.deliveries, now.boot_no, deadline, keepalive, progress)
     history = work.get_history(wanted.id)
-    return Extended(Outcome.OK, now.wall + keepalive, history is not None and history.cancel_requested)
+    return Extended(Outcome.OK, whole_us(now.wall + keepalive), history is not None and history.cancel_requested)
 
 
 def _extend_not_running(work: Work, wanted: Extension) -> Outcome:

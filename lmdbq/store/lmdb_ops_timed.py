@@ -26,7 +26,7 @@ from lmdbq.store.lmdb_standing import (
 from lmdbq.store.lmdb_tasks import fail, quarantine, remove
 from lmdbq.store.lmdb_work import Queue, Work
 
-_LAPSED = ErrorInfo(message="the lease ran out before a report came", type="lease_lapsed")
+_LAPSED = ErrorInfo(type="lease_lapsed")
 
 
 def sweep_queue(work: Work, queue: Queue) -> None:
@@ -159,10 +159,13 @@ def _lapse_run(work: Work, last_id: int, run: rec.LeaseRun, limit: int) -> int:
         return 0
     shorten_lease(work, last_id, run, taken)
     for task in tasks:
-        moved = work.get_extension(task.id, task.deliveries, now.boot_no) or run
+        extension = work.get_extension(task.id, task.deliveries, now.boot_no)
+        moved = extension or run
         graced = _graced(work, now.boot_no, moved.deadline, moved.keepalive)
         if graced > now.steady:
-            put_lease(work, task.id, run._replace(length=1, deadline=graced, keepalive=moved.keepalive))
+            put_lease(work, task.id, run._replace(length=1, deadline=graced))
+            if extension is not None and graced != extension.deadline:
+                work.extensions[task.id] = extension._replace(deadline=graced)
             continue
         work.forget_extension(task.id)
         work.stirred.add(task.queue.name)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from lmdbq import lifecycle, limits
-from lmdbq.clock import Clock
+from lmdbq.clock import Clock, whole_us
 from lmdbq.model import ENDED, Due, Filter, Outcome, Page, QueueView, State, Task, Totals
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
@@ -40,7 +40,7 @@ def view(work: Work, found: Located) -> Task:
         moved = extension or lease
         left = moved.deadline - work.now.steady if lease.boot_no == work.now.boot_no else moved.keepalive
         running = {
-            "lease_expires_at": work.now.wall + left,
+            "lease_expires_at": whole_us(work.now.wall + left),
             "progress": extension.progress if extension else None,
         }
     shown = Task(

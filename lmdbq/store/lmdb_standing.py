@@ -178,14 +178,14 @@ def shorten_lease(work: Work, last_id: int, run: rec.LeaseRun, taken: Iterable[i
         put_lease(work, last, run._replace(length=last - first + 1))
 
 
-def move_lease(work: Work, task_id: int, boot_no: int, deadline: int, keepalive: int) -> None:
-    """Give one running task a deadline of its own in the main file."""
+def move_lease(work: Work, task_id: int, boot_no: int, deadline: int) -> None:
+    """Give one running task a deadline of its own in the main file; its length there stays that of the claim."""
     found = find_lease(work, task_id)
     if found is None:
         raise Missing("it stands in no lease run")
     last_id, run = found
     shorten_lease(work, last_id, run, (task_id,))
-    moved = run._replace(length=1, boot_no=boot_no, deadline=deadline, keepalive=keepalive)
+    moved = run._replace(length=1, boot_no=boot_no, deadline=deadline)
     put_lease(work, task_id, moved)
 
 

@@ -82,7 +82,7 @@ def _lease(tables: Tables, row: Row, keepalive_ns: int, now: Now) -> Row:
         row,
         state=State.RUNNING,
         deliveries=row.deliveries + 1,
-        lease=Lease(now.boot_no, now.steady + length_ns, length_ns),
+        lease=Lease(now.boot_no, now.steady + length_ns, length_ns, length_ns),
     )
     tables.put(row)
     tables.tally(row.queue, "claimed")
@@ -117,7 +117,7 @@ def _claimed_task(tables: Tables, row: Row, now: Now) -> ClaimedTask:
         deliveries=row.deliveries,
         attempts=lifecycle.attempts(row.state, row.failures, max_attempts),
         max_attempts=max_attempts,
-        keepalive_ns=row.lease.length_ns,
+        keepalive_ns=row.lease.seen_in(now.boot_no).length_ns,
         lease_expires_at=lease_expires_at(row.lease, now),
         options=row.options,
     )

@@ -108,11 +108,11 @@ class _Plan:
             state=State.SCHEDULED if is_later else State.READY,
             due_at=scheduled_at if is_later else 0,
             options=entry.options,
-            dedupe=rule,
             slot=slot_name(rule, entry.queue, entry.type) if rule else None,
         )
         self.tables.put(row)
-        self.tables.take_slot(row, self.now)
+        if rule:
+            self.tables.take_slot(row, rule, self.now)
         self.tables.tally(entry.queue, "enqueued")
         self.new_ids.append(row.id)
         self.answers.append(_Answer(row.id, Outcome.ENQUEUED))

@@ -36,7 +36,7 @@ def lease_due(tables: Tables, lease: Lease) -> int:
 
 def lease_expires_at(lease: Lease, now: Now) -> int:
     """Return the wall time at which a lease ends, as far as can be told."""
-    left = lease.deadline - now.steady if lease.boot_no == now.boot_no else lease.length_ns
+    left = lease.deadline - now.steady if lease.boot_no == now.boot_no else lease.claimed_ns
     return (now.wall + left) // limits.US_NS * limits.US_NS
 
 
@@ -59,9 +59,11 @@ def _extend_one(tables: Tables, extension: Extension, now: Now) -> Extended:
     outcome = fence(row, extension.delivery)
     if outcome is not Outcome.OK or row is None or row.lease is None:
         return Extended(outcome)
-    length_ns = extension.keepalive_ns or row.lease.length_ns
-    progress = row.lease.progress if extension.progress is None else extension.progress
-    tables.put(replace(row, lease=Lease(now.boot_no, now.steady + length_ns, length_ns, progress)))
+    known = row.lease.seen_in(now.boot_no)
+    length_ns = extension.keepalive_ns or known.length_ns
+    progress = known.progress if extension.progress is None else extension.progress
+    extended = Lease(now.boot_no, now.steady + length_ns, length_ns, known.claimed_ns, progress)
+    tables.put(replace(row, lease=extended))
     return Extended(Outcome.OK, (now.wall + length_ns) // limits.US_NS * limits.US_NS, row.cancel_requested)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
+from lmdbq import lifecycle
 from lmdbq.clock import Now
 from lmdbq.model import (
     Cancel,
@@ -13,6 +14,7 @@ from lmdbq.model import (
     ChangeDone,
     DaemonStart,
     Delete,
+    Entry,
     Outcome,
     Problem,
     Purge,
@@ -78,12 +80,13 @@ def _retry_one(tables: Tables, row: Row, now: Now) -> Outcome:
         return Outcome.CONFLICT
     if 0 < row.expires_at <= now.wall:
         return Outcome.EXPIRED
-    if row.slot is not None and row.dedupe is not None:
+    rule = lifecycle.resolve_dedupe(Entry(options=row.options), tables.settings(row.queue))
+    if row.slot is not None and rule is not None:
         slot = tables.slots.get(row.slot)
         if slot is None or slot.id != row.id:
-            if tables.blocking(row.dedupe, row.slot, now):
+            if tables.blocking(rule, row.slot, now):
                 return Outcome.DEDUPE_CONFLICT
-            tables.take_slot(row, now)
+            tables.take_slot(row, rule, now)
     tables.put(
         replace(
             row,

@@ -34,7 +34,7 @@ def task(tables: Tables, row: Row, now: Now) -> Task:
         due_at=row.due_at,
         lease_expires_at=lease_expires_at(row.lease, now) if row.lease else 0,
         cancel_requested=row.cancel_requested,
-        progress=row.lease.progress if row.lease else None,
+        progress=row.lease.seen_in(now.boot_no).progress if row.lease else None,
         errors=row.errors,
         result=row.result,
         result_encoding=row.result_encoding,

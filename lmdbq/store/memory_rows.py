@@ -32,12 +32,22 @@ class Denied(Exception):
 
 
 class Lease(Struct, frozen=True):
-    """A running task's lease: it ends at ``deadline`` (steady ns of boot ``boot_no``) and is ``length_ns`` long."""
+    """A running task's lease: it ends at ``deadline`` (steady ns of boot ``boot_no``) and is ``length_ns`` long.
+
+    claimed_ns: how long it was when it was claimed, which is what a new boot goes by.
+    """
 
     boot_no: int
     deadline: int
     length_ns: int
+    claimed_ns: int
     progress: float | None = None
+
+    def seen_in(self, boot_no: int) -> Lease:
+        """Return the lease as boot ``boot_no`` knows it: what was said by Extend in another one is forgotten."""
+        if boot_no == self.boot_no:
+            return self
+        return Lease(self.boot_no, self.deadline, self.claimed_ns, self.claimed_ns)
 
 
 class SlotName(NamedTuple):
@@ -73,7 +83,6 @@ class Row(Struct, frozen=True):
     state: State
     due_at: int = 0
     options: Options = PLAIN
-    dedupe: ResolvedDedupe | None = None
     slot: SlotName | None = None
     deliveries: int = 0
     retried_at: int = 0

@@ -210,8 +210,7 @@ class Tables:
             return None
         return slot if is_fresh or not rule.ttl_ns else None
 
-    def take_slot(self, row: Row, now: Now) -> None:
-        """Make a task the holder of its dedupe key, if it has one."""
-        if row.slot is not None and row.dedupe is not None:
-            until = now.wall + row.dedupe.ttl_ns if row.dedupe.until is Until.TTL else None
-            self.assign(self.slots, row.slot, Slot(row.id, row.queue, now.wall, until))
+    def take_slot(self, row: Row, rule: ResolvedDedupe, now: Now) -> None:
+        """Make a task the holder of its dedupe key."""
+        until = now.wall + rule.ttl_ns if rule.until is Until.TTL else None
+        self.assign(self.slots, row.slot, Slot(row.id, row.queue, now.wall, until))

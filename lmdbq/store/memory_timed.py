@@ -38,8 +38,11 @@ def lapse(tables: Tables, op: Lapse, now: Now, queue: str | None = None) -> Swep
         if lease is None:
             raise AssertionError(f"task {row.id} runs without a lease")
         if lease.boot_no != now.boot_no:
-            renewed = replace(lease, boot_no=now.boot_no, deadline=now.steady + lease.length_ns)
+            known = lease.seen_in(now.boot_no)
+            renewed = replace(known, boot_no=now.boot_no, deadline=now.steady + known.length_ns)
             tables.put(replace(row, lease=renewed))
+        elif lease.deadline <= now.steady < lease_due(tables, lease):
+            tables.put(replace(row, lease=replace(lease, deadline=lease_due(tables, lease))))
         elif lease_due(tables, lease) <= now.steady:
             due.append((lease_due(tables, lease), row.id, row))
     due.sort()
