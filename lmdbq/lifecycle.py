@@ -7,7 +7,7 @@
                             '--edit--------'                 +---failed for the last time, max_deliveries--> DEAD
                                                              '---failed after a cancel was asked for--> CANCELLED
     cancel: SCHEDULED, READY -> CANCELLED.  retry by hand: DEAD, CANCELLED -> READY.
-    expire: SCHEDULED, READY -> removed.    delete, purge: any -> removed.   prune: SUCCEEDED, DEAD, CANCELLED -> removed.
+    expire: SCHEDULED, READY -> removed.   delete, purge: any -> removed.  prune: SUCCEEDED, DEAD, CANCELLED -> removed.
 
 A move that is not in ``MOVES`` does not exist: an op that meets such a state answers a conflict and changes nothing.
 ``None`` stands for "not stored". Every function here is pure, so that all stores and all tests agree on it.
@@ -113,7 +113,7 @@ def expires_too_early(pointer: str) -> Problem:
     return Problem(
         code="expires_too_early",
         pointer=f"{pointer}/expires_at",
-        detail="expires_at must be later than scheduled_at, and later than now; leave it out for a task that never expires",
+        detail="expires_at must be later than scheduled_at and than now; leave it out for a task that never expires",
     )
 
 
@@ -177,7 +177,7 @@ def backoff_ns(backoff: Backoff, task_id: int, failures: int) -> int:
 
 
 class AfterFailure(NamedTuple):
-    """What follows a failure. due_at: when it is tried again (SCHEDULED, READY). reason: why it is DEAD or CANCELLED."""
+    """What follows a failure. due_at: when it is tried again (SCHEDULED, READY). reason: why it is DEAD, CANCELLED."""
 
     state: State
     due_at: int
@@ -228,7 +228,8 @@ def resolve_keepalive(*levels_ns: int) -> int:
 def resolve_keep(state: State, has_result: bool, *levels: Keep | None) -> int:
     """Return how long (ns) a task that ended in ``state`` is kept; 0 = removed at once.
 
-    A succeeded task is kept 0 s unless somebody says otherwise, and 1 h if it has a result; dead 30 days, cancelled 1 h.
+    A succeeded task is kept 0 s unless somebody says otherwise, and 1 h if it has a result;
+    dead 30 days, cancelled 1 h.
     """
     for level in levels:
         if level is None:
