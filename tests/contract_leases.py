@@ -516,6 +516,20 @@ class LeaseContract:
         q.clock.advance(1)
         assert q.sweep(Lapse()).count == 1
 
+    def test_a_new_boot_forgets_what_extend_said(self, q: Driver):
+        task_id = q.add(keepalive_ns=10 * S)
+        task = q.take(claim_id="c")
+        q.extend(task, keepalive_ns=90 * S, progress=0.5)
+        q.clock.reboot()
+        before = q.task(task_id)
+        again = q.take(claim_id="c")
+        q.sweep(Lapse())
+        q.clock.advance(10)
+
+        assert (before.progress, before.lease_expires_at) == (None, q.now)
+        assert again == task
+        assert q.sweep(Lapse()) == Swept(1)
+
     def test_a_new_boot_has_the_next_number(self, q: Driver):
         first = q.do(DaemonStart()).boot_no
         same = q.do(DaemonStart()).boot_no

@@ -330,6 +330,15 @@ class TaskActionContract:
         assert q.retry(dead).outcome is Outcome.OK
         assert q.enqueue(entry(dedupe=rule)).placed(0).id == dead
 
+    def test_a_retry_asks_by_the_rules_of_now_for_the_key_of_then(self, q: Driver):
+        dead = q.add_dead(dedupe="k")
+        q.add(dedupe="k")
+        q.take()
+        q.put_queue(dedupe=Dedupe(scope=Scope.GLOBAL, until=Until.STARTED))
+
+        assert q.retry(dead).outcome is Outcome.OK
+        assert q.enqueue(entry(dedupe=Dedupe(key="k", scope=Scope.QUEUE))).placed(0).id == dead
+
 
 class QueueContract:
     """Queues, and what is read of them."""

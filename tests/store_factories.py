@@ -7,7 +7,6 @@ from pathlib import Path
 
 from lmdbq.store.base import Store
 from lmdbq.store.lmdb import open_store
-from lmdbq.store.lmdb import open_store
 from lmdbq.store.memory import MemoryStore
 
 Factory = Callable[[Path], Store]
