@@ -37,7 +37,7 @@ import math
 import struct
 import zlib
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -73,10 +73,24 @@ _ZERO_CRC: Final = bytes(CRC_BYTES)
 
 TASK_HEAD_BYTES: Final = _TASK_HEAD.size
 _crc32 = zlib.crc32
+_T = TypeVar("_T")
 
 
 class Damaged(Exception):
     """A value whose bytes are not what was written. ``str`` says what is wrong with it."""
+
+
+def _decode(decoder: msgspec.msgpack.Decoder[_T], data: bytes) -> _T:
+    try:
+        return decoder.decode(data)
+    except ValueError as error:
+        raise Damaged(f"its fields cannot be read: {error}") from error
+
+
+def _unpack(layout: struct.Struct, data: bytes) -> tuple[Any, ...]:
+    if len(data) != layout.size:
+        raise Damaged(f"it is {len(data)} bytes long, not {layout.size}")
+    return layout.unpack(data)
 
 
 def seal(data: bytes) -> bytes:
@@ -192,7 +206,9 @@ def read_task(value: bytes) -> TaskRecord:
     options = PLAIN
     start = TASK_HEAD_BYTES + length
     if length:
-        options = _options_decoder.decode(value[TASK_HEAD_BYTES:start])
+        options = _decode(_options_decoder, value[TASK_HEAD_BYTES:start])
+    if encoding not in ENCODINGS:
+        raise Damaged(f"its encoding is {encoding}, which this version does not read")
     return TaskRecord(
         queue_no,
         type_no,
@@ -241,7 +257,7 @@ def write_history(history: History) -> bytes:
 
 def read_history(value: bytes) -> History:
     """Return a history. Raises Damaged."""
-    return _history_decoder.decode(unseal(value))
+    return _decode(_history_decoder, unseal(value))
 
 
 # --- standings ---
@@ -337,7 +353,7 @@ def write_slot(slot: Slot) -> bytes:
 def read_slot(value: bytes) -> Slot:
     """Return a slot. Raises Damaged."""
     data = unseal(value)
-    task_id, queue_no, taken_at, blocks_until = _SLOT.unpack_from(data)
+    task_id, queue_no, taken_at, blocks_until = _unpack(_SLOT, data[: _SLOT.size])
     return Slot(task_id, queue_no, taken_at, blocks_until, data[_SLOT.size :])
 
 
@@ -351,7 +367,7 @@ def write_tally(tally: Sequence[int]) -> bytes:
 
 def read_tally(value: bytes) -> list[int]:
     """Return six counts by state. Raises Damaged."""
-    return list(_TALLY.unpack(unseal(value)))
+    return list(_unpack(_TALLY, unseal(value)))
 
 
 def write_totals(totals: Sequence[int]) -> bytes:
@@ -361,7 +377,7 @@ def write_totals(totals: Sequence[int]) -> bytes:
 
 def read_totals(value: bytes) -> list[int]:
     """Return a queue's totals, in the order of model.Totals. Raises Damaged."""
-    return list(_TOTALS.unpack(unseal(value)))
+    return list(_unpack(_TOTALS, unseal(value)))
 
 
 TOTALS_ORDER: Final = Totals.__struct_fields__
@@ -383,7 +399,7 @@ def write_sequence(sequence: LastNumbers) -> bytes:
 
 def read_sequence(value: bytes) -> LastNumbers:
     """Return the sequence. Raises Damaged."""
-    return LastNumbers._make(_SEQUENCE.unpack(unseal(value)))
+    return LastNumbers._make(_unpack(_SEQUENCE, unseal(value)))
 
 
 # --- catalog, memos, extensions ---
@@ -441,22 +457,22 @@ def write_map(value: Meta | QueueRecord | Grave | Memo) -> bytes:
 
 def read_meta(value: bytes) -> Meta:
     """Return the file's facts. Raises Damaged."""
-    return _meta_decoder.decode(unseal(value))
+    return _decode(_meta_decoder, unseal(value))
 
 
 def read_queue(value: bytes) -> QueueRecord:
     """Return a queue. Raises Damaged."""
-    return _queue_decoder.decode(unseal(value))
+    return _decode(_queue_decoder, unseal(value))
 
 
 def read_grave(value: bytes) -> Grave:
     """Return a grave. Raises Damaged."""
-    return _grave_decoder.decode(unseal(value))
+    return _decode(_grave_decoder, unseal(value))
 
 
 def read_memo(value: bytes) -> Memo:
     """Return a memo. Raises Damaged."""
-    return _memo_decoder.decode(unseal(value))
+    return _decode(_memo_decoder, unseal(value))
 
 
 def write_number(number: int) -> bytes:
@@ -466,7 +482,8 @@ def write_number(number: int) -> bytes:
 
 def read_number(value: bytes) -> int:
     """Return a catalog number. Raises Damaged."""
-    return int.from_bytes(unseal(value), "big")
+    number: int = _unpack(_CRC, unseal(value))[0]
+    return number
 
 
 def write_name(name: str) -> bytes:
@@ -476,7 +493,10 @@ def write_name(name: str) -> bytes:
 
 def read_name(value: bytes) -> str:
     """Return a catalog name. Raises Damaged."""
-    return unseal(value).decode("utf-8")
+    try:
+        return unseal(value).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Damaged("it is no UTF-8") from error
 
 
 def spans(ids: Iterable[int]) -> list[int]:
@@ -543,5 +563,5 @@ def write_extension(extension: Extension) -> bytes:
 
 def read_extension(value: bytes) -> Extension:
     """Return a lease extension. Raises Damaged."""
-    delivery, boot_no, deadline, keepalive, progress = _EXTENSION.unpack(unseal(value))
+    delivery, boot_no, deadline, keepalive, progress = _unpack(_EXTENSION, unseal(value))
     return Extension(delivery, boot_no, deadline, keepalive, None if math.isnan(progress) else progress)
