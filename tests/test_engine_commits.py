@@ -14,6 +14,7 @@ from lmdbq.engine import Busy, Draining, Engine
 from lmdbq.engine.baton import Baton
 from lmdbq.errors import CommitUnknown, NotCommitted, StoreClosed
 from lmdbq.model import (
+    Applied,
     Call,
     Claim,
     Completion,
@@ -28,6 +29,7 @@ from lmdbq.model import (
     Report,
     Status,
 )
+from lmdbq.store.base import NO_GATE
 from lmdbq.store.memory import MemoryStore
 from tests.engine_tools import (
     GENEROUS_SECONDS,
@@ -339,6 +341,24 @@ async def test_inside_the_gate_the_loop_stands_still_and_outside_it_runs():
     assert await within(loop.run_in_executor(None, writer)) == [0, 0, 0]
     await asyncio.sleep(0)
     assert ticks == 3
+
+
+async def test_a_store_is_given_the_gate_that_holds_the_loop(clock: ManualClock):
+    loop = asyncio.get_running_loop()
+    ran: list[bool] = []
+
+    class Curious(WatchedStore):
+        def apply(self, calls: Any, clock: Any, gate: Any = NO_GATE) -> Applied:
+            event = threading.Event()
+            with gate:
+                loop.call_soon_threadsafe(event.set)
+                ran.append(event.wait(0.02))
+            ran.append(event.wait(GENEROUS_SECONDS))
+            return super().apply(calls, clock)
+
+    async with running(Curious(MemoryStore()), clock, timers=False) as engine:
+        await enqueue(engine)
+    assert ran == [False, True]
 
 
 async def test_an_error_inside_the_gate_frees_the_loop():

@@ -16,8 +16,10 @@ import pytest
 
 from lmdbq.clock import SystemClock
 from lmdbq.engine import Busy
+from lmdbq.engine import queue as queue_module
 from lmdbq.engine import watch as watch_module
-from lmdbq.model import Claim, Enqueue, Entry, Filter, State
+from lmdbq.engine.committer import Commit
+from lmdbq.model import Call, Claim, Enqueue, Entry, Filter, State
 from lmdbq.store.base import Store
 from tests.engine_tools import WatchedStore, barrier, dequeue, enqueue, ids, open_any, park, running, within
 
@@ -119,6 +121,8 @@ async def test_a_commit_of_another_process_wakes_who_waits(
 ):
     if how == "poll":
         monkeypatch.setattr(watch_module, "open_watch", lambda _path: None)
+    else:
+        monkeypatch.setattr(queue_module, "LOOK_SECONDS", 3600)  # so that it cannot be the regular look that finds it
     async with running(store, SystemClock()) as engine, other_process(ENQUEUE, tmp_path) as other:
         assert await other.answer() == "open"
         for _ in range(5):
@@ -137,6 +141,28 @@ async def test_foreign_commits_between_our_own_lose_no_wake_up(store: Store, tmp
             assert ids(await within(waiter)) == [task_id]
         busy.cancel()
         await asyncio.gather(busy, return_exceptions=True)
+
+
+async def test_a_foreign_commit_between_our_commit_and_its_answers_is_not_lost(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(queue_module, "LOOK_SECONDS", 3600)
+    clock = SystemClock()
+    async with running(store, clock, timers=False) as engine:
+        waiter = await park(engine)
+        deliver = engine._committer._deliver
+        assert engine._watch._file is not None
+        asyncio.get_running_loop().remove_reader(engine._watch._file.fileno())  # heard once, at the worst moment
+
+        def deliver_late(commit: Commit) -> None:
+            engine._committer._deliver = deliver  # type: ignore[method-assign]
+            store.apply([Call((Enqueue([Entry()]),))], clock)
+            engine._watch._heard()  # comes while our own apply is not settled, and so must not be judged yet
+            deliver(commit)
+
+        engine._committer._deliver = deliver_late  # type: ignore[method-assign]
+        await enqueue(engine, Entry(queue="elsewhere"))
+        assert len((await within(waiter)).tasks) == 1
 
 
 async def enqueue_until_cancelled(engine: object) -> None:

@@ -114,12 +114,12 @@ class Engine:
         Stopping twice is harmless. While another process holds the file's write lock it waits for that.
         """
         if self._stopping is None:
+            self.drain()
+            self._stopped = True
             self._stopping = asyncio.get_running_loop().create_task(self._stop())
         await asyncio.shield(self._stopping)
 
     async def _stop(self) -> None:
-        self.drain()
-        self._stopped = True
         if not self._started:
             return
         for task in self._tasks:
