@@ -20,8 +20,8 @@ from lmdbq.model import (
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.lmdb_drafts import draft_of, overwrite, write_stored
-from lmdbq.store.lmdb_ops_enqueue import BLOCKING, too_many_types
 from lmdbq.store.lmdb_ops_report import absent, sound
+from lmdbq.store.lmdb_plan import BLOCKING, too_many_types
 from lmdbq.store.lmdb_standing import Located, leave
 from lmdbq.store.lmdb_tasks import change_state, get_slot, put_slot, remove
 from lmdbq.store.lmdb_work import Work
