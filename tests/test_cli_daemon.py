@@ -53,7 +53,7 @@ class Program:
 
     def __init__(self, where: str, queue: str, *words: str) -> None:
         command = [*LMDBQ, "worker", "--at", where, "-q", queue, *words]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, process_group=0)
 
     def __enter__(self) -> subprocess.Popen[bytes]:
         return self.process
@@ -268,12 +268,15 @@ class Blocking:
         self._go_on.write_text(result)
 
 
-def test_sigterm_lets_the_program_finish_and_hands_back_the_rest(where: str, client: HttpClient, tmp_path: Path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_lets_the_program_finish_and_hands_back_the_rest(
+    number: signal.Signals, where: str, client: HttpClient, tmp_path: Path
+):
     blocking = Blocking(tmp_path)
-    outcomes = client.enqueue([{}] * 3, queue_name="gentle").outcomes
-    with Program(where, "gentle", "--limit", "3", "--shell", "--exec", blocking.command) as process:
+    outcomes = client.enqueue([{}] * 3, queue_name=f"gentle-{number}").outcomes
+    with Program(where, f"gentle-{number}", "--limit", "3", "--shell", "--exec", blocking.command) as process:
         blocking.started()
-        process.send_signal(signal.SIGTERM)
+        os.killpg(process.pid, number)  # as a terminal does with Ctrl-C: to the worker and all that belong to it
         blocking.let_go("7")
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 0, errors

@@ -168,7 +168,8 @@ def test_a_closed_pipe_is_quiet(daemon: FakeDaemon):
     os.close(reader)
     command = [*LMDBQ, "stats", "--at", daemon.where]
     try:
-        ended = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, timeout=30, check=False)
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+        ended = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, env=environment, timeout=30, check=False)
     finally:
         os.close(writer)
     assert ended.returncode == 141

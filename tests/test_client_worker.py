@@ -244,6 +244,27 @@ def test_a_running_handler_is_told_that_it_is_over(client: WatchedClient, what: 
     assert why in told[0]
 
 
+def test_a_task_cancelled_before_its_turn_is_not_run(client: WatchedClient):
+    started, go_on = threading.Event(), threading.Event()
+    seen: list[int] = []
+
+    def handle(job: Job) -> None:
+        seen.append(job.payload)
+        started.set()
+        assert go_on.wait(60)
+
+    first, second = enqueue(client, "unbegun", 1, 2)
+    with working(Worker(client, handle, ["unbegun"], limit=2, lease=1.0)):
+        assert started.wait(30)
+        client.cancel(second)
+        for _ in range(3):  # the first or second heartbeat from now brings the news
+            assert client.extended.acquire(timeout=30)
+        go_on.set()
+        assert ended(client, second).state == "cancelled"
+        assert ended(client, first).state == "succeeded"
+    assert seen == [1]
+
+
 def test_a_refusal_for_good_ends_the_worker(daemon: RealDaemon, client: WatchedClient):
     worker = Worker(client, print, ["no such name!"])
     with pytest.raises(InvalidInput, match="queue_names"):

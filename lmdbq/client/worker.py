@@ -142,9 +142,9 @@ class Worker:
         try:
             while jobs := self._claim():
                 for job in jobs:
-                    if self._stop.is_set():
+                    if self._stop.is_set() or job.over.is_set():  # over before it began: lost, or to be cancelled
                         self._held.owe(ReportEntry(lease=job.lease, status="released"))
-                    elif not job.over.is_set():
+                    else:
                         self._held.owe(self._attempt(job))
         except BaseException as error:  # noqa: BLE001  (run raises it in the main thread)
             self._failure = error
