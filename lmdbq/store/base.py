@@ -1,11 +1,11 @@
 """The seam: what every store promises. Two exist, ``store.lmdb`` (the file) and ``store.memory`` (dicts, for tests).
 
-A store has one way to write, ``apply(calls, clock)``, and a few reads. This text is the whole promise; the memory store
-is written from it and from ``lifecycle`` alone, and ``tests/store_contract.py`` holds every store to it.
+A store has one way to write, ``apply(calls, clock)``, and a few reads. This text is the whole promise; the memory
+store is written from it and from ``lifecycle`` alone, and ``tests/store_contract.py`` holds every store to it.
 
 **Calls.** A call commits whole or leaves no trace: no id, no count, no total, no lazily expired holder. Calls of one
-``apply`` are independent; they run in the order of the phase of their first op, stable within a phase, and outcomes are
-answered in the order the calls came:
+``apply`` are independent; they run in the order of the phase of their first op, stable within a phase, and outcomes
+are answered in the order the calls came:
 
     phase 0: Report, Extend, Cancel          phase 2: DaemonStart, Promote, Lapse, Expire, Prune
     phase 1: Enqueue and every other edit    phase 3: Claim
@@ -19,37 +19,38 @@ outcomes (same body_hash; ``replayed``) or ``Refused("key_reused")``. Only calls
 
 **Queues and types** come into being with the first Enqueue that names them (create_queues False: ``queue_not_found``,
 pointer /entries/i/queue_name). At most 1,000 types have stored tasks in a queue: ``too_many_types``, /entries/i/type.
-Purge and QueueDelete remove all tasks at once, running ones too, and free their dedupe keys; ``tasks`` counts them, and
-they count as ``deleted`` in the totals, which survive a purge but not a delete. QueuePatch, QueueDelete and Purge of an
-unknown queue: ``queue_not_found``, pointer /name. QueuePut answers ``created``.
+Purge and QueueDelete remove all tasks at once, running ones too, and free their dedupe keys; ``tasks`` counts them,
+and they count as ``deleted`` in the totals, which survive a purge but not a delete. QueuePatch, QueueDelete and Purge
+of an unknown queue: ``queue_not_found``, pointer /name. QueuePut answers ``created``.
 
 **Enqueue**, entry by entry in order, each seeing the earlier ones of its call:
 1. ``lifecycle.resolve_times`` (a failure is a problem of the call: ``expires_too_early``).
-2. If it has a dedupe key, the slot (scope; queue or type or nothing; key) is looked up. A *holder* that is scheduled or
-   ready with expires_at <= now is expired first. The slot *blocks* the newcomer as follows:
+2. If it has a dedupe key, the slot (scope; queue or type or nothing; key) is looked up. A *holder* that is scheduled
+   or ready with expires_at <= now is expired first. The slot *blocks* the newcomer as follows:
    - it was taken with ``until`` ttl: it blocks iff now < taken_at + its taker's ttl, whatever became of the task;
    - else, newcomer's until = ttl: iff now < taken_at + the newcomer's ttl, whatever became of the task;
    - else iff the holder is stored, in a state of the newcomer's until (started: scheduled, ready; finished: those and
-     running; deleted: any), and, if the newcomer gives a ttl, now < taken_at + that ttl.
-   Tasks of a purged or deleted queue never block.
-3. Not blocked (or no key): a new task, SCHEDULED if scheduled_at > now, else READY; it takes the slot (taken_at = now).
-4. Blocked, on_duplicate: SKIP answers ``skipped``; OVERWRITE changes the listed fields of a holder that is scheduled or
-   ready, as Edit does (``overwritten``), and is ``skipped`` for any other; REJECT is the problem ``duplicate`` with the
-   holder's id at /entries/i/dedupe_key. ``Placed.reason`` is said for holders that are neither scheduled nor ready.
-Any problem refuses the whole call; ``Refused.code`` is that of the first problem, and at most 20 are listed. A problem
-does not stop the planning of later entries; a rejected entry takes no slot.
-Then ids are allotted to the new tasks: grouped by (queue, priority, rank) as they stand after the whole call, groups in
-the order of their first task, tasks of a group in input order; first id = ``ids.next_id(last id, now)``, then +1 each.
-``Enqueued.odd`` holds exactly the entries whose ``Placed`` differs from the plain case. If a later entry of the call
-overwrote a new task, the earlier one's Placed shows the final state and times.
-Totals: enqueued +1 per new task, deduplicated +1 per skipped or overwritten entry (of the entry's queue).
-An entry has at most one problem: queue_not_found, expires_too_early, duplicate or too_many_types, asked in this order.
-"The call" in these steps is one Enqueue op: ids are given at its end, so that a later op can use them; the holder of a
-duplicate that is new in the same op has no id yet (0). A purge frees also the slots that a ttl holds for tasks gone.
+     running; deleted: any), and, if the newcomer gives a ttl, now < taken_at + that ttl. Tasks of a purged or deleted
+     queue never block.
+3. Not blocked (or no key): a new task, SCHEDULED if scheduled_at > now, else READY; it takes the slot (taken_at =
+   now).
+4. Blocked, on_duplicate: SKIP answers ``skipped``; OVERWRITE changes the listed fields of a holder that is scheduled
+   or ready, as Edit does (``overwritten``), and is ``skipped`` for any other; REJECT is the problem ``duplicate`` with
+   the holder's id at /entries/i/dedupe_key. ``Placed.reason`` is said for holders that are neither scheduled nor
+   ready. Any problem refuses the whole call; ``Refused.code`` is that of the first problem, and at most 20 are listed.
+   A problem does not stop the planning of later entries; a rejected entry takes no slot. Then ids are allotted to the
+   new tasks: grouped by (queue, priority, rank) as they stand after the whole call, groups in the order of their first
+   task, tasks of a group in input order; first id = ``ids.next_id(last id, now)``, then +1 each. ``Enqueued.odd``
+   holds exactly the entries whose ``Placed`` differs from the plain case. If a later entry of the call overwrote a new
+   task, the earlier one's Placed shows the final state and times. Totals: enqueued +1 per new task, deduplicated +1
+   per skipped or overwritten entry (of the entry's queue). An entry has at most one problem: queue_not_found,
+   expires_too_early, duplicate or too_many_types, asked in this order. "The call" in these steps is one Enqueue op:
+   ids are given at its end, so that a later op can use them; the holder of a duplicate that is new in the same op has
+   no id yet (0). A purge frees also the slots that a ttl holds for tasks gone.
 
-**Order.** A ready task stands at (priority, rank, id). rank is scheduled_at as accepted. Edit and overwrite set it anew
-(to the new scheduled_at) only if scheduled_at is among the fields; a failure sets it to due_at; a release with a delay
-to now + delay, one without keeps it; Retry sets it to now.
+**Order.** A ready task stands at (priority, rank, id). rank is scheduled_at as accepted. Edit and overwrite set it
+anew (to the new scheduled_at) only if scheduled_at is among the fields; a failure sets it to due_at; a release with a
+delay to now + delay, one without keeps it; Retry sets it to now.
 
 **Claim.** With a claim_id that is remembered (1 h; now.wall < time + limits.MEMO_KEPT_NS): those of its tasks that
 still run under the same delivery are answered again, in the same order, nothing extended, nothing else done; if none
@@ -58,44 +59,45 @@ ops do, up to 1,000 each). Then tasks are taken by (priority, rank, id) over all
 have fewer than max_running running, until ``limit``, or until the payloads would exceed bytes_max (the first is always
 taken). A task met that has expired is expired; one with deliveries - deliveries at its last Retry by hand >=
 max_deliveries becomes dead ("max_deliveries", total dead; kept or removed as any dead one). deliveries +1, total
-claimed +1; its lease ends at now.steady + ``resolve_keepalive(claim, entry, queue)``. ``max_attempts`` is resolved now.
-With no tasks, ``reason`` is that of the first named queue which has ready tasks of the wanted types: "paused", else
-"max_running"; "empty" if none has; and ``retry_at`` is the earliest due_at of a scheduled task in the named queues (any
-type).
+claimed +1; its lease ends at now.steady + ``resolve_keepalive(claim, entry, queue)``. ``max_attempts`` is resolved
+now. With no tasks, ``reason`` is that of the first named queue which has ready tasks of the wanted types: "paused",
+else "max_running"; "empty" if none has; and ``retry_at`` is the earliest due_at of a scheduled task in the named
+queues (any type).
 
 **Leases** are (id, delivery). Every op on one answers: not stored: NOT_FOUND; delivery is not the task's deliveries:
 STALE_LEASE; not running: NOT_RUNNING. A lease past its deadline stays valid until Lapse (or a Claim) has moved it.
-Extend sets the deadline to now.steady + (given, else the lease's length) and the length to that; progress is kept while
-the lease lives; lease_expires_at = now.wall + the length. A lease of an earlier boot may be extended and reported.
+Extend sets the deadline to now.steady + (given, else the lease's length) and the length to that; progress is kept
+while the lease lives; lease_expires_at = now.wall + the length. A lease of an earlier boot may be extended and
+reported.
 
-**Report.** A repeat (same delivery, same status) of the report that ended the task's last delivery is OK while the task
-is stored and not running, and answers its present state. SUCCEEDED: the task ends succeeded (also if its cancel was
-asked for). FAILED: failures +1, a Failure is appended (the last 20 are kept; message and backtrace as given), then
+**Report.** A repeat (same delivery, same status) of the report that ended the task's last delivery is OK while the
+task is stored and not running, and answers its present state. SUCCEEDED: the task ends succeeded (also if its cancel
+was asked for). FAILED: failures +1, a Failure is appended (the last 20 are kept; message and backtrace as given), then
 ``lifecycle.after_failure``; dead counts in totals. With cancel requested it ends cancelled (the failure is still
 recorded; total cancelled, not failed). RELEASED: nothing is counted but total released; ready again with its old rank,
 or scheduled until now + delay; with cancel requested it ends cancelled (total cancelled, not released). Ended tasks:
 ``lifecycle.resolve_keep`` (entry, then queue); 0 removes it at once, else remove_at = now.wall + keep, ended_at =
 now.wall.
 
-**Cancel**: waiting: ends cancelled (reason "cancelled"), OK; running: cancel_requested is set, CANCEL_REQUESTED; ended:
-CONFLICT. **Edit**: waiting only, else CONFLICT; a waiting task that has expired is expired first (GONE). Times are
-resolved from the entry alone (if one of them is among the fields: ``resolve_times`` without the queue's expires_in, its
-problem at /expires_at; an overwrite by Enqueue takes those of step 1); scheduled_at among the fields: state, due_at and
-rank follow it; else they stay. The dedupe slot, failures and deliveries stay. A type that would be the
-1,001st: Refused too_many_types at /type. **Delete**: any state; OK. **Retry**: DEAD and CANCELLED only, else CONFLICT;
-expires_at passed: EXPIRED; its dedupe slot is held by another task (expired first, if overdue) and blocks it by the
-rules of now: DEDUPE_CONFLICT; else READY with rank
-now, failures 0, result and reason forgotten, errors and deliveries kept, cancel_requested False, and the slot is its
-own again (taken_at = now, unless it still named this task). All four: an id that is not stored is GONE if it is at most
-the last id given, else NOT_FOUND. Totals: cancelled, deleted.
+**Cancel**: waiting: ends cancelled (reason "cancelled"), OK; running: cancel_requested is set, CANCEL_REQUESTED;
+ended: CONFLICT. **Edit**: waiting only, else CONFLICT; a waiting task that has expired is expired first (GONE). Times
+are resolved from the entry alone (if one of them is among the fields: ``resolve_times`` without the queue's
+expires_in, its problem at /expires_at; an overwrite by Enqueue takes those of step 1); scheduled_at among the fields:
+state, due_at and rank follow it; else they stay. The dedupe slot, failures and deliveries stay. A type that would be
+the 1,001st: Refused too_many_types at /type. **Delete**: any state; OK. **Retry**: DEAD and CANCELLED only, else
+CONFLICT; expires_at passed: EXPIRED; its dedupe slot is held by another task (expired first, if overdue) and blocks it
+by the rules of now: DEDUPE_CONFLICT; else READY with rank now, failures 0, result and reason forgotten, errors and
+deliveries kept, cancel_requested False, and the slot is its own again (taken_at = now, unless it still named this
+task). All four: an id that is not stored is GONE if it is at most the last id given, else NOT_FOUND. Totals:
+cancelled, deleted.
 
 **Timed ops** take the earliest due first, at most ``limit``, and answer how many tasks they moved. Promote: due_at <=
-now.wall. Expire: waiting and expires_at <= now.wall; removed, total expired. Lapse: deadline <= now.steady in this boot
-(after the daemon's grace: a lease due before DaemonStart + min(its length, 5 s) is due then instead): a Failure of type
-"lease_lapsed" is appended, failures +1, total lapsed, then as FAILED (cancel requested: cancelled, total cancelled, not
-lapsed); leases of an earlier boot get deadline now.steady + their length and are not counted. A new boot forgets what
-Extend said (in a file, heartbeats are never synced): the length is then that of the claim, progress None. Prune:
-remove_at <= now.wall, and the earliest-to-go above 100,000 per queue and state; counts those tasks only.
+now.wall. Expire: waiting and expires_at <= now.wall; removed, total expired. Lapse: deadline <= now.steady in this
+boot (after the daemon's grace: a lease due before DaemonStart + min(its length, 5 s) is due then instead): a Failure
+of type "lease_lapsed" is appended, failures +1, total lapsed, then as FAILED (cancel requested: cancelled, total
+cancelled, not lapsed); leases of an earlier boot get deadline now.steady + their length and are not counted. A new
+boot forgets what Extend said (in a file, heartbeats are never synced): the length is then that of the claim, progress
+None. Prune: remove_at <= now.wall, and the earliest-to-go above 100,000 per queue and state; counts those tasks only.
 
 **Removed** with a task, however it goes: its dedupe slot, if it still names this task and, when taken with until ttl,
 that time is over (else Prune removes the slot when it is).

@@ -167,7 +167,7 @@ def _k2_place(file: _File, task_id: int, record: rec.TaskRecord, place: _Place) 
         yield f"K2: task {task_id} is scheduled at {place.key[0]}, not {rank}"
     ended_state = place.state if place.state in ENDED else -1
     if history.ended_state != ended_state:
-        yield f"K2: task {task_id} stands in lmdbq/{place.database}, but its history says it ended {history.ended_state}"
+        yield f"K2: task {task_id} stands in lmdbq/{place.database}, but by its history it ended {history.ended_state}"
     if place.database == "ended" and place.key != (history.remove_at,):
         yield f"K2: task {task_id} is removed at {place.key[0]} by its key, {history.remove_at} by its history"
 
