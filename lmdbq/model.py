@@ -213,7 +213,7 @@ class Enqueue(Struct, frozen=True, tag=True):
 
 
 class Claim(Struct, frozen=True, tag=True):
-    """Lease up to ``limit`` ready tasks of ``queues`` (all types if ``types`` is empty), best (priority, rank, id) first.
+    """Lease up to ``limit`` ready tasks of ``queues`` (of all types if ``types`` is empty), the first in order first.
 
     keepalive_ns: length of the leases, 0 = each task's own. claim_id: asked again with the same one, the tasks that
     still run under those leases are answered again, and nothing new is claimed.
@@ -343,7 +343,7 @@ class Promote(Struct, frozen=True, tag=True):
 
 
 class Lapse(Struct, frozen=True, tag=True):
-    """Timed: leases past their deadline end as a failure of type ``lease_lapsed``; those of an earlier boot are re-armed."""
+    """Timed: leases past their deadline end as a failure of type ``lease_lapsed``; an earlier boot's are re-armed."""
 
     limit: int = limits.SWEEP_MAX
 
@@ -361,7 +361,7 @@ class Prune(Struct, frozen=True, tag=True):
 
 
 class DaemonStart(Struct, frozen=True, tag=True):
-    """A daemon begins to serve: leases that came due while none ran are given a moment (limits.DAEMON_START_GRACE_NS)."""
+    """A daemon begins to serve: leases that came due while none ran get a moment (limits.DAEMON_START_GRACE_NS)."""
 
 
 Op = (
@@ -712,7 +712,7 @@ class Due(Struct, frozen=True):
 
 
 class StoreInfo(Struct, frozen=True):
-    """Facts about the file. used_bytes counts pages in use; file_bytes what the disk holds; limit_bytes 0 = the disk."""
+    """Facts about the file. used_bytes: pages in use; file_bytes: what the disk holds; limit_bytes: 0 = the disk."""
 
     kind: str
     format: int

@@ -30,23 +30,25 @@ of an unknown queue: ``queue_not_found``, pointer /name. QueuePut answers ``crea
    - it was taken with ``until`` ttl: it blocks iff now < taken_at + its taker's ttl, whatever became of the task;
    - else, newcomer's until = ttl: iff now < taken_at + the newcomer's ttl, whatever became of the task;
    - else iff the holder is stored, in a state of the newcomer's until (started: scheduled, ready; finished: those and
-     running; deleted: any), and, if the newcomer gives a ttl, now < taken_at + that ttl. Tasks of a purged or deleted
-     queue never block.
+     running; deleted: any), and, if the newcomer gives a ttl, now < taken_at + that ttl.
+   Tasks of a purged or deleted queue never block.
 3. Not blocked (or no key): a new task, SCHEDULED if scheduled_at > now, else READY; it takes the slot (taken_at =
    now).
 4. Blocked, on_duplicate: SKIP answers ``skipped``; OVERWRITE changes the listed fields of a holder that is scheduled
    or ready, as Edit does (``overwritten``), and is ``skipped`` for any other; REJECT is the problem ``duplicate`` with
    the holder's id at /entries/i/dedupe_key. ``Placed.reason`` is said for holders that are neither scheduled nor
-   ready. Any problem refuses the whole call; ``Refused.code`` is that of the first problem, and at most 20 are listed.
-   A problem does not stop the planning of later entries; a rejected entry takes no slot. Then ids are allotted to the
-   new tasks: grouped by (queue, priority, rank) as they stand after the whole call, groups in the order of their first
-   task, tasks of a group in input order; first id = ``ids.next_id(last id, now)``, then +1 each. ``Enqueued.odd``
-   holds exactly the entries whose ``Placed`` differs from the plain case. If a later entry of the call overwrote a new
-   task, the earlier one's Placed shows the final state and times. Totals: enqueued +1 per new task, deduplicated +1
-   per skipped or overwritten entry (of the entry's queue). An entry has at most one problem: queue_not_found,
-   expires_too_early, duplicate or too_many_types, asked in this order. "The call" in these steps is one Enqueue op:
-   ids are given at its end, so that a later op can use them; the holder of a duplicate that is new in the same op has
-   no id yet (0). A purge frees also the slots that a ttl holds for tasks gone.
+   ready.
+Any problem refuses the whole call; ``Refused.code`` is that of the first problem, and at most 20 are listed. A problem
+does not stop the planning of later entries; a rejected entry takes no slot.
+Then ids are allotted to the new tasks: grouped by (queue, priority, rank) as they stand after the whole call, groups
+in the order of their first task, tasks of a group in input order; first id = ``ids.next_id(last id, now)``, then +1
+each.
+``Enqueued.odd`` holds exactly the entries whose ``Placed`` differs from the plain case. If a later entry of the call
+overwrote a new task, the earlier one's Placed shows the final state and times.
+Totals: enqueued +1 per new task, deduplicated +1 per skipped or overwritten entry (of the entry's queue).
+An entry has at most one problem: queue_not_found, expires_too_early, duplicate or too_many_types, asked in this order.
+"The call" in these steps is one Enqueue op: ids are given at its end, so that a later op can use them; the holder of a
+duplicate that is new in the same op has no id yet (0). A purge frees also the slots that a ttl holds for tasks gone.
 
 **Order.** A ready task stands at (priority, rank, id). rank is scheduled_at as accepted. Edit and overwrite set it
 anew (to the new scheduled_at) only if scheduled_at is among the fields; a failure sets it to due_at; a release with a
@@ -80,16 +82,19 @@ or scheduled until now + delay; with cancel requested it ends cancelled (total c
 now.wall.
 
 **Cancel**: waiting: ends cancelled (reason "cancelled"), OK; running: cancel_requested is set, CANCEL_REQUESTED;
-ended: CONFLICT. **Edit**: waiting only, else CONFLICT; a waiting task that has expired is expired first (GONE). Times
-are resolved from the entry alone (if one of them is among the fields: ``resolve_times`` without the queue's
-expires_in, its problem at /expires_at; an overwrite by Enqueue takes those of step 1); scheduled_at among the fields:
-state, due_at and rank follow it; else they stay. The dedupe slot, failures and deliveries stay. A type that would be
-the 1,001st: Refused too_many_types at /type. **Delete**: any state; OK. **Retry**: DEAD and CANCELLED only, else
-CONFLICT; expires_at passed: EXPIRED; its dedupe slot is held by another task (expired first, if overdue) and blocks it
-by the rules of now: DEDUPE_CONFLICT; else READY with rank now, failures 0, result and reason forgotten, errors and
-deliveries kept, cancel_requested False, and the slot is its own again (taken_at = now, unless it still named this
-task). All four: an id that is not stored is GONE if it is at most the last id given, else NOT_FOUND. Totals:
-cancelled, deleted.
+ended: CONFLICT.
+**Edit**: waiting only, else CONFLICT; a waiting task that has expired is expired first (GONE). Times are resolved from
+the entry alone (if one of them is among the fields: ``resolve_times`` without the queue's expires_in, its problem at
+/expires_at; an overwrite by Enqueue takes those of step 1); scheduled_at among the fields: state, due_at and rank
+follow it; else they stay. The dedupe slot, failures and deliveries stay. A type that would be the 1,001st: Refused
+too_many_types at /type.
+**Delete**: any state; OK.
+**Retry**: DEAD and CANCELLED only, else CONFLICT; expires_at passed: EXPIRED; its dedupe slot is held by another task
+(expired first, if overdue) and blocks it by the rules of now: DEDUPE_CONFLICT; else READY with rank now, failures 0,
+result and reason forgotten, errors and deliveries kept, cancel_requested False, and the slot is its own again
+(taken_at = now, unless it still named this task).
+All four: an id that is not stored is GONE if it is at most the last id given, else NOT_FOUND. Totals: cancelled,
+deleted.
 
 **Timed ops** take the earliest due first, at most ``limit``, and answer how many tasks they moved. Promote: due_at <=
 now.wall. Expire: waiting and expires_at <= now.wall; removed, total expired. Lapse: deadline <= now.steady in this

@@ -195,7 +195,7 @@ def _refuse_network(directory: Path) -> None:
 
 
 def _create_missing(directory: Path) -> None:
-    """Make the directory and an empty store in it, unless there is one; a crash at any point leaves none or a whole one."""
+    """Make the directory and an empty store in it, unless there is one; a crash leaves none or a whole one."""
     data = directory / DATA_NAME
     if data.exists():
         return

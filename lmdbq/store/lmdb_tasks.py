@@ -111,7 +111,7 @@ def fail(
     may_retry: bool = True,
     delay_ns: int | None = None,
 ) -> State | None:
-    """A running task's attempt failed, or its lease lapsed: try it again, or end it. Returns its state, None: removed."""
+    """A running task's attempt failed, or its lease lapsed: try it again, or end it. Returns its state."""
     task.failures += 1
     history = task.history
     failure = Failure(work.now.wall, task.deliveries, error.message, error.type, error.backtrace)

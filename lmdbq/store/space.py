@@ -2,8 +2,8 @@
 
 A full disk would arrive at the commit as an I/O error, after which nothing may be trusted. So the file is allocated
 ahead: before each transaction, beyond the last page in use, RESERVE pages and twice the bytes of its calls and
-PAGES_PER_OP for each of its ops. When the disk (or ``--max-size``) refuses that, the free pages inside the file are counted;
-if they do not suffice either, space is *low*: enqueues are refused (507), the rest runs in small transactions, whose
+PAGES_PER_OP for each of its ops. When the disk (or ``--max-size``) refuses that, the free pages inside the file are
+counted; if they do not suffice either, space is *low*: enqueues are refused (507), the rest runs in small transactions, whose
 page copies fit in the reserve, and gives pages back. While the disk refuses, the map is cut to what is allocated, so
 that LMDB itself answers MapFull (which harms one call) instead of writing beyond it.
 
