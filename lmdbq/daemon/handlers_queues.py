@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from lmdbq import limits
 from lmdbq.daemon.context import DAEMON, Daemon
 from lmdbq.daemon.replies import HttpProblem, codec_in, only_parameters, read_body, reply, settled
 from lmdbq.model import Op, Purge, QueueChanged, QueueDelete, QueuePatch, QueuePut, QueueSettings, QueueView
 from lmdbq.wire.answers import QueueAnswer, QueueRemoved, QueuesAnswer
 from lmdbq.wire.policies import read_queue
 from lmdbq.wire.problems import Problems
-from lmdbq.wire.values import check_queue_name
+from lmdbq.wire.values import check_queue_name, check_text
 from lmdbq.wire.views import queue_answer
 
 
@@ -25,7 +26,7 @@ async def get_queue(request: web.Request) -> web.StreamResponse:
     """GET /v1/queues/{name}."""
     only_parameters(request)
     daemon = request.app[DAEMON]
-    return reply(request, _look(daemon, request.match_info["name"]))
+    return reply(request, _look(daemon, _name(request)))
 
 
 def _look(daemon: Daemon, name: str) -> QueueAnswer:
@@ -33,6 +34,16 @@ def _look(daemon: Daemon, name: str) -> QueueAnswer:
     if queue is None:
         raise _unknown(name)
     return _shown(daemon, queue)
+
+
+def _name(request: web.Request) -> str:
+    """Return the name of the path, if any queue could have it; one made by a library may have more than ours."""
+    name = request.match_info["name"]
+    problems = Problems()
+    check_text(name, "", problems, limits.NAME_BYTES_MAX)
+    if problems.found:
+        raise _unknown(name)
+    return name
 
 
 def _unknown(name: str) -> HttpProblem:
@@ -68,31 +79,28 @@ async def patch_queue(request: web.Request) -> web.StreamResponse:
 
 async def pause_queue(request: web.Request) -> web.StreamResponse:
     """POST /v1/queues/{name}/pause: nothing more is started; what runs goes on."""
-    codec_in(request)
     return await _patched(request, QueueSettings(paused=True), ("paused",))
 
 
 async def resume_queue(request: web.Request) -> web.StreamResponse:
     """POST /v1/queues/{name}/resume."""
-    codec_in(request)
     return await _patched(request, QueueSettings(paused=False), ("paused",))
 
 
 async def _patched(request: web.Request, settings: QueueSettings, fields: tuple[str, ...]) -> web.Response:
-    changed = await _change(request, QueuePatch(request.match_info["name"], settings, fields))
+    changed = await _change(request, QueuePatch(_name(request), settings, fields))
     return reply(request, _look(request.app[DAEMON], changed.queue))
 
 
 async def delete_queue(request: web.Request) -> web.StreamResponse:
     """DELETE /v1/queues/{name}: the queue and every task of it."""
-    await _change(request, QueueDelete(request.match_info["name"]))
+    await _change(request, QueueDelete(_name(request)))
     return web.Response(status=204)
 
 
 async def purge_queue(request: web.Request) -> web.StreamResponse:
     """POST /v1/queues/{name}/purge: every task of it, running ones too; settings and totals stay."""
-    codec_in(request)
-    changed = await _change(request, Purge(request.match_info["name"]))
+    changed = await _change(request, Purge(_name(request)))
     return reply(request, QueueRemoved(changed.queue, changed.tasks))
 
 

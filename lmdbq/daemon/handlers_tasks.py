@@ -207,11 +207,10 @@ async def retry_task(request: web.Request) -> web.StreamResponse:
 async def _change(request: web.Request, op: type[Cancel | Delete | Retry], conflict: str) -> Changed:
     only_parameters(request)
     daemon = request.app[DAEMON]
-    codec_in(request)
     task_id = _task_id(request)
     done = settled(await daemon.engine.call(op((task_id,))))
     changed = _one(done.outcomes[0], conflict)
-    daemon.ended([task_id])
+    _tell(daemon, [changed])
     return changed
 
 
@@ -263,5 +262,10 @@ async def _act(daemon: Daemon, action: str, ids: tuple[int, ...], memo: Memo | N
         return []
     done = settled(await daemon.engine.call(_ACTIONS[action](ids), memo=memo)).outcomes[0]
     assert isinstance(done, ChangeDone)
-    daemon.ended(one.id for one in done.outcomes)
+    _tell(daemon, done.outcomes)
     return done.outcomes
+
+
+def _tell(daemon: Daemon, changes: list[Changed]) -> None:
+    """Tell who waits; a running task that was only asked to stop still has its lease."""
+    daemon.ended(one.id for one in changes if one.outcome is Outcome.OK)

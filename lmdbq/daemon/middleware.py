@@ -17,7 +17,7 @@ from aiohttp import hdrs, web
 from lmdbq import errors, limits
 from lmdbq.daemon.access import ADMIN, PRODUCE, Denied
 from lmdbq.daemon.context import DAEMON
-from lmdbq.daemon.replies import HttpProblem, detail_of, problem_reply
+from lmdbq.daemon.replies import NDJSON_TYPES, HttpProblem, codec_in, content_type, detail_of, problem_reply
 
 log = logging.getLogger("lmdbq.daemon")
 
@@ -41,6 +41,7 @@ async def shell(request: web.Request, handler: Handler) -> web.StreamResponse:
     daemon.under_way.begin()
     try:
         _check_access(request)
+        _check_content_type(request)
         if daemon.draining.is_set():
             _check_draining(request)
         response = await handler(request)
@@ -70,6 +71,13 @@ def _check_access(request: web.Request) -> None:
     except Denied as denied:
         said = {"WWW-Authenticate": 'Bearer realm="lmdbq"'} if denied.status == 401 else {}
         raise HttpProblem(denied.status, denied.code, denied.detail, headers=said) from None
+
+
+def _check_content_type(request: web.Request) -> None:
+    """Refuse a write in a format that no route takes, before anything else of it is looked at."""
+    is_write = request.method not in (hdrs.METH_GET, hdrs.METH_HEAD)
+    if is_write and hasattr(request.match_info.handler, ROLE_ATTRIBUTE) and content_type(request) not in NDJSON_TYPES:
+        codec_in(request)
 
 
 def _check_draining(request: web.Request) -> None:

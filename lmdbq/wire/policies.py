@@ -70,11 +70,11 @@ def _backoff(
         return None
     if isinstance(said, shapes.IntervalsBackoff):
         return _intervals(said.intervals_in_seconds, f"{pointer}/intervals_in_seconds", problems)
-    jitter = _number(said.jitter, limits.BACKOFF_JITTER_DEFAULT, f"{pointer}/jitter", problems)
+    jitter = _or(said.jitter, limits.BACKOFF_JITTER_DEFAULT)
     base = _default(said.base_in_seconds, limits.BACKOFF_BASE_NS_DEFAULT, f"{pointer}/base_in_seconds", problems)
     if isinstance(said, shapes.PolynomialBackoff):
-        return Polynomial(_number(said.exponent, 2.0, f"{pointer}/exponent", problems), base, jitter)
-    factor = _number(said.factor, limits.BACKOFF_FACTOR_DEFAULT, f"{pointer}/factor", problems)
+        return Polynomial(_or(said.exponent, 2.0), base, jitter)
+    factor = _or(said.factor, limits.BACKOFF_FACTOR_DEFAULT)
     cap = _default(said.cap_in_seconds, limits.BACKOFF_CAP_NS_DEFAULT, f"{pointer}/cap_in_seconds", problems)
     return Exponential(base, factor, cap, jitter)
 
@@ -83,13 +83,8 @@ def _default(said: float | None, default_ns: int, pointer: str, problems: Proble
     return default_ns if said is None else values.duration_ns(said, pointer, problems)
 
 
-def _number(said: float | None, default: float, pointer: str, problems: Problems) -> float:
-    if said is None:
-        return default
-    if said != said:
-        problems.add("bad_value", pointer, "NaN is not a number")
-        return default
-    return said
+def _or(said: float | None, default: float) -> float:
+    return default if said is None else said
 
 
 def keep_of(said: shapes.KeepBody | None, pointer: str, problems: Problems) -> Keep | None:

@@ -43,11 +43,7 @@ class Dequeue(NamedTuple):
 
 
 def _dequeue(request: shapes.DequeueRequest, pointer: str, problems: Problems) -> Dequeue:
-    return Dequeue(claim_of(request, pointer, problems, request.claim_id or ""), _finite(request.wait_in_seconds))
-
-
-def _finite(number: float) -> float:
-    return number if number == number else 0.0  # NaN passes every bound of a schema
+    return Dequeue(claim_of(request, pointer, problems, request.claim_id or ""), request.wait_in_seconds)
 
 
 def read_dequeue(body: bytes, codec: Codec) -> Dequeue:
@@ -188,4 +184,4 @@ def _extension(lease: str, one: shapes.ExtendOne, pointer: str, problems: Proble
     keepalive = values.keepalive_ns(
         one.keepalive_timeout_in_seconds, f"{pointer}/keepalive_timeout_in_seconds", problems
     )
-    return Extension(number, delivery, keepalive, None if one.progress is None else _finite(one.progress))
+    return Extension(number, delivery, keepalive, one.progress)
