@@ -28,8 +28,8 @@ and from ``records`` (the values). Only this module joins or slices key bytes; i
     lmdbq/schedule    due_at schedule_no                           (format 1: unused)      schedule that will fire
     lmdbq/external    namespace_no external_id                     (format 1: unused)      external id
 
-   A second environment, ``leases-<boot_no>``, holds one unnamed database: id -> Extension (deadlines moved by heartbeats;
-   written without syncing; it may be lost whole in a power cut, because leases of an earlier boot are re-armed).
+   A second environment, ``leases-<boot_no>``, holds one unnamed database: id -> Extension (deadlines moved by
+   heartbeats, written without syncing: it may be lost whole in a power cut, as leases of an earlier boot are re-armed).
 
 2. THE GRAMMAR. Every number is unsigned, of fixed width and big-endian, so that byte order is the order of values.
     queue_no, type_no, lane_no, schedule_no, boot_no, namespace_no   u32, given once, from 1; 0 is nobody
@@ -44,12 +44,21 @@ and from ``records`` (the values). Only this module joins or slices key bytes; i
    that taking from its head changes only the value, and ``set_range(id)`` finds the run that may hold an id.
    The longest key: forget = 8 + 1 + (1 + 4 + 400) = 414 <= 511, LMDB's limit.
 
+   READING A TASK. It exists if lmdbq/task has its id and 'q' the queue_no of its record. (With a queue_no that has only
+   a 'G' it went with its queue, and what is left of it will be removed.) Its state is where it stands: the run of
+   lmdbq/lease that holds its id (the first key at or after the id, if key - length < id) is running; a key of
+   lmdbq/scheduled, a run of lmdbq/ready (same queue_no, type_no, priority, rank), a key of lmdbq/ended are the others.
+   That place has its deliveries and failures; a scheduled task's due_at is in its key. The rest is in its History, if
+   there is one. A running task whose id is in ``leases-<boot_no>`` (boot_no as in its LeaseRun) under the same delivery
+   has the deadline, keepalive and progress that stand there. Meta names the current boot of the machine, which boot_no
+   counts, and the LMDB that wrote the file (0.9); open it with room for 17 named databases.
+
 3. THE INVARIANTS, true in every committed transaction; ``check.py`` has one function per number.
     K1  Every task record has exactly one standing: it is in one ready run, one lease run, scheduled, or ended.
     K2  Runs of one database are disjoint; each id in a standing has a record that agrees with the key.
     K3  Every lease run has its one deadline key, and every deadline key its run.
     K4  An expiry key exists exactly for each scheduled or ready task that expires.
-    K5  A slot names a stored task with that key, or has a blocks_until; its forget key exists if it has a blocks_until.
+    K5  A slot names a stored task that has this slot; or it has a blocks_until, and its forget key exists.
     K6  Tallies equal a recount of the standings; a tally of zeros does not exist.
     K7  The sequence is at least every id and every number given.
     K8  Catalog names and numbers point at each other; every queue_no in a key is a live queue or a grave.
@@ -59,7 +68,8 @@ and from ``records`` (the values). Only this module joins or slices key bytes; i
     K12 A grave holds no queue's name, and its tasks are counted nowhere.
 
 4. HOW TO CHANGE IT. Raise ``FORMAT`` in ``records`` first; add a reader of the old shape and a fixture written by the
-   last release; never use a name, a kind or a number again (retired ones are listed here: none). Formats are refused when unknown.
+   last release; never use a name, a kind or a number again (retired ones are listed here: none). Formats are refused
+   when unknown.
 
 5. THE CARDS follow: one function for each kind of key.
 """

@@ -2,8 +2,8 @@
 
 Every value ends with the CRC-32 (zlib's, u32 big-endian) of all bytes before it; for the small values that stand for
 tasks (ReadyRun, LeaseRun, Standing) the key's bytes come first in the sum, so that a value under a wrong key shows.
-Numbers are unsigned and big-endian. Values with fields that may be absent are a MessagePack map with the field's name as
-key; a reader takes the stated default for an absent field; a field it does not know means a newer format.
+Numbers are unsigned and big-endian. Values with fields that may be absent are a MessagePack map by name of field; an
+absent field has the default stated below, and an unknown one means a newer format.
 
     value        layout                                                                              since  absent
     TaskRecord   u8 shape (1) · u8 encoding · u32 queue_no · u32 type_no · u16 priority + 32768 ·
@@ -29,6 +29,21 @@ key; a reader takes the stated default for an absent field; a field it does not 
     Extension    u32 delivery · u32 boot_no · u64 deadline · u64 keepalive · f64 progress (NaN none) 1      -
 
 The shape byte of TaskRecord leaves room for records that hold several tasks; 1 is the only one.
+
+What numbers mean: state 0 scheduled, 1 ready, 2 running, 3 succeeded, 4 dead, 5 cancelled (also the order of Tally);
+encoding 0 JSON, 1 MessagePack, 2 bytes; status 0 succeeded, 1 failed, 2 released, 3 lapsed, 4 cancelled; scope 0 queue,
+1 type, 2 global; until 0 started, 1 finished, 2 deleted, 3 ttl; on_duplicate 0 skip, 1 overwrite, 2 reject. Totals, in
+order: enqueued, deduplicated, claimed, succeeded, failed, released, lapsed, dead, cancelled, expired, deleted.
+
+The maps within maps. An absent number is 0, an absent list or text empty, anything else absent is nil, and all of it
+means "not said here"; *_ns are durations in nanoseconds:
+    options      keepalive_ns, retry, keep, dedupe, tags (list of text), metadata (bin: a JSON object)
+    settings     paused, max_running, keepalive_ns, expires_in_ns, retry, keep, dedupe
+    retry        max_attempts, max_deliveries, backoff: a map of kind "intervals" (intervals_ns: a list), "exponential"
+                 (base_ns, factor, cap_ns, jitter) or "polynomial" (base_ns, exponent, jitter); defaults as in model
+    keep         succeeded_ns, dead_ns, cancelled_ns (nil and 0 differ: 0 is said)
+    dedupe       key, scope, until, ttl_ns, on_duplicate (nil: not said), overwrite (list of field names)
+    errors       a list of maps: at, delivery, message, type, backtrace (the first two are never absent)
 """
 
 from __future__ import annotations
