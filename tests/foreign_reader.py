@@ -1,7 +1,7 @@
-"""A reader of lmdbq files as somebody would write it in another language: from the texts of ``keyspace`` and ``records``.
+"""A reader of lmdbq files as somebody would write it in another language: from what ``keyspace`` and ``records`` say.
 
-It imports nothing of lmdbq, only LMDB, MessagePack and what every language has: fixed-width numbers and CRC-32. ``read``
-answers plain dicts, lists and numbers. It is strict: a wrong checksum or an unknown format is a ValueError.
+It imports nothing of lmdbq, only LMDB, MessagePack and what every language has: numbers of fixed width and CRC-32. It
+answers plain dicts, lists and numbers, and is strict: a wrong checksum or an unknown format is a ValueError.
 """
 
 from __future__ import annotations
@@ -17,8 +17,18 @@ import msgpack
 STATES = ("scheduled", "ready", "running", "succeeded", "dead", "cancelled")
 SCOPES = ("queue", "type", "global")
 TOTALS = (
-    "enqueued deduplicated claimed succeeded failed released lapsed dead cancelled expired deleted"  # in this order
-).split()
+    "enqueued",
+    "deduplicated",
+    "claimed",
+    "succeeded",
+    "failed",
+    "released",
+    "lapsed",
+    "dead",
+    "cancelled",
+    "expired",
+    "deleted",
+)
 NO_SLOT = 255
 KEY_RAW_BYTES_MAX = 400
 
