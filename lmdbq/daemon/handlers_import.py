@@ -132,7 +132,7 @@ class Import:
         self._chunk_bytes = 0
         self.lines = 0
         self.settled = first - 1
-        self.counts = dict.fromkeys((Outcome.ENQUEUED, Outcome.SKIPPED, Outcome.OVERWRITTEN), 0)
+        self.counts: dict[Outcome, int] = dict.fromkeys((Outcome.ENQUEUED, Outcome.SKIPPED, Outcome.OVERWRITTEN), 0)
         self.failed = 0
         self.stopped = False
         self._stop_at: tuple[int, str, str, str] | None = None
