@@ -13,7 +13,7 @@ import pytest
 
 from lmdbq.client import sending
 from lmdbq.client.http import HttpClient, subscription
-from lmdbq.errors import Refusal, Unreachable
+from lmdbq.errors import InvalidInput, Refusal, Unreachable
 from tests.fake_daemon import FakeDaemon, answer, drop, hang_up_after, hold
 
 OUTCOMES = {"outcomes": []}
@@ -197,9 +197,15 @@ def test_unix_socket_and_token(tmp_path: Path):
         assert daemon.next().headers["Authorization"] == "Bearer secret"
 
 
+@pytest.mark.parametrize("token", ["two\nlines", "tökén"])
+def test_a_token_that_no_header_can_carry(token: str):
+    with pytest.raises(InvalidInput, match="printable ASCII"):
+        HttpClient(token=token)
+
+
 def test_address_and_token_come_from_the_environment(daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("LMDBQ_URL", daemon.where + "/prefix")
-    monkeypatch.setenv("LMDBQ_TOKEN", "from-the-environment")
+    monkeypatch.setenv("LMDBQ_TOKEN", "from-the-environment\n")
     daemon.script = [answer(body=QUEUES)]
     with HttpClient() as client:
         client.queues()

@@ -20,7 +20,8 @@ from lmdbq.client import core
 from lmdbq.client.address import WHERE_DEFAULT, parse_where
 from lmdbq.client.connection import Pool, break_off
 from lmdbq.client.core import Request, T
-from lmdbq.errors import Unreachable
+from lmdbq.errors import InvalidInput, Unreachable
+from lmdbq.model import Problem
 
 WHERE_VARIABLE: Final = "LMDBQ_URL"
 TOKEN_VARIABLE: Final = "LMDBQ_TOKEN"  # noqa: S105  (the name of a variable)
@@ -71,8 +72,7 @@ class Sender:
         self._pool = Pool(address)
         self._lock = threading.Lock()
         self._parked: set[http.client.HTTPConnection] = set()
-        token = os.environ.get(TOKEN_VARIABLE) if token is None else token
-        self._headers = {"Accept": core.JSON_TYPE, **({"Authorization": f"Bearer {token}"} if token else {})}
+        self._headers = {"Accept": core.JSON_TYPE, **_authorization(token)}
 
     def close(self) -> None:
         """Close every connection. A later call opens a new one."""
@@ -141,6 +141,16 @@ class Sender:
         with self._lock:
             self._parked.add(connection)
         return stop is None or not stop.is_set()
+
+
+def _authorization(token: str | None) -> dict[str, str]:
+    """Return the header for a token, if there is one. A line end around it (it came from a file) is taken off."""
+    said = (os.environ.get(TOKEN_VARIABLE, "") if token is None else token).strip()
+    if not said:
+        return {}
+    if not (said.isascii() and said.isprintable()):
+        raise InvalidInput([Problem("bad_token", "token", "a token is printable ASCII on one line")])
+    return {"Authorization": f"Bearer {said}"}
 
 
 def _pauses() -> Iterator[float]:
