@@ -2,21 +2,21 @@
 
 A call is planned on drafts (``lmdb_plan``), reading but never writing. If its plan has a problem, it is dropped and
 there is no trace of it. Otherwise the call is *accepted*: its ids are allotted and its drafts join the batch, where the
-plans of later calls see them. ``write`` then puts the whole batch: records appended in order of id, one ready run for
-each stretch of ids that share their place, slots, counts.
+plans of later calls see them. ``write`` then puts the whole batch: new tasks (``lmdb_new_tasks``), changed and expired
+holders, slots. Entries that differ in nothing but their payload need no drafts, and are accepted as one *stretch*.
 """
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 
 from lmdbq import limits
 from lmdbq.ids import next_id
-from lmdbq.model import PLAIN, Enqueue, Enqueued, Entry, Outcome, Placed, Refused, Scope, State
+from lmdbq.model import Enqueue, Enqueued, Entry, Outcome, Placed, Refused, Scope, State
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.lmdb_drafts import Draft, write_stored
+from lmdbq.store.lmdb_new_tasks import NewTasks, is_stretch
 from lmdbq.store.lmdb_plan import Plan, Planner, SlotName, Taken
 from lmdbq.store.lmdb_standing import leave
 from lmdbq.store.lmdb_tasks import put_slot, quarantine, remove
@@ -28,7 +28,7 @@ class EnqueueBatch:
 
     def __init__(self, work: Work) -> None:
         self._work = work
-        self._new: list[Draft] = []
+        self._new = NewTasks(work)
         self._drafts: dict[int, Draft] = {}
         self._slots: dict[SlotName, Taken] = {}
         self._planner = Planner(work, self._drafts, self._slots)
@@ -36,10 +36,28 @@ class EnqueueBatch:
 
     def add(self, op: Enqueue) -> Enqueued | Refused:
         """Plan one call and accept it, or refuse it without a trace."""
+        if op.entries and is_stretch(op.entries):
+            done = self._accept_stretch(op.entries)
+            if done is not None:
+                return done
         plan = self._planner.plan(op)
         if plan.problems:
             return Refused(plan.problems[0].code, tuple(plan.problems[: limits.PROBLEMS_MAX]))
         return self._accept(plan, op.entries)
+
+    def _accept_stretch(self, entries: Sequence[Entry]) -> Enqueued | None:
+        """Accept entries that differ in nothing but their payload; None if they need planning after all."""
+        work, first = self._work, entries[0]
+        queue, type_no = work.queue(first.queue), work.type_no(first.type)
+        if queue is None or queue.settings.expires_in_ns or not type_no or not any(work.tally(queue.no, type_no)):
+            return None
+        length = len(entries)
+        first_id = next_id(work.last_id, work.now.wall)
+        work.take_ids(first_id, length)
+        work.count(queue.no, type_no, enters=State.READY, length=length)
+        work.total(queue.no, "enqueued", length)
+        self._new.add_stretch(queue, type_no, first_id, entries)
+        return Enqueued(work.now.wall, list(range(first_id, first_id + length)), {})
 
     # --- accepting ---
 
@@ -63,7 +81,7 @@ class EnqueueBatch:
         for (scope, owner, _), taken in plan.slots.items():
             if taken.draft is not None and not taken.id:
                 taken.draft.slot = (scope, self._owner_no(scope, owner))
-        self._new += plan.new
+        self._new.add_drafts(plan.new)
         self._drafts.update(plan.drafts)
         self._slots.update(plan.slots)
         self._damaged.update(plan.damaged)
@@ -136,8 +154,7 @@ class EnqueueBatch:
                 work.total(draft.stored.queue.no, "expired")
             elif draft.changed:
                 write_stored(work, draft)
-        if self._new:
-            self._write_new([self._current(draft) for draft in self._new])
+        self._new.write(self._current)
         for (scope, owner, key), taken in self._slots.items():
             if taken.draft is not None and not taken.id:
                 self._write_slot(scope, owner, key, taken)
@@ -162,67 +179,3 @@ class EnqueueBatch:
         long_key = raw if len(raw) > limits.DEDUPE_RAW_BYTES_MAX else b""
         slot = rec.Slot(draft.id, queue.no, taken.taken_at, taken.blocks_until, long_key)
         put_slot(self._work, ks.slot(scope, self._owner_no(scope, owner), key), slot)
-
-    def _write_new(self, drafts: list[Draft]) -> None:
-        work = self._work
-        numbers = self._numbers(drafts)
-        heads: dict[tuple[object, ...], tuple[bytes, int]] = {}
-        items: list[tuple[bytes, bytes]] = []
-        created_at, crc32, pack_crc = work.now.wall, zlib.crc32, ks.U32.pack
-        for draft in drafts:
-            place = (draft.queue_name, draft.type, draft.encoding, draft.priority, draft.scheduled_at, draft.expires_at)
-            shared = heads.get(place) if draft.options is PLAIN else None
-            if shared is None:
-                head = rec.write_task_head(
-                    *numbers[(draft.queue_name, draft.type)],
-                    draft.encoding,
-                    draft.priority + ks.PRIORITY_BIAS,
-                    created_at,
-                    draft.scheduled_at,
-                    draft.expires_at,
-                    *draft.slot,
-                    draft.options,
-                )
-                shared = (head, crc32(head))
-                if draft.options is PLAIN:
-                    heads[place] = shared
-            head, head_crc = shared
-            payload = draft.payload
-            record = b"".join((head, payload, pack_crc(crc32(payload, head_crc))))
-            items.append((ks.U64.pack(draft.id), record))
-        work.append_tasks(items)
-        self._write_standings(drafts, numbers)
-
-    def _numbers(self, drafts: list[Draft]) -> dict[tuple[str, str], tuple[int, int]]:
-        numbers: dict[tuple[str, str], tuple[int, int]] = {}
-        for draft in drafts:
-            name = (draft.queue_name, draft.type)
-            if name not in numbers:
-                queue = self._work.queue(draft.queue_name)
-                assert queue is not None
-                numbers[name] = (queue.no, self._work.create_type(draft.type))
-        return numbers
-
-    def _write_standings(self, drafts: list[Draft], numbers: dict[tuple[str, str], tuple[int, int]]) -> None:
-        """Put ready runs, scheduled and expiry keys; ``drafts`` rise by id."""
-        work = self._work
-        runs: list[list[int]] = []  # queue_no, type_no, priority, rank, last id, length
-        for draft in drafts:
-            queue_no, type_no = numbers[(draft.queue_name, draft.type)]
-            work.stirred.add(draft.queue_name)
-            if draft.state is State.READY:
-                last = runs[-1] if runs else None
-                priority = draft.priority + ks.PRIORITY_BIAS
-                if last and last[4] == draft.id - 1 and last[:4] == [queue_no, type_no, priority, draft.rank]:
-                    last[4] += 1
-                    last[5] += 1
-                else:
-                    runs.append([queue_no, type_no, priority, draft.rank, draft.id, 1])
-            else:
-                key = ks.scheduled(queue_no, draft.rank, draft.id)
-                work.put("scheduled", key, rec.write_standing(key, type_no, 0, 0))
-            if draft.expires_at:
-                work.put("expiry", ks.expiry(queue_no, draft.expires_at, draft.id))
-        for *place, length in runs:
-            key = ks.ready(*place)
-            work.put("ready", key, rec.write_ready_run(key, length, 0, 0))
