@@ -365,6 +365,23 @@ async def test_an_answer_that_came_in_the_moment_its_caller_went_is_released(sto
         assert state_of(store, clock, task_id) is State.READY
 
 
+async def test_an_empty_answer_that_came_in_the_moment_its_caller_went_is_no_trouble(
+    store: WatchedStore, clock: ManualClock
+):
+    async with running(store, clock, timers=False) as engine:
+        waiting = asyncio.create_task(engine.dequeue(Claim(("default",)), 60))
+        settle = engine._waiters._settle_claimed
+
+        def cancel_and_settle(waiter: Waiter, claimed: Claimed) -> None:
+            waiting.cancel()  # its future is cancelled now, it runs only later
+            settle(waiter, claimed)
+
+        engine._waiters._settle_claimed = cancel_and_settle  # type: ignore[method-assign]
+        with pytest.raises(asyncio.CancelledError):
+            await within(waiting)
+        assert engine.status().parked == 0
+
+
 async def test_release_goes_on_when_its_caller_is_cancelled(store: WatchedStore, clock: ManualClock):
     async with running(store, clock, timers=False) as engine:
         [task_id] = await enqueue(engine)

@@ -81,8 +81,8 @@ class Waiters:
                 self._give_back(claimed)
             return
         future.cancel()
-        if waiter.future is not future:
-            return  # another caller has taken its place
+        if waiter.future is not future or waiter.place not in waiter.group.waiters:
+            return  # another caller has taken its place, or its attempt came back between the cancel and this
         if waiter.flying is not None:
             waiter.flying.wanted = False  # its settlement removes the waiter
         else:
