@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from lmdbq import lifecycle, limits
 from lmdbq.clock import whole_us
-from lmdbq.model import Claim, Claimed, ClaimedTask, State
+from lmdbq.limits import US_NS
+from lmdbq.model import PLAIN, Claim, Claimed, ClaimedTask, Options, State
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.lmdb_ops_timed import sweep_queue
@@ -97,11 +99,12 @@ class _Taker:
         self._work = work
         self._op = op
         self._room: dict[int, int | None] = {}
+        self._plain_rules: dict[int, tuple[int, int, int]] = {}
         self._records = work.cursor("task")
         self._bytes = 0
         self._full = False
-        # id, queue, type_no, keepalive, deliveries, failures
-        self._leases: list[tuple[int, Queue, int, int, int, int]] = []
+        # id, (queue_no, type_no, keepalive, deliveries, failures)
+        self._leases: list[tuple[int, tuple[int, int, int, int, int]]] = []
         self.tasks: list[ClaimedTask] = []
 
     def take(self, queues: list[Queue]) -> None:
@@ -139,11 +142,12 @@ class _Taker:
         taken = 0
         found = self._records.set_range(ks.task(head.first_id))
         records = self._records.iternext() if found else iter(())
+        limit, tasks, pack_id = self._op.limit, self.tasks, ks.U64.pack
         for task_id in range(head.first_id, key.last_id + 1):
-            if len(self.tasks) >= self._op.limit or room == 0 or self._full:
+            if len(tasks) >= limit or room == 0:
                 break
             stored_key, value = next(records, (b"", b""))
-            if stored_key != ks.task(task_id):  # the cursor was moved by a removal, or the record is missing
+            if stored_key != pack_id(task_id):  # the cursor was moved by a removal, or the record is missing
                 value = work.get("task", ks.task(task_id)) or b""
                 if self._records.set_range(ks.task(task_id + 1)):
                     records = self._records.iternext()
@@ -178,15 +182,15 @@ class _Taker:
         except (rec.Damaged, ValueError) as error:
             quarantine(work, task_id, str(error), taken_from=head.key)
             return False
-        options, settings = record.options, queue.settings
-        retry = lifecycle.resolve_retry(options.retry, settings.retry)
+        options = record.options
+        max_attempts, max_deliveries, keepalive = self._rules(queue, options)
         if record.expires_at:
             work.delete("expiry", ks.expiry(queue.no, record.expires_at, task_id))
             if record.expires_at <= work.now.wall:
                 work.total(queue.no, "expired")
                 remove(work, self._located(task_id, head, record, history))
                 return False
-        if run.deliveries and run.deliveries - (history.base_deliveries if history else 0) >= retry.max_deliveries:
+        if run.deliveries and run.deliveries - (history.base_deliveries if history else 0) >= max_deliveries:
             end(work, self._located(task_id, head, record, history), State.DEAD, "max_deliveries")
             return False
         if self.tasks and self._bytes + len(record.payload) > op.bytes_max:
@@ -195,9 +199,8 @@ class _Taker:
                 work.put("expiry", ks.expiry(queue.no, record.expires_at, task_id))
             return False
         self._bytes += len(record.payload)
-        keepalive = op.keepalive_ns or lifecycle.resolve_keepalive(options.keepalive_ns, settings.keepalive_ns)
         deliveries = run.deliveries + 1
-        self._leases.append((task_id, queue, record.type_no, keepalive, deliveries, run.failures))
+        self._leases.append((task_id, (queue.no, record.type_no, keepalive, deliveries, run.failures)))
         self.tasks.append(
             ClaimedTask(
                 task_id,
@@ -210,14 +213,25 @@ class _Taker:
                 record.scheduled_at,
                 record.expires_at,
                 deliveries,
-                min(run.failures + 1, retry.max_attempts),
-                retry.max_attempts,
+                min(run.failures + 1, max_attempts),
+                max_attempts,
                 keepalive,
-                whole_us(work.now.wall + keepalive),
+                work.now.wall + keepalive // US_NS * US_NS,
                 options,
             )
         )
         return True
+
+    def _rules(self, queue: Queue, options: Options) -> tuple[int, int, int]:
+        """Return (max_attempts, max_deliveries, keepalive) of a task; those of plain ones once for each queue."""
+        known = self._plain_rules.get(queue.no) if options is PLAIN else None
+        if known is None:
+            retry = lifecycle.resolve_retry(options.retry, queue.settings.retry)
+            lengths = (self._op.keepalive_ns, options.keepalive_ns, queue.settings.keepalive_ns)
+            known = (retry.max_attempts, retry.max_deliveries, lifecycle.resolve_keepalive(*lengths))
+            if options is PLAIN:
+                self._plain_rules[queue.no] = known
+        return known
 
     @staticmethod
     def _located(task_id: int, head: _Head, record: rec.TaskRecord, history: rec.History | None) -> Located:
@@ -227,22 +241,25 @@ class _Taker:
 
     def lease(self) -> None:
         """Write the leases of everything taken: a run for each stretch of ids that share all of it."""
+        self._leases.sort(key=itemgetter(0))
+        length, last_id, shared = 0, -1, (0, 0, 0, 0, 0)
+        for task_id, this in self._leases:
+            if task_id != last_id + 1 or this != shared:
+                self._put_run(last_id, length, shared)
+                length, shared = 0, this
+            length, last_id = length + 1, task_id
+        self._put_run(last_id, length, shared)
+
+    def _put_run(self, last_id: int, length: int, shared: tuple[int, int, int, int, int]) -> None:
+        if not length:
+            return
         work, now = self._work, self._work.now
-        runs: list[tuple[int, rec.LeaseRun]] = []
-        moved: dict[tuple[int, int], int] = {}
-        for task_id, queue, type_no, keepalive, deliveries, failures in sorted(self._leases, key=lambda item: item[0]):
-            moved[(queue.no, type_no)] = moved.get((queue.no, type_no), 0) + 1
-            deadline = now.steady + keepalive
-            fresh = rec.LeaseRun(1, queue.no, type_no, now.boot_no, deadline, keepalive, deliveries, failures)
-            if runs and runs[-1][0] == task_id - 1 and runs[-1][1][1:] == fresh[1:]:
-                runs[-1] = (task_id, fresh._replace(length=runs[-1][1].length + 1))
-            else:
-                runs.append((task_id, fresh))
-        for last_id, run in runs:
-            put_lease(work, last_id, run)
-        for (queue_no, type_no), length in moved.items():
-            work.count(queue_no, type_no, leaves=State.READY, enters=State.RUNNING, length=length)
-            work.total(queue_no, "claimed", length)
+        queue_no, type_no, keepalive, deliveries, failures = shared
+        deadline = now.steady + keepalive
+        run = rec.LeaseRun(length, queue_no, type_no, now.boot_no, deadline, keepalive, deliveries, failures)
+        put_lease(work, last_id, run)
+        work.count(queue_no, type_no, leaves=State.READY, enters=State.RUNNING, length=length)
+        work.total(queue_no, "claimed", length)
 
 
 # --- claim ids ---

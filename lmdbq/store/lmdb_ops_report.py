@@ -7,6 +7,8 @@ delivery is compared with the task's deliveries before anything else, so a stale
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lmdbq import lifecycle
 from lmdbq.clock import whole_us
 from lmdbq.model import (
@@ -30,9 +32,10 @@ from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.lmdb_standing import Located, find_lease, leave, locate, move_lease, shorten_lease
 from lmdbq.store.lmdb_tasks import change_state, end, fail, note_report, quarantine
-from lmdbq.store.lmdb_work import Work
+from lmdbq.store.lmdb_work import Queue, Work
 
 _NO_ERROR = ErrorInfo()
+_SUCCEEDED = Reported(Outcome.OK)  # and removed
 
 
 # --- report ---
@@ -77,8 +80,7 @@ def report(work: Work, op: Report) -> ReportDone:
             position += 1
         if taken:
             shorten_lease(work, run_last, run, [op.completions[index].id for index in taken])
-            for index in taken:
-                outcomes[index] = _complete(work, op.completions[index], run)
+            _complete_all(work, run, op.completions, taken, outcomes)
     for index in again:
         outcomes[index] = report(work, Report((op.completions[index],))).outcomes[0]
     return ReportDone([outcome for outcome in outcomes if outcome is not None])
@@ -106,15 +108,45 @@ def sound(work: Work, task_id: int) -> Located | None:
         return None
 
 
-def _complete(work: Work, completion: Completion, run: rec.LeaseRun) -> Reported:
-    """End one attempt whose task has left its lease run."""
-    task_id = completion.id
+def _complete_all(
+    work: Work,
+    run: rec.LeaseRun,
+    completions: Sequence[Completion],
+    taken: list[int],
+    outcomes: list[Reported | None],
+) -> None:
+    """End the attempts whose tasks have left their lease run; those that simply succeed are counted once for all."""
     queue = work.queue_of(run.queue_no)
     assert queue is not None
     work.stirred.add(queue.name)
-    work.forget_extension(task_id)
+    is_removed = not lifecycle.resolve_keep(State.SUCCEEDED, False, queue.settings.keep)
+    simple = 0
+    for index in taken:
+        completion = completions[index]
+        work.forget_extension(completion.id)
+        value = work.get("task", ks.task(completion.id)) or b""
+        if (
+            is_removed
+            and completion.status is Status.SUCCEEDED
+            and completion.result is None
+            and rec.is_plain(value)
+            and not work.has_history(completion.id)
+        ):
+            work.delete("task", ks.task(completion.id))
+            outcomes[index] = _SUCCEEDED
+            simple += 1
+        else:
+            outcomes[index] = _complete(work, completion, run, queue, value)
+    if simple:
+        work.count(queue.no, run.type_no, leaves=State.RUNNING, length=simple)
+        work.total(queue.no, "succeeded", simple)
+
+
+def _complete(work: Work, completion: Completion, run: rec.LeaseRun, queue: Queue, value: bytes) -> Reported:
+    """End one attempt whose task has left its lease run."""
+    task_id = completion.id
     try:
-        record = rec.read_task(work.get("task", ks.task(task_id)) or b"")
+        record = rec.read_task(value)
         history = work.get_history(task_id) or rec.History()
     except (rec.Damaged, ValueError) as error:
         work.count(run.queue_no, run.type_no, leaves=State.RUNNING)

@@ -127,6 +127,10 @@ class Work:
         value = self.get("history", ks.history(task_id))
         return None if value is None else rec.read_history(value)
 
+    def has_history(self, task_id: int) -> bool:
+        """Whether a task has a history."""
+        return self._has_history and self.get("history", ks.history(task_id)) is not None
+
     def put_history(self, task_id: int, history: rec.History) -> None:
         """Write a task's history."""
         self._has_history = True

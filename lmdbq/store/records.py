@@ -87,6 +87,8 @@ _EXTENSION: Final = struct.Struct(">IIQQd")
 _ZERO_CRC: Final = bytes(CRC_BYTES)
 
 TASK_HEAD_BYTES: Final = _TASK_HEAD.size
+_SLOT_SCOPE_AT: Final = TASK_HEAD_BYTES - 1 - 4 - 4  # scope, owner_no and length of options end the head
+_PLAIN_TAIL: Final = bytes([NO_SLOT]) + bytes(4) + bytes(4)
 _crc32 = zlib.crc32
 _T = TypeVar("_T")
 
@@ -205,6 +207,15 @@ def write_task_record(record: TaskRecord) -> bytes:
         record.options,
     )
     return write_task(head, record.payload)
+
+
+def is_plain(value: bytes) -> bool:
+    """Whether a record is sound and says nothing but its payload and place: no options, no dedupe slot."""
+    return (
+        len(value) >= TASK_HEAD_BYTES + CRC_BYTES
+        and value[_SLOT_SCOPE_AT:TASK_HEAD_BYTES] == _PLAIN_TAIL
+        and _crc32(memoryview(value)[:-CRC_BYTES]) == int.from_bytes(value[-CRC_BYTES:], "big")
+    )
 
 
 def read_task(value: bytes) -> TaskRecord:
