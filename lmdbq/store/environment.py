@@ -1,23 +1,20 @@
-"""Opening, creating and sharing the LMDB environment of a data directory.
+"""Opening and sharing the LMDB environment of a data directory.
 
 A data directory holds ``data.mdb`` and LMDB's ``lock.mdb``; ``leases-<boot_no>`` (see ``side``); ``daemon.lock`` and
 ``timers.lock``; and an empty file ``verified``, renamed to ``verify-first`` when a commit failed in the middle, so that
-the next opener checks the whole file before it uses it.
-
-Creating an LMDB file is not atomic, and what a crash leaves in the middle of it no version can open. So a new file is
-made under another name, committed, synced, and only then linked to its own; a directory lock keeps two creators apart.
+the next opener checks the whole file before it uses it. ``creation`` makes what is missing.
 
 The traps this module is for: one environment per process and file (LMDB's own rule: a second open would drop the first
 one's locks), so they are shared by (device, inode) and counted; a forked child must not use its parent's, so the pid is
 compared on every call; a killed process with our own pid in another container may have left a reader slot that only an
-open and close from this pid clears; a network file system breaks LMDB's locks, and is refused.
+open and close from this pid clears; a network file system breaks LMDB's locks, and is refused; and a file whose commit
+has failed is not written again by this process, whoever opens it anew.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import threading
 from collections.abc import Iterator
@@ -27,77 +24,123 @@ from typing import Any, Final
 import lmdb
 
 from lmdbq import limits
-from lmdbq.errors import FormatUnknown, NotOurFile, StoreClosed
+from lmdbq.errors import FormatUnknown, NotOurFile, StoreClosed, StoreFull
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
+from lmdbq.store.creation import DATA_NAME as DATA_NAME
+from lmdbq.store.creation import ENGINE, MAX_DATABASES, create_missing, write_databases
+from lmdbq.store.creation import VERIFIED_NAME as VERIFIED_NAME
+from lmdbq.store.side import Side
+from lmdbq.store.space import Space
 
-DATA_NAME: Final = "data.mdb"
-VERIFIED_NAME: Final = "verified"
 VERIFY_FIRST_NAME: Final = "verify-first"
-MAX_DATABASES: Final = 128  # ours, and room for those of a user who shares the file
 MAX_READERS: Final = 512
+MOUNTS: Final = Path("/proc/self/mounts")
 NETWORK_FILE_SYSTEMS: Final = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "fuse.sshfs", "fuse.glusterfs"}
 )
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 
-ENGINE: Final = ".".join(str(part) for part in lmdb.version())
+_FileKey = tuple[int, int]  # device, inode
 
-_shared: dict[tuple[int, int], Environment] = {}
+_shared: dict[_FileKey, Environment] = {}
 _shared_lock = threading.Lock()
+_failures: dict[_FileKey, str] = {}
 
 
 class Environment:
     """An open LMDB environment and its databases, shared by every store of this process on the same file."""
 
-    def __init__(self, directory: Path, env: lmdb.Environment, key: tuple[int, int]) -> None:
+    def __init__(self, directory: Path, env: lmdb.Environment, key: _FileKey, max_bytes: int) -> None:
         self.directory = directory
         self.data_path = directory / DATA_NAME
         self.env = env
         self.databases: dict[str, lmdb._Database] = {}
-        self.failed: str | None = None  # set once a commit failed: nothing more is written by this process
-        self.write_lock = threading.Lock()  # LMDB's own lock is per process; threads queue here
+        self.write_lock = threading.RLock()  # LMDB's own lock is per process; threads queue here
         self.data_fd = os.open(self.data_path, os.O_RDWR | os.O_CLOEXEC)
+        self.map_bytes = 0  # as it was last set by resize_map
+        self.space = Space(self, max_bytes)
         self._idle = threading.Condition()
         self._reads = 0
+        self._sides: dict[int, Side] = {}
         self._key = key
         self._users = 1
         self._pid = os.getpid()
 
     def use(self) -> lmdb.Environment:
         """Return the environment for a call. Raises StoreClosed after close, and in a forked child."""
-        if os.getpid() != self._pid:
+        if not self.is_ours:
             raise StoreClosed("this store was opened before a fork: open it again in the child")
         if not self._users:
             raise StoreClosed("this store is closed: open it again")
         return self.env
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether this process opened it, and not the one that this was forked from."""
+        return os.getpid() == self._pid
+
+    @property
+    def failed(self) -> str | None:
+        """What is to be said once a commit of this process has failed: nothing more is written by it."""
+        return _failures.get(self._key)
+
     @contextlib.contextmanager
     def reading(self) -> Iterator[lmdb.Transaction]:
         """A read transaction. The map is not resized while one is open."""
         env = self.use()
+        try:
+            txn = self._begin_read(env)
+        except lmdb.MapResizedError:  # another process let the file grow beyond our map
+            with self.write_lock:
+                self.resize_map(0)
+            txn = self._begin_read(env)
+        try:
+            with txn:
+                yield txn
+        finally:
+            self._end_read()
+
+    def _begin_read(self, env: lmdb.Environment) -> lmdb.Transaction:
         with self._idle:
             self._reads += 1
         try:
-            with env.begin() as txn:
-                yield txn
-        finally:
-            with self._idle:
-                self._reads -= 1
-                if not self._reads:
-                    self._idle.notify_all()
+            return env.begin()
+        except BaseException:
+            self._end_read()
+            raise
+
+    def _end_read(self) -> None:
+        with self._idle:
+            self._reads -= 1
+            if not self._reads:
+                self._idle.notify_all()
 
     def resize_map(self, map_bytes: int) -> None:
-        """Set the size of the map (0: that of the file) once no transaction of this process is open."""
+        """Set the size of the map (0: that of the file) once no read is open. The caller holds the write lock."""
         with self._idle:
             while self._reads:
                 self._idle.wait()
             self.env.set_mapsize(map_bytes)
+            self.map_bytes = map_bytes
+
+    def side(self, boot_no: int) -> Side:
+        """Return the lease extensions of a boot."""
+        with self._idle:
+            return self._sides.setdefault(boot_no, Side(self.directory, boot_no))
 
     def mark_failed(self, detail: str) -> None:
         """Remember that a commit failed: write nothing more, and let the next opener verify the file."""
-        self.failed = detail
+        if self._key not in _failures:
+            with contextlib.suppress(OSError):
+                os.dup(self.data_fd)  # stays open, lest the inode be given to another file, which has not failed
+        _failures[self._key] = detail
+        mark = self.directory / VERIFY_FIRST_NAME
         with contextlib.suppress(OSError):  # best effort: the disk may be the very thing that failed
-            (self.directory / VERIFIED_NAME).rename(self.directory / VERIFY_FIRST_NAME)
+            try:
+                (self.directory / VERIFIED_NAME).rename(mark)
+            except FileNotFoundError:  # a file that somebody else made, or brought here
+                mark.touch()
 
     def release(self) -> None:
         """Give up one use; the last one closes the file."""
@@ -105,10 +148,13 @@ class Environment:
             self._users -= 1
             if self._users:
                 return
+            if not self.is_ours:  # closing here would harm the parent, whose it is
+                return
             _shared.pop(self._key, None)
-            if os.getpid() == self._pid:
-                self.env.close()
-                os.close(self.data_fd)
+            for side in self._sides.values():
+                side.close()
+            self.env.close()
+            os.close(self.data_fd)
 
     def _again(self) -> Environment:
         self._users += 1
@@ -118,38 +164,47 @@ class Environment:
 def open_environment(directory: Path, *, max_bytes: int, metasync: bool) -> Environment:
     """Open (and if needed create) the environment of ``directory``; share it if this process has it open already.
 
-    Raises NotOurFile, FormatUnknown.
+    A shared one keeps the max_bytes and metasync it was first opened with. Raises NotOurFile, FormatUnknown, StoreFull.
     """
-    _refuse_network(directory)
-    _create_missing(directory)
-    with _shared_lock:
-        facts = (directory / DATA_NAME).stat()
-        key = (facts.st_dev, facts.st_ino)
-        known = _shared.get(key)
-        if known is not None and known._pid == os.getpid():
-            return known._again()
-        map_bytes = max_bytes or limits.MAP_BYTES_DEFAULT
-        # Opening, reading and closing clears a reader slot that a killed process with our pid left in the lock file.
-        with _opened(directory, map_bytes, metasync) as env, env.begin():
-            pass
-        env = _open(directory, map_bytes, metasync)
-        try:
-            shared = Environment(directory, env, key)
-            _adopt(shared)
-        except BaseException:
-            env.close()
-            raise
-        _shared[key] = shared
-        return shared
+    try:
+        _refuse_network(directory)
+        create_missing(directory)
+        with _shared_lock:
+            facts = (directory / DATA_NAME).stat()
+            key = (facts.st_dev, facts.st_ino)
+            known = _shared.get(key)
+            if known is not None and known.is_ours:
+                return known._again()
+            shared = _shared[key] = _open_first(directory, key, max_bytes, metasync)
+            return shared
+    except (OSError, lmdb.Error) as error:
+        if isinstance(error, lmdb.DiskError) or (isinstance(error, OSError) and error.errno in _NO_ROOM):
+            raise StoreFull(f"{directory}: there is no room to open a store here ({error}); free some") from error
+        raise NotOurFile(f"{directory}: no store can be opened or made here ({error})") from error
 
 
-@contextlib.contextmanager
-def _opened(directory: Path, map_bytes: int, metasync: bool) -> Iterator[lmdb.Environment]:
+def _open_first(directory: Path, key: _FileKey, max_bytes: int, metasync: bool) -> Environment:
+    map_bytes = max_bytes or limits.MAP_BYTES_DEFAULT
+    # Opening, reading and closing clears a reader slot that a killed process with our pid left in the lock file.
     env = _open(directory, map_bytes, metasync)
     try:
-        yield env
+        with env.begin():
+            pass
     finally:
         env.close()
+    env = _open(directory, map_bytes, metasync)
+    try:
+        env.reader_check()  # slots of processes that were killed keep old pages from being used again
+        shared = Environment(directory, env, key, max_bytes)
+        try:
+            _adopt(shared)
+        except BaseException:
+            os.close(shared.data_fd)
+            raise
+    except BaseException:
+        env.close()
+        raise
+    return shared
 
 
 def _open(directory: Path, map_bytes: int, metasync: bool) -> lmdb.Environment:
@@ -174,17 +229,16 @@ def _open(directory: Path, map_bytes: int, metasync: bool) -> lmdb.Environment:
             f"{directory / DATA_NAME} was written by another LMDB engine than {ENGINE}: open it with the lmdbq and "
             "lmdb versions that wrote it, `lmdbq dump` it there, or restore a backup made for this engine"
         ) from error
-    except lmdb.Error as error:
-        raise NotOurFile(f"{directory / DATA_NAME} is no LMDB file that can be opened here ({error})") from error
+    except lmdb.InvalidError as error:
+        raise NotOurFile(f"{directory / DATA_NAME} is no LMDB file ({error}); it was not touched") from error
 
 
 def _refuse_network(directory: Path) -> None:
-    mounts = Path("/proc/self/mounts")
-    if not mounts.exists():  # not Linux: nothing to ask
+    if not MOUNTS.exists():  # not Linux: nothing to ask
         return
     target = os.path.realpath(directory)
     best, kind = "", ""
-    for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in MOUNTS.read_text(encoding="utf-8", errors="replace").splitlines():
         _, mount, found, *_ = line.split(" ")
         mount = mount.replace("\\040", " ")
         inside = target == mount or target.startswith(mount.rstrip("/") + "/")
@@ -194,68 +248,22 @@ def _refuse_network(directory: Path) -> None:
         raise NotOurFile(f"{directory} is on a network file system ({kind}), where locks do not hold: use a local disk")
 
 
-def _create_missing(directory: Path) -> None:
-    """Make the directory and an empty store in it, unless there is one; a crash leaves none or a whole one."""
-    data = directory / DATA_NAME
-    if data.exists():
-        return
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        if not data.exists():
-            fresh = directory / f"{DATA_NAME}.tmp"
-            fresh.unlink(missing_ok=True)
-            _write_fresh(fresh)
-            (directory / VERIFIED_NAME).touch()
-            try:
-                os.link(fresh, data)
-            except OSError as error:
-                if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK):
-                    raise
-                fresh.rename(data)  # a file system without hard links; the directory lock keeps others away
-            fresh.unlink(missing_ok=True)
-            os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _write_fresh(path: Path) -> None:
-    env = lmdb.open(str(path), subdir=False, lock=False, map_size=1 << 24, max_dbs=MAX_DATABASES, lib_version=0)
-    try:
-        with env.begin(write=True) as txn:
-            _write_databases(env, txn)
-    finally:
-        env.close()
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _write_databases(env: lmdb.Environment, txn: lmdb.Transaction) -> None:
-    handles = {name: env.open_db(ks.PREFIX + name.encode(), txn=txn) for name in ks.DATABASES}
-    facts = rec.Meta(format=rec.FORMAT, engine=ENGINE, created_at=0)
-    txn.put(ks.meta(), rec.write_map(facts), db=handles["catalog"])
-    txn.put(ks.SEQUENCE, rec.write_sequence(rec.LastNumbers()), db=handles["count"])
-
-
 def _adopt(shared: Environment) -> None:
     """Open our databases, making them in a file that has none of ours yet, and refuse a format we do not know."""
     env = shared.env
     with env.begin(write=True) as txn:  # handles opened in a read transaction would end with it
         if txn.get(ks.PREFIX + b"catalog") is None:  # somebody's environment, to hold tasks beside its own records
-            _write_databases(env, txn)
+            write_databases(env, txn)
+        catalog = env.open_db(ks.PREFIX + b"catalog", txn=txn, create=False)
+        _check_format(shared.data_path, txn.get(ks.meta(), db=catalog))
         for name in ks.DATABASES:
             shared.databases[name] = env.open_db(ks.PREFIX + name.encode(), txn=txn, create=False)
-        _check_format(shared.data_path, txn.get(ks.meta(), db=shared.databases["catalog"]))
 
 
 def _check_format(path: Path, value: Any) -> None:
     try:
         facts = rec.read_meta(value or b"")
-    except (rec.Damaged, ValueError) as error:
+    except rec.Damaged as error:
         raise FormatUnknown(f"{path}: its own facts cannot be read ({error}); restore a backup") from error
     if facts.format != rec.FORMAT:
         raise FormatUnknown(

@@ -40,7 +40,6 @@ from lmdbq.model import (
     Extend,
     Filter,
     Lapse,
-    Op,
     OpOutcome,
     Outcome,
     Page,
@@ -78,7 +77,7 @@ from lmdbq.store.lmdb_ops_queue import delete_queue, patch_queue, purge, put_que
 from lmdbq.store.lmdb_ops_report import cancel, extend, report
 from lmdbq.store.lmdb_standing import move_lease
 from lmdbq.store.lmdb_work import Work
-from lmdbq.store.side import Side
+from lmdbq.store.side import Unusable
 from lmdbq.store.space import RESERVE_OPS, Space
 
 _log = logging.getLogger(__name__)
@@ -142,8 +141,6 @@ class LmdbStore:
         self._durability = durability
         self._opening = threading.Lock()
         self._shared: Environment | None = None
-        self._space: Space | None = None
-        self._side: Side | None = None
         self._closed = False
         self._due_cache: tuple[int, str, reads.RawDue] | None = None
 
@@ -166,7 +163,6 @@ class LmdbStore:
         except BaseException:
             shared.release()
             raise
-        self._space = Space(shared, self._max_bytes)
         self._shared = shared
         return shared
 
@@ -187,9 +183,6 @@ class LmdbStore:
         """Give up the file."""
         with self._opening:
             self._closed = True
-            if self._side is not None:
-                self._side.close()
-                self._side = None
             if self._shared is not None:
                 self._shared.release()
                 self._shared = None
@@ -202,8 +195,7 @@ class LmdbStore:
         with shared.write_lock:
             if shared.failed is not None:
                 raise CommitUnknown(shared.failed)
-            space = self._space
-            assert space is not None
+            space = shared.space
             sizes = [_measure(call) for call in calls]
             space.prepare(sum(weight for weight, _ in sizes), sum(size for _, size in sizes))
             if not space.low:
@@ -290,21 +282,13 @@ class LmdbStore:
         boot_id = clock.boot_id()
         boot_no = meta.boot_no if meta.boot_id == boot_id else meta.boot_no + 1
         now = Now(clock.wall_ns(), clock.steady_ns(), boot_no)
-        work = Work(shared, txn, now, meta, self._side_of(boot_no))
+        work = Work(shared, txn, now, meta, shared.side(boot_no))
         if write and boot_no != meta.boot_no:
             meta.boot_no, meta.boot_id = boot_no, boot_id
             meta.created_at = meta.created_at or now.wall
             work.put("catalog", ks.meta(), rec.write_map(meta))
             work.side.remove_older()
         return work
-
-    def _side_of(self, boot_no: int) -> Side:
-        side = self._side
-        if side is None or side.boot_no != boot_no:
-            if side is not None:
-                side.close()
-            side = self._side = Side(self._directory, boot_no)
-        return side
 
     # --- running calls ---
 
@@ -393,7 +377,7 @@ class LmdbStore:
         if work.extensions:
             try:
                 work.side.write(work.extensions)
-            except (lmdb.Error, OSError) as error:
+            except Unusable as error:
                 _log.warning("lease extensions go to the main file: %s", error)
                 for task_id, extension in work.extensions.items():
                     if extension is not None:
@@ -435,7 +419,7 @@ class LmdbStore:
     def _timeless(self, shared: Environment, txn: lmdb.Transaction) -> Work:
         raw: Any = txn.get(ks.meta(), db=shared.databases["catalog"])
         meta = rec.read_meta(raw)
-        return Work(shared, txn, Now(0, 0, meta.boot_no), meta, self._side_of(meta.boot_no))
+        return Work(shared, txn, Now(0, 0, meta.boot_no), meta, shared.side(meta.boot_no))
 
     def due(self, clock: Clock) -> Due:
         """Return when each timed op has something to do next; answered from memory while nothing was committed."""
@@ -452,8 +436,7 @@ class LmdbStore:
     def info(self) -> StoreInfo:
         """Return facts about the file."""
         shared = self._environment()
-        space = self._space
-        assert space is not None
+        space = shared.space
         with shared.reading() as txn:
             work = self._timeless(shared, txn)
             pages = space.used_pages(txn)
@@ -467,7 +450,7 @@ class LmdbStore:
                 last_id=work.last_id,
                 used_bytes=pages * space.page_bytes,
                 file_bytes=shared.data_path.stat().st_size,
-                limit_bytes=self._max_bytes,
+                limit_bytes=space.max_bytes,
                 quarantined=txn.stat(shared.databases["quarantine"])["entries"],
                 low_space=space.low,
             )

@@ -4,14 +4,18 @@ A heartbeat must not cost a sync. So an extended deadline is written to ``leases
 crash keeps it (the page cache does), every process of the boot sees it, and a power cut may take it whole, because
 leases of an earlier boot are re-armed anyway. When a deadline in the main file comes up, Lapse looks here first.
 
-Everything happens under the main write lock, so there is one writer; the values are ``records.Extension``. The trap:
+Everything happens under the main write lock, so there is one writer; the values are ``records.Extension``. The traps:
 an entry outlives its lease when a process dies between the two commits; it then names a delivery that no longer runs,
 and is ignored by everyone and removed by the next report or lapse of that task, or with the whole file at next boot.
+And as nothing here is synced or allocated ahead, the file may be unusable (a full disk, a crash while it was made): it
+is then as if nothing had been extended, and the writer moves the deadlines of the main file instead.
 """
 
 from __future__ import annotations
 
+import logging
 import shutil
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +27,13 @@ from lmdbq.store import records as rec
 
 SIDE_MAP_BYTES: Final = 1 << 30
 SIDE_PREFIX: Final = "leases-"
+_DATA_NAME: Final = "data.mdb"
+
+_log = logging.getLogger(__name__)
+
+
+class Unusable(Exception):
+    """The side file cannot be opened, read or written; ``str`` says why."""
 
 
 class Side:
@@ -33,47 +44,62 @@ class Side:
         self._path = directory / f"{SIDE_PREFIX}{boot_no}"
         self._directory = directory
         self._env: lmdb.Environment | None = None
+        self._opening = threading.Lock()
 
     def _open(self) -> lmdb.Environment:
-        if self._env is None:
-            self._path.mkdir(mode=0o700, exist_ok=True)
-            self._env = lmdb.open(
-                str(self._path), map_size=SIDE_MAP_BYTES, sync=False, metasync=False, max_readers=512, lib_version=0
-            )
-        return self._env
+        with self._opening:
+            if self._env is None:
+                try:
+                    self._path.mkdir(mode=0o700, exist_ok=True)
+                    self._env = lmdb.open(
+                        str(self._path),
+                        map_size=SIDE_MAP_BYTES,
+                        sync=False,
+                        metasync=False,
+                        max_readers=512,
+                        lib_version=0,
+                    )
+                except (OSError, lmdb.Error) as error:
+                    raise Unusable(f"{self._path}: {error}") from error
+            return self._env
 
-    def exists(self) -> bool:
-        """Whether any lease of this boot was ever extended."""
-        return self._env is not None or self._path.exists()
+    def _exists(self) -> bool:
+        return self._env is not None or (self._path / _DATA_NAME).exists()
 
     def is_empty(self) -> bool:
         """Whether there is nothing to look up: then reports and lapses need not."""
-        if not self.exists():
+        if not self._exists():
             return True
-        return not self._open().stat()["entries"]
+        try:
+            return not self._open().stat()["entries"]
+        except (lmdb.Error, Unusable) as error:
+            _log.warning("lease extensions cannot be read: %s", error)
+            return True
 
     def get(self, task_id: int) -> rec.Extension | None:
         """Return a task's extension, whatever delivery it is for; None if it has none."""
-        if not self.exists():
-            return None
-        with self._open().begin() as txn:
-            value: Any = txn.get(ks.task(task_id))
-        if value is None:
+        if not self._exists():
             return None
         try:
-            return rec.read_extension(value)
-        except rec.Damaged:  # it was never synced: as if it had not been written
+            with self._open().begin() as txn:
+                value: Any = txn.get(ks.task(task_id))
+            return None if value is None else rec.read_extension(value)
+        except (lmdb.Error, Unusable, rec.Damaged) as error:  # it was never synced: as if it had not been written
+            _log.warning("the lease extension of task %d cannot be read: %s", task_id, error)
             return None
 
     def write(self, changes: Mapping[int, rec.Extension | None]) -> None:
-        """Put (or with None: remove) extensions by task id, in one transaction. Raises lmdb.Error if it cannot."""
-        with self._open().begin(write=True) as txn:
-            for task_id, extension in changes.items():
-                key = ks.task(task_id)
-                if extension is None:
-                    txn.delete(key)
-                else:
-                    txn.put(key, rec.write_extension(extension))
+        """Put (or with None: remove) extensions by task id, in one transaction. Raises Unusable if it cannot."""
+        try:
+            with self._open().begin(write=True) as txn:
+                for task_id, extension in changes.items():
+                    key = ks.task(task_id)
+                    if extension is None:
+                        txn.delete(key)
+                    else:
+                        txn.put(key, rec.write_extension(extension))
+        except lmdb.Error as error:
+            raise Unusable(f"{self._path}: {error}") from error
 
     def remove_older(self) -> None:
         """Remove the side files of earlier boots."""

@@ -1,0 +1,93 @@
+"""Making a data directory, and the empty file in it: a crash at any moment leaves none or a whole one.
+
+Creating an LMDB file is not atomic, and what a crash leaves in the middle of it no version can open. So a new file is
+made under another name, committed, synced, and only then linked to its own; a lock on the directory keeps two creators
+apart. What an earlier creator left under the other name is removed by the next one.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from pathlib import Path
+from typing import Final
+
+import lmdb
+
+from lmdbq.store import keyspace as ks
+from lmdbq.store import records as rec
+
+DATA_NAME: Final = "data.mdb"
+FRESH_NAME: Final = "data.mdb.tmp"
+VERIFIED_NAME: Final = "verified"
+MAX_DATABASES: Final = 128  # ours, and room for those of a user who shares the file
+FRESH_MAP_BYTES: Final = 1 << 24
+ENGINE: Final = ".".join(str(part) for part in lmdb.version())
+
+_NO_HARD_LINKS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK)
+
+
+def create_missing(directory: Path) -> None:
+    """Make the directory and an empty store in it, unless there is one. Raises OSError, lmdb.Error."""
+    data, fresh = directory / DATA_NAME, directory / FRESH_NAME
+    if data.exists() and not fresh.exists():
+        return
+    _make_directories(directory)
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        fresh.unlink(missing_ok=True)
+        if not data.exists():
+            _write_fresh(fresh)
+            (directory / VERIFIED_NAME).touch()
+            _give_name(fresh, data)
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _make_directories(directory: Path) -> None:
+    """Make the directory and its missing parents, each entry synced: a power cut must not take the way to the file."""
+    if directory.is_dir():
+        return
+    _make_directories(directory.parent)
+    directory.mkdir(mode=0o700, exist_ok=True)
+    _sync(directory.parent)
+
+
+def _give_name(fresh: Path, data: Path) -> None:
+    try:
+        os.link(fresh, data)
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        fresh.rename(data)  # a file system without hard links; the directory lock keeps others away
+    else:
+        fresh.unlink()
+
+
+def _write_fresh(path: Path) -> None:
+    env = lmdb.open(str(path), subdir=False, lock=False, map_size=FRESH_MAP_BYTES, max_dbs=MAX_DATABASES, lib_version=0)
+    try:
+        with env.begin(write=True) as txn:
+            write_databases(env, txn)
+    finally:
+        env.close()
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_databases(env: lmdb.Environment, txn: lmdb.Transaction) -> None:
+    """Make our databases, and the file's own facts in them."""
+    handles = {name: env.open_db(ks.PREFIX + name.encode(), txn=txn) for name in ks.DATABASES}
+    facts = rec.Meta(format=rec.FORMAT, engine=ENGINE, created_at=0)
+    txn.put(ks.meta(), rec.write_map(facts), db=handles["catalog"])
+    txn.put(ks.SEQUENCE, rec.write_sequence(rec.LastNumbers()), db=handles["count"])
