@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from lmdbq import limits
 from lmdbq.daemon.context import DAEMON
 from tests.http_tools import MSGPACK, Api, api  # noqa: F401
 
@@ -258,6 +259,27 @@ async def test_an_answer_that_cannot_be_written_is_given_back(api: Api, monkeypa
     assert broken.is_set()
     assert api.counts() == {"ready": 2}
     assert (await api.dequeue())["tasks"][0]["attempts"] == 1
+
+
+@pytest.mark.parametrize("kind", ["base64", "escapes"])
+async def test_an_answer_is_bounded_whatever_the_payloads_become(api: Api, kind: str):  # noqa: F811
+    """Bytes grow by a third in base64, control characters sixfold in JSON; what does not fit is given back."""
+    payload = b"\x00" * 1_000_000 if kind == "base64" else "\x00" * 1_000_000
+    for _ in range(3):
+        await pack(
+            api, "/v1/enqueue", {"queue_name": "q", "entries": [{"payload": payload}] * 3, "return_tasks": False}
+        )
+    seen = 0
+    while seen < 9:
+        answer = await api.call("POST", "/v1/dequeue", {"queue_names": ["q"], "limit": 100})
+        assert len(answer.body) <= limits.CLAIM_BYTES_MAX
+        tasks = answer.value["tasks"]
+        assert tasks
+        assert api.counts().get("running") == len(tasks)
+        for task in tasks:
+            await api.report(task["lease"])
+        seen += len(tasks)
+    assert api.counts() == {}
 
 
 # --- singular twins ---------------------------------------------------------------------------------------------------

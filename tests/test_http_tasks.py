@@ -209,6 +209,7 @@ async def test_a_page_of_large_payloads_is_bounded(api: Api):  # noqa: F811
         "payload=some",
         "queue_name=a%20b",
         "tag=",
+        "dedupe_key=" + "k" * 257,
     ],
 )
 async def test_wrong_parameters_do_not_widen_a_list(api: Api, query: str):  # noqa: F811

@@ -324,10 +324,11 @@ plain_entries = st.fixed_dictionaries(
 
 @given(st.lists(plain_entries, min_size=1, max_size=5), st.booleans())
 def test_the_flat_answer_says_what_the_structs_say(said: list[dict[str, Any]], with_tasks: bool):
-    entries = requests.read_enqueue(json.dumps({"entries": said}).encode(), JSON_CODEC).entries
+    batch = requests.read_enqueue(json.dumps({"entries": said, "return_tasks": with_tasks}).encode(), JSON_CODEC)
+    entries = batch.entries
     now = 1_700_000_000_000_000_000
     done = Enqueued(now, [(5 << 20) + 3840 + index for index in range(len(entries))], {})
-    flat = render.enqueue_answer(entries, done, {}, JSON_CODEC, with_tasks=with_tasks)
+    flat = render.enqueue_answer(batch, done, {}, JSON_CODEC)
     structs = render.enqueue_struct(entries, done, {}, JSON_CODEC, with_tasks=with_tasks)
     assert json.loads(flat) == json.loads(msgspec.json.encode(structs))
     assert msgspec.json.decode(flat, type=EnqueueAnswer).outcomes == structs.outcomes

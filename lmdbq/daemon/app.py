@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import msgspec
 from aiohttp import web
 
 from lmdbq import limits
 from lmdbq.daemon.access import Access
 from lmdbq.daemon.context import DAEMON, Daemon
-from lmdbq.daemon.handlers_daemon import DESCRIPTION
 from lmdbq.daemon.middleware import ROLE_ATTRIBUTE, shell
-from lmdbq.daemon.openapi import describe
 from lmdbq.daemon.routes import ROUTES
 from lmdbq.daemon.settings import Settings
 from lmdbq.engine.queue import Engine
@@ -20,7 +17,6 @@ def make_app(settings: Settings, engine: Engine) -> web.Application:
     """Return the application for a started engine. Raises BadSetting for an address that would be unsafe."""
     app = web.Application(middlewares=[shell], client_max_size=limits.BODY_BYTES_MAX)
     app[DAEMON] = Daemon(settings, engine, Access(settings))
-    app[DESCRIPTION] = msgspec.json.encode(describe())
     for route in ROUTES:
         setattr(route.handler, ROLE_ATTRIBUTE, route.role)
         if route.method == "GET":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from typing import Final
 
 import lmdb
 import msgspec
@@ -16,8 +15,6 @@ from lmdbq.daemon.replies import only_parameters, reply
 from lmdbq.daemon.settings import DEFAULTS, shown
 from lmdbq.wire.answers import DefaultRow, HealthAnswer, InfoAnswer, PlaceAnswer, SettingRow
 from lmdbq.wire.problems import JSON
-
-DESCRIPTION: Final = web.AppKey("description", bytes)
 
 
 async def place(request: web.Request) -> web.StreamResponse:
@@ -74,4 +71,6 @@ async def prometheus(request: web.Request) -> web.StreamResponse:
 
 async def openapi(request: web.Request) -> web.StreamResponse:
     """GET /openapi.json."""
-    return web.Response(body=request.app[DESCRIPTION], headers={hdrs.CONTENT_TYPE: JSON})
+    from lmdbq.daemon.openapi import description  # only who asks pays for it, and it imports the routes, and they us
+
+    return web.Response(body=description(), headers={hdrs.CONTENT_TYPE: JSON})

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from aiohttp import web
 from msgspec import UNSET
 
+from lmdbq import limits
 from lmdbq.daemon.context import DAEMON, Daemon
 from lmdbq.daemon.handlers_import import enqueue_lines
 from lmdbq.daemon.replies import (
@@ -57,7 +58,7 @@ async def enqueue(request: web.Request) -> web.StreamResponse:
     done = await _place(request, daemon, batch.entries, body)
     out = codec_out(request)
     stored = _stored(daemon, batch.entries, done, with_tasks=batch.return_tasks)
-    answer = render.enqueue_answer(batch.entries, done, stored, out, with_tasks=batch.return_tasks)
+    answer = render.enqueue_answer(batch, done, stored, out)
     return reply_bytes(answer, out)
 
 
@@ -111,21 +112,33 @@ async def dequeue(request: web.Request) -> web.StreamResponse:
     wanted = reports.read_dequeue(await read_body(request), codec_in(request))
     claimed, _ = await daemon.engine.dequeue(wanted.claim, wanted.wait_seconds)
     codec = codec_out(request)
-    return await _deliver(
-        request, daemon, claimed, codec, render.dequeue_answer(claimed, daemon.clock.wall_ns(), codec)
-    )
+
+    def body(given: Claimed) -> bytes:
+        return render.dequeue_answer(given, daemon.clock.wall_ns(), codec)
+
+    return await _deliver(request, daemon, claimed, codec, body)
 
 
 async def _deliver(
-    request: web.Request, daemon: Daemon, claimed: Claimed, codec: Codec, body: bytes
+    request: web.Request, daemon: Daemon, claimed: Claimed, codec: Codec, body: Callable[[Claimed], bytes]
 ) -> web.StreamResponse:
-    """Write the answer of a claim here and now; tasks whose answer cannot be written are given back."""
-    response = reply_bytes(body, codec)
+    """Write the answer of a claim here and now; tasks whose answer cannot be written, or is too long, are given back.
+
+    A claim bounds its payloads as they are kept; in the reader's encoding they may be several times as long.
+    """
+    held = claimed
     try:
+        written = body(held)
+        while len(written) > limits.CLAIM_BYTES_MAX and len(held.tasks) > 1:
+            half = len(held.tasks) // 2
+            surplus, held = Claimed(held.tasks[half:]), Claimed(held.tasks[:half])
+            await daemon.engine.release(surplus)
+            written = body(held)
+        response = reply_bytes(written, codec)
         await response.prepare(request)
         await response.write_eof()
     except (ConnectionError, asyncio.CancelledError):
-        await daemon.engine.release(claimed)
+        await daemon.engine.release(held)
         raise
     return response
 
@@ -143,9 +156,12 @@ async def report(request: web.Request) -> web.StreamResponse:
     after = Call((said.op,)) if said.leases else None
     claimed, outcome = await daemon.engine.dequeue(said.dequeue.claim, said.dequeue.wait_seconds, after=after)
     outcomes = [] if outcome is None else await _reported_with(daemon, said, outcome, claimed)
-    answer = render.dequeue_struct(claimed, daemon.clock.wall_ns(), codec)
-    whole = ReportAnswer(outcomes, answer.tasks, answer.reason, answer.retry_in_seconds)
-    return await _deliver(request, daemon, claimed, codec, codec.encode(whole))
+
+    def whole(given: Claimed) -> bytes:
+        answer = render.dequeue_struct(given, daemon.clock.wall_ns(), codec)
+        return codec.encode(ReportAnswer(outcomes, answer.tasks, answer.reason, answer.retry_in_seconds))
+
+    return await _deliver(request, daemon, claimed, codec, whole)
 
 
 async def _reported_with(

@@ -6,6 +6,7 @@ docstrings of the handlers and shapes, which become the descriptions.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 from typing import Any, Final
@@ -25,6 +26,12 @@ _PATH_DOCS: Final = {
     "lease": "What dequeue answered as `lease`.",
     "name": "A queue's name.",
 }
+
+
+@functools.cache
+def description() -> bytes:
+    """Return the description as it is served."""
+    return msgspec.json.encode(describe())
 
 
 def describe() -> dict[str, Any]:

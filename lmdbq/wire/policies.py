@@ -38,6 +38,15 @@ SETTING_OF_KEY: Final = {
 }
 
 
+_DEDUPE_RULES: Final = (
+    "dedupe_scope",
+    "dedupe_until",
+    "dedupe_ttl_in_seconds",
+    "on_duplicate",
+    "overwrite_on_duplicate",
+)
+
+
 def retry_of(said: shapes.RetryStrategyBody | None, pointer: str, problems: Problems) -> RetryStrategy | None:
     """Return a retry strategy; None if it says nothing."""
     if said is None:
@@ -103,6 +112,40 @@ def keep_of(said: shapes.KeepBody | None, pointer: str, problems: Problems) -> K
         one(said.cancelled_in_seconds, "cancelled_in_seconds"),
     )
     return None if keep == Keep() else keep
+
+
+def dedupe_of(entry: shapes.EntryBody, pointer: str, problems: Problems) -> Dedupe | None:
+    """Return the dedupe rules of an entry; None if it has no key."""
+    if not entry.dedupe_key:
+        for name in _DEDUPE_RULES:
+            if getattr(entry, name):
+                problems.add("missing_field", f"{pointer}/dedupe_key", f"{name} needs a dedupe_key")
+        return None
+    overwrite = tuple(dict.fromkeys(entry.overwrite_on_duplicate or ()))
+    ttl_ns = 0
+    if entry.dedupe_ttl_in_seconds is not None:
+        ttl_ns = values.duration_ns(
+            entry.dedupe_ttl_in_seconds,
+            f"{pointer}/dedupe_ttl_in_seconds",
+            problems,
+            low_ns=limits.US_NS,
+            high_ns=limits.KEEP_NS_MAX,
+        )
+    values.check_text(entry.dedupe_key, f"{pointer}/dedupe_key", problems, 4 * limits.DEDUPE_KEY_CHARS_MAX)
+    if entry.dedupe_until == "ttl" and not ttl_ns:
+        problems.add("missing_field", f"{pointer}/dedupe_ttl_in_seconds", "until ttl needs a dedupe_ttl_in_seconds")
+    if overwrite and entry.on_duplicate in ("skip", "reject"):
+        problems.add("both_given", f"{pointer}/on_duplicate", "overwrite_on_duplicate means on_duplicate overwrite")
+    if entry.on_duplicate == "overwrite" and not overwrite:
+        problems.add("missing_field", f"{pointer}/overwrite_on_duplicate", "list the fields a duplicate overwrites")
+    return Dedupe(
+        entry.dedupe_key,
+        Scope[entry.dedupe_scope.upper()] if entry.dedupe_scope else None,
+        Until[entry.dedupe_until.upper()] if entry.dedupe_until else None,
+        ttl_ns,
+        OnDuplicate[entry.on_duplicate.upper()] if entry.on_duplicate else None,
+        overwrite,
+    )
 
 
 def _dedupe_rules(said: shapes.DedupeBody | None, problems: Problems) -> Dedupe | None:

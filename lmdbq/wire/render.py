@@ -18,44 +18,52 @@ from lmdbq.model import PLAIN, Claimed, ClaimedTask, Encoding, Enqueued, Entry, 
 from lmdbq.wire import payloads, values
 from lmdbq.wire.answers import DequeueAnswer, EnqueueAnswer, EntryOutcome, TaskAnswer
 from lmdbq.wire.problems import Codec
+from lmdbq.wire.requests import Batch
 from lmdbq.wire.views import payload_fields, task_answer
 
 _text = msgspec.json.encode
 
 
-def enqueue_answer(
-    entries: Sequence[Entry], done: Enqueued, stored: Mapping[int, Task], codec: Codec, *, with_tasks: bool
-) -> bytes:
+def enqueue_answer(batch: Batch, done: Enqueued, stored: Mapping[int, Task], codec: Codec) -> bytes:
     """Return the body of /v1/enqueue. ``stored``: the tasks that were overwritten, as they are now."""
     if codec.is_json and not done.odd:
-        return _plain_answer(entries, done, with_tasks=with_tasks)
-    return codec.encode(enqueue_struct(entries, done, stored, codec, with_tasks=with_tasks))
+        return _plain_answer(batch, done)
+    return codec.encode(enqueue_struct(batch.entries, done, stored, codec, with_tasks=batch.return_tasks))
 
 
-def _plain_answer(entries: Sequence[Entry], done: Enqueued, *, with_tasks: bool) -> bytes:
+def _plain_answer(batch: Batch, done: Enqueued) -> bytes:
     """Every entry is newly enqueued, ready, and never expires."""
+    entries, with_tasks, uniform = batch
     ids = "\n".join(format_ids(done.ids)).encode("ascii").split(b"\n")
     count = len(ids)
     parts: list[bytes] = []
     if with_tasks:
         parts = [b""] * (4 * count)
         parts[0::4] = ids
-        parts[1::4], parts[3::4] = _task_texts(entries, done.now)
-        parts[2::4] = [
-            entry.payload if entry.encoding is Encoding.JSON else _in_json(entry.payload, entry.encoding)
-            for entry in entries
-        ]
+        parts[1::4], parts[3::4] = _repeated(_task_texts(entries[:1] if uniform else entries, done.now), count)
+        parts[2::4] = (
+            [entry.payload for entry in entries]
+            if uniform
+            else [_in_json(entry.payload, entry.encoding) for entry in entries]
+        )
         parts[-1] = parts[-1].replace(b',{"id":"', b"")
     outcomes = [b""] * (2 * count)
     outcomes[0::2] = ids
-    outcomes[1::2] = _outcome_texts(entries)
+    (outcomes[1::2],) = _repeated((_outcome_texts(entries[:1] if uniform else entries),), count)
     outcomes[-1] = outcomes[-1].replace(b',{"id":"', b"")
     start = b'{"tasks":[{"id":"' if with_tasks else b""
     between = b'],"outcomes":[{"id":"' if with_tasks else b'{"outcomes":[{"id":"'
     return b"".join([start, *parts, between, *outcomes, b"]}"])
 
 
+def _repeated(texts: tuple[list[bytes], ...], count: int) -> tuple[list[bytes], ...]:
+    """Return lists of ``count`` texts: those that have only one, which is that of a uniform batch, repeated."""
+    return tuple(one if len(one) == count else one * count for one in texts)
+
+
 def _in_json(payload: bytes, encoding: Encoding) -> bytes:
+    if encoding is Encoding.JSON:
+        return payload
     if encoding is Encoding.BYTES:
         return b'"' + payloads.to_base64(payload).encode("ascii") + b'"'
     return payloads.to_json(payload, encoding)
@@ -182,7 +190,7 @@ def tasks_json(tasks: Sequence[ClaimedTask], start: bytes, end: bytes) -> list[b
         if head is None:
             name = b"payload_base64" if key[2] else b"payload"
             head = texts[key] = _head(task.queue, task.type, name)
-        payload = task.payload if task.encoding is Encoding.JSON else _in_json(task.payload, task.encoding)
+        payload = _in_json(task.payload, task.encoding)
         lease = b'{"lease":"%b.%d","id":"' % (number, task.deliveries)
         parts += (lease, number, head, payload, _claimed_tail(task, texts), b",")
     parts[-1] = end

@@ -17,13 +17,10 @@ from lmdbq.model import (
     Dedupe,
     Encoding,
     Entry,
-    OnDuplicate,
     Options,
-    Scope,
-    Until,
 )
 from lmdbq.wire import payloads, shapes, values
-from lmdbq.wire.policies import keep_of, retry_of
+from lmdbq.wire.policies import dedupe_of, keep_of, retry_of
 from lmdbq.wire.problems import Codec, Problems, check_parseable, decode_as, explain
 
 FIELD_OF_KEY: Final = {
@@ -36,10 +33,11 @@ FIELD_OF_KEY: Final = {
 
 
 class Batch(NamedTuple):
-    """A decoded /v1/enqueue."""
+    """A decoded /v1/enqueue. uniform: all entries are plain, of one queue, type and priority, with JSON payloads."""
 
     entries: list[Entry]
     return_tasks: bool
+    uniform: bool = False
 
 
 class Incoming:
@@ -94,11 +92,12 @@ def _plain_batch(body: bytes, codec: Codec, accept: Incoming) -> Batch | None:
     text = accept.text
     assert text is not None
     queue = request.queue_name
-    queues = {entry.queue_name for entry in request.entries} | {queue}
+    queues = {entry.queue_name for entry in request.entries}
+    kinds = {entry.type for entry in request.entries}
     problems = Problems()
-    for name in queues - {None}:
+    for name in (queues | {queue}) - {None}:
         values.check_queue_name(name, "", problems)
-    for name in {entry.type for entry in request.entries}:
+    for name in kinds:
         values.check_type_name(name, "", problems)
     kept = [bytes(entry.payload) or b"null" for entry in request.entries]
     longest = max(map(len, kept))
@@ -113,7 +112,8 @@ def _plain_batch(body: bytes, codec: Codec, accept: Incoming) -> Batch | None:
         Entry(payload, entry.queue_name or queue, entry.type, Encoding.JSON, entry.priority)
         for payload, entry in zip(kept, request.entries, strict=True)
     ]
-    return Batch(entries, request.return_tasks)
+    uniform = len(queues) == len(kinds) == len({entry.priority for entry in request.entries}) == 1
+    return Batch(entries, request.return_tasks, uniform)
 
 
 def _explain_batch(body: bytes, codec: Codec, accept: Incoming, problems: Problems) -> None:
@@ -157,7 +157,7 @@ def to_entry(entry: shapes.EntryBody, queue: str, pointer: str, problems: Proble
     if entry.queue_name is not None:
         values.check_queue_name(entry.queue_name, f"{pointer}/queue_name", problems)
         queue = entry.queue_name
-    return _to_entry(entry, queue, _dedupe_of(entry, pointer, problems), pointer, problems, accept)
+    return _to_entry(entry, queue, dedupe_of(entry, pointer, problems), pointer, problems, accept)
 
 
 def read_edit(body: bytes, codec: Codec) -> tuple[Entry, tuple[str, ...]]:
@@ -181,19 +181,34 @@ def _to_entry(
     if kind is not None:
         values.check_type_name(kind, f"{pointer}/type", problems)
     payload, encoding = _payload(entry, pointer, problems, accept)
-    _only_one(entry.scheduled_at, entry.delay_in_seconds, "scheduled_at", "delay_in_seconds", pointer, problems)
-    _only_one(entry.expires_at, entry.expires_in_seconds, "expires_at", "expires_in_seconds", pointer, problems)
     return Entry(
         payload,
         queue,
         "default" if kind is None else kind,
         encoding,
         entry.priority or 0,
-        values.instant_ns(entry.scheduled_at, f"{pointer}/scheduled_at", problems),
-        values.duration_ns(entry.delay_in_seconds, f"{pointer}/delay_in_seconds", problems),
-        values.instant_ns(entry.expires_at, f"{pointer}/expires_at", problems),
-        values.duration_ns(entry.expires_in_seconds, f"{pointer}/expires_in_seconds", problems, low_ns=limits.US_NS),
+        *_times(entry, pointer, problems),
         _options(entry, dedupe, pointer, problems, accept),
+    )
+
+
+def _times(entry: shapes.TaskFields, pointer: str, problems: Problems) -> tuple[int, int, int, int]:
+    """Return (scheduled_at, delay, expires_at, expires_in) in ns. Most entries say none of them."""
+    at, delay, expires_at, expires_in = (
+        entry.scheduled_at,
+        entry.delay_in_seconds,
+        entry.expires_at,
+        entry.expires_in_seconds,
+    )
+    if at is None is delay and expires_at is None is expires_in:
+        return 0, 0, 0, 0
+    _only_one(at, delay, "scheduled_at", "delay_in_seconds", pointer, problems)
+    _only_one(expires_at, expires_in, "expires_at", "expires_in_seconds", pointer, problems)
+    return (
+        values.instant_ns(at, f"{pointer}/scheduled_at", problems),
+        values.duration_ns(delay, f"{pointer}/delay_in_seconds", problems),
+        values.instant_ns(expires_at, f"{pointer}/expires_at", problems),
+        values.duration_ns(expires_in, f"{pointer}/expires_in_seconds", problems, low_ns=limits.US_NS),
     )
 
 
@@ -229,9 +244,10 @@ def _payload(entry: shapes.TaskFields, pointer: str, problems: Problems, accept:
 def _options(
     entry: shapes.TaskFields, dedupe: Dedupe | None, pointer: str, problems: Problems, accept: Incoming
 ) -> Options:
-    keepalive = values.keepalive_ns(
-        entry.keepalive_timeout_in_seconds, f"{pointer}/keepalive_timeout_in_seconds", problems
-    )
+    said = entry.keepalive_timeout_in_seconds
+    if said is None is entry.retry_strategy and entry.keep is None is entry.tags and entry.metadata is UNSET:
+        return PLAIN if dedupe is None else Options(dedupe=dedupe)
+    keepalive = values.keepalive_ns(said, f"{pointer}/keepalive_timeout_in_seconds", problems)
     for index, tag in enumerate(entry.tags or ()):
         values.check_text(tag, f"{pointer}/tags/{index}", problems, limits.TAG_BYTES_MAX)
     options = Options(
@@ -261,34 +277,3 @@ def _metadata(raw: Raw | UnsetType, pointer: str, problems: Problems, accept: In
     elif len(text) > limits.METADATA_BYTES_MAX:
         problems.add("out_of_range", pointer, f"metadata has at most {limits.METADATA_BYTES_MAX} bytes of JSON")
     return b"" if text == b"{}" else text
-
-
-def _dedupe_of(entry: shapes.EntryBody, pointer: str, problems: Problems) -> Dedupe | None:
-    overwrite = tuple(dict.fromkeys(entry.overwrite_on_duplicate or ()))
-    ttl_ns = values.duration_ns(
-        entry.dedupe_ttl_in_seconds,
-        f"{pointer}/dedupe_ttl_in_seconds",
-        problems,
-        low_ns=limits.US_NS,
-        high_ns=limits.KEEP_NS_MAX,
-    )
-    if not entry.dedupe_key:
-        for name in ("dedupe_scope", "dedupe_until", "dedupe_ttl_in_seconds", "on_duplicate", "overwrite_on_duplicate"):
-            if getattr(entry, name):
-                problems.add("missing_field", f"{pointer}/dedupe_key", f"{name} needs a dedupe_key")
-        return None
-    values.check_text(entry.dedupe_key, f"{pointer}/dedupe_key", problems, 4 * limits.DEDUPE_KEY_CHARS_MAX)
-    if entry.dedupe_until == "ttl" and not ttl_ns:
-        problems.add("missing_field", f"{pointer}/dedupe_ttl_in_seconds", "until ttl needs a dedupe_ttl_in_seconds")
-    if overwrite and entry.on_duplicate in ("skip", "reject"):
-        problems.add("both_given", f"{pointer}/on_duplicate", "overwrite_on_duplicate means on_duplicate overwrite")
-    if entry.on_duplicate == "overwrite" and not overwrite:
-        problems.add("missing_field", f"{pointer}/overwrite_on_duplicate", "list the fields a duplicate overwrites")
-    return Dedupe(
-        entry.dedupe_key,
-        Scope[entry.dedupe_scope.upper()] if entry.dedupe_scope else None,
-        Until[entry.dedupe_until.upper()] if entry.dedupe_until else None,
-        ttl_ns,
-        OnDuplicate[entry.on_duplicate.upper()] if entry.on_duplicate else None,
-        overwrite,
-    )
