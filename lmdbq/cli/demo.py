@@ -1,14 +1,13 @@
 """``lmdbq demo``: real tasks, processes killed in the middle, and then everything is counted.
 
-The run itself is ``lmdbq.demo.run``; here are the options, the progress display and the report. The trap is ending
-early: Ctrl-C and SIGTERM both leave through ``KeyboardInterrupt``, so that no child process is left behind.
+The run itself is ``lmdbq.demo.run``; here are the options, the progress display and the report. However it ends, the
+directory goes too, unless it is to be kept.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -57,7 +56,7 @@ def command(tasks: int, as_json: bool, keep: bool, plant_loss: bool) -> int:
 
     directory = Path(tempfile.mkdtemp(prefix="lmdbq-demo-"))
     try:
-        with _termination_as_interrupt(), _progress(quiet=as_json) as tell:
+        with _progress(quiet=as_json) as tell:
             report = run(directory, tasks, tell, with_loss=plant_loss)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--tasks") from error
@@ -87,16 +86,6 @@ def _in_words(report: dict[str, Any]) -> str:
         + ("all is there" if report["passed"] else "THE COUNT DOES NOT ADD UP"),
     ]
     return "\n".join(lines)
-
-
-@contextmanager
-def _termination_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM end the demo as Ctrl-C does: through the code that ends its children."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -1,7 +1,9 @@
 """The demo's child processes: started in sessions of their own, watched, killed on purpose, and never left behind.
 
-A terminal's Ctrl-C reaches only the demo itself, which then ends its children by their pids. What a child says is
-kept in a file beside its output: the daemon's address is read there, and its end is shown when it ends unasked.
+A terminal's Ctrl-C reaches only the demo itself, which then ends its children by their pids. The trap is an interrupt
+between starting a process and noting it: so a signal only sets a flag, which is looked at where nothing is half done.
+What a child says is kept in a file beside its output: the daemon's address is read there, and its end is shown when it
+ends unasked.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 STOP_SECONDS: Final = 12.0
 START_SECONDS: Final = 30.0
@@ -24,6 +26,32 @@ URL: Final = re.compile(r"https?://[^\s/]+(?=\s)")  # a whole word, lest half a 
 
 class DemoFailed(Exception):
     """The demo could not be carried out; the message says why."""
+
+
+class Interrupts:
+    """A context in which the first SIGINT or SIGTERM is kept for ``check``; a second one interrupts at once."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Interrupts:
+        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, _number: int, _frame: object) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if a signal has come."""
+        if self._asked:
+            raise KeyboardInterrupt
 
 
 class Child:
@@ -43,13 +71,14 @@ class Child:
                 start_new_session=True,
             )
 
-    def read_url(self) -> str:
+    def read_url(self, interrupts: Interrupts) -> str:
         """Wait until the child has named a URL, and return that. Raises DemoFailed if it ends, or takes too long."""
         give_up_at = time.monotonic() + START_SECONDS
         while time.monotonic() < give_up_at:
             if found := URL.search(self._said()):
                 return found.group()
             self.check()
+            interrupts.check()
             time.sleep(LOOK_SECONDS)
         raise DemoFailed(f"the {self.name} was not ready after {START_SECONDS:.0f} s\n{self._said()}")
 
@@ -84,8 +113,9 @@ class Child:
 class Children:
     """A context that kills every child still alive when it is left; a run that went well has ended them before."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, interrupts: Interrupts) -> None:
         self._directory = directory
+        self._interrupts = interrupts
         self._alive: dict[str, Child] = {}
 
     def __enter__(self) -> Children:
@@ -97,12 +127,14 @@ class Children:
         for name in list(self._alive):
             self.kill(name)
 
-    def start(self, name: str, *arguments: str) -> Child:
+    def start(self, name: str, *arguments: str) -> None:
         """Start ``python -m`` with ``arguments``; the name must be free."""
         assert name not in self._alive
-        child = Child(name, self._directory, list(arguments))
-        self._alive[name] = child
-        return child
+        self._alive[name] = Child(name, self._directory, list(arguments))
+
+    def read_url(self, name: str) -> str:
+        """Wait until a child has named a URL, and return that."""
+        return self._alive[name].read_url(self._interrupts)
 
     def kill(self, name: str) -> None:
         """``kill -9`` one child."""
@@ -115,6 +147,7 @@ class Children:
         del self._alive[name]
 
     def check(self) -> None:
-        """Raise DemoFailed if a child has ended that nobody ended."""
+        """Raise DemoFailed if a child has ended that nobody ended, KeyboardInterrupt if a signal has come."""
+        self._interrupts.check()
         for child in self._alive.values():
             child.check()

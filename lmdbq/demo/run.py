@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from lmdbq.client.http import HttpClient
 from lmdbq.demo import count
-from lmdbq.demo.children import Children, DemoFailed
+from lmdbq.demo.children import Children, DemoFailed, Interrupts
 from lmdbq.demo.producer import QUEUE, Producer
 from lmdbq.demo.sample import SAMPLE_PATH, read_changes
 
@@ -76,7 +76,8 @@ class Run:
 
     def _start_daemon(self) -> str:
         arguments = ("lmdbq.cli", "serve", "--data", str(self._directory / "data"), "--listen", self._listen)
-        url = self._children.start("daemon", *arguments).read_url()
+        self._children.start("daemon", *arguments)
+        url = self._children.read_url("daemon")
         self._listen = url.removeprefix("http://")
         return url
 
@@ -107,6 +108,7 @@ class Run:
             time.sleep(LOOK_SECONDS)
         seconds = time.monotonic() - began
         self._progress("drained")
+        self._children.check()
         for name in WORKERS:
             self._children.stop(name)
         self._client.close()
@@ -144,12 +146,12 @@ class Run:
 
 
 def plant_a_loss(directory: Path) -> None:
-    """Take one finished task out of a worker's output, to show that the count sees a loss."""
-    path = directory / f"{WORKERS[1]}.tsv"
-    lines = path.read_text(encoding="ascii").splitlines(keepends=True)
-    last = max(index for index, line in enumerate(lines) if line.startswith("done\t"))
-    task_id = lines[last].split("\t")[2]
-    path.write_text("".join(line for line in lines if not line.startswith("done\t") or task_id not in line), "ascii")
+    """Take what one finished task left in the workers' outputs away, to show that the count sees a loss."""
+    lines = {path: path.read_text("ascii").splitlines(keepends=True) for path in directory.glob("worker-*.tsv")}
+    done = next(line for part in lines.values() for line in part if line.startswith("done\t"))
+    task_id = done.split("\t")[2]
+    for path, part in lines.items():
+        path.write_text("".join(line for line in part if line.split("\t")[::2][:2] != ["done", task_id]), "ascii")
 
 
 def count_independently(directory: Path) -> tuple[bool, dict[str, int]]:
@@ -165,10 +167,11 @@ def count_independently(directory: Path) -> tuple[bool, dict[str, int]]:
 def run(directory: Path, tasks: int, tell: Callable[[Progress], None], *, with_loss: bool = False) -> dict[str, Any]:
     """Carry the demo out in ``directory`` (empty) with ``tasks`` items and return the report.
 
-    Raises ValueError for a number of tasks that the data set does not have, DemoFailed if the run broke down.
+    Raises ValueError for a number of tasks that the data set does not have, DemoFailed if the run broke down,
+    KeyboardInterrupt after SIGINT or SIGTERM; no process is left behind.
     """
     began = time.monotonic()
-    with Children(directory) as children:
+    with Interrupts() as interrupts, Children(directory, interrupts) as children:
         demo = Run(directory, tasks, tell, children)
         producer_seconds, drain_seconds = demo.drain()
     if with_loss:
