@@ -22,4 +22,6 @@ class LmdbAgainstMemory(AgreementMachine):
 
 
 TestLmdbAgainstMemory = LmdbAgainstMemory.TestCase
-TestLmdbAgainstMemory.settings = settings(stateful_step_count=50 if IS_STORM else 30)
+TestLmdbAgainstMemory.settings = settings(
+    max_examples=5000 if IS_STORM else 200, stateful_step_count=60 if IS_STORM else 40
+)
