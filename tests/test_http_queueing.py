@@ -9,9 +9,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from aiohttp.test_utils import make_mocked_request
 
 from lmdbq import limits
 from lmdbq.daemon.context import DAEMON
+from lmdbq.daemon.replies import memo_of
 from tests.http_tools import MSGPACK, Api, api  # noqa: F401
 
 # The request and the answer of another system's documentation, as its page shows them.
@@ -160,6 +162,25 @@ async def test_a_task_goes_through_its_life(api: Api):  # noqa: F811
     assert await api.report(task["lease"], result={"sum": 3}) == "ok"
     ended = await api.get(f"/v1/tasks/{task['id']}")
     assert (ended["state"], ended["result"]) == ("succeeded", {"sum": 3})
+
+
+async def test_tasks_claimed_together_show_each_its_own(api: Api):  # noqa: F811
+    said = [{"type": "a"}, {"type": "a", "tags": ["x"]}, {"type": "a", "dedupe_key": "k"}, {"type": "b", "priority": 9}]
+    await api.enqueue(*said, {"metadata": {"m": 1}})
+    tasks = (await api.dequeue(limit=9))["tasks"]
+    shown = [(task["type"], task["tags"], task["dedupe_key"], task["priority"], task["metadata"]) for task in tasks]
+    assert shown == [
+        ("a", [], "", 0, {}),
+        ("a", ["x"], "", 0, {}),
+        ("a", [], "k", 0, {}),
+        ("default", [], "", 0, {"m": 1}),
+        ("b", [], "", 9, {}),
+    ]
+    for claimed in tasks:
+        stored = await api.get(f"/v1/tasks/{claimed['id']}")
+        assert {name: stored[name] for name in claimed.keys() & stored.keys()} == {
+            name: claimed[name] for name in claimed.keys() & stored.keys()
+        }
 
 
 async def test_empty_dequeues_say_why(api: Api):  # noqa: F811
@@ -386,7 +407,16 @@ async def test_the_same_key_and_body_answer_the_same(api: Api, path: str, body: 
     other.problem(422, "key_reused")
 
 
-async def test_a_key_belongs_to_its_path(api: Api):  # noqa: F811
+async def test_a_key_belongs_to_its_path_its_format_and_its_body(api: Api):  # noqa: F811
+    def hashed(path: str, media_type: str, body: bytes) -> bytes:
+        headers = {"Idempotency-Key": "k", "Content-Type": media_type}
+        memo = memo_of(make_mocked_request("POST", path, headers), api.app[DAEMON], body)
+        assert memo is not None
+        return memo.body_hash
+
+    cases = [("/a", "x", b"1"), ("/b", "x", b"1"), ("/a", "y", b"1"), ("/a", "x", b"2")]
+    assert len({hashed(*case) for case in cases}) == len(cases)
+    assert hashed("/a", "x", b"1") == hashed("/a", "x", b"1")
     key = {"Idempotency-Key": "key-1"}
     await api.call("POST", "/v1/tasks", {"payload": 1}, headers=key)
     answer = await api.call("POST", "/v1/tasks/actions", {"action": "cancel", "all": True}, headers=key)

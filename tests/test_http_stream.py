@@ -30,13 +30,12 @@ class Connection:
 
     async def frame(self) -> dict[str, Any]:
         """Return the next frame, validated against the description."""
-        async with asyncio.timeout(SECONDS):
-            if self._media_type == MSGPACK:
-                value = await self._packed()
-            else:
-                line = await self.response.content.readline()
-                assert line, "the stream has ended"
-                value = json.loads(line)
+        if self._media_type == MSGPACK:
+            value = await self._packed()
+        else:
+            line = await self.response.content.readline()
+            assert line, "the stream has ended"
+            value = json.loads(line)
         validator(FRAME).validate(value)
         return value  # type: ignore[no-any-return]
 
@@ -50,11 +49,10 @@ class Connection:
 
     async def next(self, kind: str) -> Any:
         """Return the next frame of a kind, passing over heartbeats."""
-        while True:
-            frame = await self.frame()
-            if kind in frame:
-                return frame[kind]
-            assert frame.keys() == {"heartbeat"}, frame
+        async with asyncio.timeout(SECONDS):
+            while kind not in (frame := await self.frame()):
+                assert frame.keys() == {"heartbeat"}, frame
+            return frame[kind]
 
 
 @contextlib.asynccontextmanager
