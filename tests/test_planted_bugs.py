@@ -18,8 +18,16 @@ from msgspec.structs import replace
 from lmdbq import limits
 from lmdbq.errors import LmdbqError
 from lmdbq.model import Report, State
-from lmdbq.store import lmdb as lmdb_store
-from lmdbq.store import lmdb_ops_claim, lmdb_ops_report, lmdb_ops_timed, lmdb_plan, lmdb_standing, lmdb_tasks, lmdb_work
+from lmdbq.store import (
+    lmdb_calls,
+    lmdb_ops_claim,
+    lmdb_ops_report,
+    lmdb_ops_timed,
+    lmdb_plan,
+    lmdb_standing,
+    lmdb_tasks,
+    lmdb_work,
+)
 from tests.agreement_machine import AgreementMachine
 from tests.store_factories import FACTORIES
 
@@ -73,7 +81,7 @@ def a_report_is_accepted_whatever_its_delivery(patch: pytest.MonkeyPatch) -> Non
             completions.append(replace(completion, delivery=found[1].deliveries) if found else completion)
         return lmdb_ops_report.report(work, Report(completions))
 
-    patch.setitem(lmdb_store._RUNNERS, Report, report)
+    patch.setitem(lmdb_calls._RUNNERS, Report, report)
 
 
 def a_run_that_is_split_loses_its_front(patch: pytest.MonkeyPatch) -> None:
@@ -129,7 +137,7 @@ def a_failed_task_keeps_its_place_in_the_order(patch: pytest.MonkeyPatch) -> Non
 
 
 def an_idempotency_key_is_not_remembered(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(lmdb_store, "_remember", lambda work, call, done: None)
+    patch.setattr(lmdb_calls, "remember", lambda work, call, done: None)
 
 
 BUGS: list[Plant] = [

@@ -6,12 +6,12 @@ its queue number is live. What is left of them is drained here, standing by stan
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
-from lmdbq.store.lmdb_tasks import get_slot
+from lmdbq.store.lmdb_rows import read_lease_run, read_ready_run
+from lmdbq.store.lmdb_tasks import free_slots, get_slot
 from lmdbq.store.lmdb_work import Work
 
 
@@ -50,7 +50,7 @@ def _drain(work: Work, database: str, queue_no: int, limit: int, bury: Callable[
 def _drain_leases(work: Work, queue_no: int, limit: int) -> int:
     def bury(key: bytes, _: bytes) -> int:
         last_id = ks.read_deadline(key).last_id
-        run = rec.read_lease_run(ks.lease(last_id), work.get("lease", ks.lease(last_id)) or b"")
+        run = read_lease_run(ks.lease(last_id), work.get("lease", ks.lease(last_id)))
         work.delete("lease", ks.lease(last_id))
         return _bury_ids(work, last_id, run.length)
 
@@ -62,7 +62,7 @@ def _drain_ready(work: Work, queue_no: int, limit: int) -> int:
 
     def bury(key: bytes, value: bytes) -> int:
         nonlocal budget
-        run = rec.read_ready_run(key, value)
+        run = read_ready_run(key, value)
         length = min(run.length, budget)
         if length < run.length:
             work.put("ready", key, rec.write_ready_run(key, run.length - length, run.deliveries, run.failures))
@@ -86,8 +86,11 @@ def _bury_ids(work: Work, last_id: int, length: int) -> int:
     for task_id in range(last_id - length + 1, last_id + 1):
         value = work.get("task", ks.task(task_id))
         if value is not None:
-            with contextlib.suppress(rec.Damaged, ValueError):  # a damaged record has no slot that could be found
+            try:
                 record = rec.read_task(value)
+            except rec.Damaged:
+                free_slots(work, task_id, with_ttl=True)
+            else:
                 if record.slot_scope != rec.NO_SLOT:
                     _free_slot(work, task_id, record)
             work.delete("task", ks.task(task_id))

@@ -22,7 +22,9 @@ from lmdbq.limits import US_NS
 from lmdbq.model import PLAIN, Claim, Claimed, ClaimedTask, Options, State
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
+from lmdbq.store.lmdb_memos import put_memo
 from lmdbq.store.lmdb_ops_timed import sweep_queue
+from lmdbq.store.lmdb_rows import read_memo, read_ready_run
 from lmdbq.store.lmdb_standing import Located, locate, put_lease
 from lmdbq.store.lmdb_tasks import end, quarantine, remove
 from lmdbq.store.lmdb_work import Queue, Work
@@ -132,7 +134,7 @@ class _Taker:
         if not cursor.set_range(prefix) or cursor.key()[: ks.READY_LIST_BYTES] != prefix:
             return
         key = ks.read_ready(cursor.key())
-        run = rec.read_ready_run(cursor.key(), cursor.value())
+        run = read_ready_run(cursor.key(), cursor.value())
         heapq.heappush(heads, _Head(key.priority, key.rank, key.last_id - run.length + 1, key, run, queue))
 
     def _take_run(self, head: _Head) -> int:
@@ -267,10 +269,11 @@ class _Taker:
 
 def _remembered(work: Work, op: Claim) -> list[ClaimedTask]:
     """Return the tasks of an earlier claim with this id that still run under its leases, in its order."""
-    value = work.get("memo", ks.memo(ks.MemoKind.CLAIM, op.claim_id.encode()))
+    memo_key = ks.memo(ks.MemoKind.CLAIM, op.claim_id.encode())
+    value = work.get("memo", memo_key)
     if value is None:
         return []
-    memo = rec.read_memo(value)
+    memo = read_memo(memo_key, value)
     if work.now.wall >= memo.remove_at:
         return []
     tasks: list[ClaimedTask] = []
@@ -322,13 +325,3 @@ def _remember(work: Work, op: Claim, tasks: list[ClaimedTask]) -> None:
         op.claim_id.encode(),
         rec.Memo(work.now.wall, work.now.wall + limits.MEMO_KEPT_NS, leases=tuple(leases)),
     )
-
-
-def put_memo(work: Work, kind: ks.MemoKind, key: bytes, memo: rec.Memo) -> None:
-    """Write a memo and when it may be forgotten, in place of an older one."""
-    memo_key = ks.memo(kind, key)
-    old = work.get("memo", memo_key)
-    if old is not None:
-        work.delete("forget", ks.forget(rec.read_memo(old).remove_at, kind, key))
-    work.put("memo", memo_key, rec.write_map(memo))
-    work.put("forget", ks.forget(memo.remove_at, kind, key))

@@ -23,7 +23,7 @@ from lmdbq.store.lmdb_drafts import draft_of, overwrite, write_stored
 from lmdbq.store.lmdb_ops_report import absent, sound
 from lmdbq.store.lmdb_plan import BLOCKING, too_many_types
 from lmdbq.store.lmdb_standing import Located, leave
-from lmdbq.store.lmdb_tasks import change_state, get_slot, put_slot, remove
+from lmdbq.store.lmdb_tasks import change_state, get_slot, long_key, put_slot, remove
 from lmdbq.store.lmdb_work import Work
 
 
@@ -130,14 +130,8 @@ def _take_slot_back(work: Work, task: Located) -> bool:
         elif (young or not rule.ttl_ns) and _holder_state(work, slot.id) in BLOCKING[rule.until]:
             return False
     until = now_wall + rule.ttl_ns if rule.until is Until.TTL else 0
-    long_key = slot.long_key if slot is not None else _long_key(rule.key)
-    put_slot(work, key, rec.Slot(task.id, task.queue.no, now_wall, until, long_key))
+    put_slot(work, key, rec.Slot(task.id, task.queue.no, now_wall, until, long_key(rule.key)))
     return True
-
-
-def _long_key(key: str) -> bytes:
-    raw = key.encode()
-    return raw if len(raw) > limits.DEDUPE_RAW_BYTES_MAX else b""
 
 
 def _holder_state(work: Work, task_id: int) -> State | None:

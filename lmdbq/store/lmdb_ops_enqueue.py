@@ -19,7 +19,7 @@ from lmdbq.store.lmdb_drafts import Draft, write_stored
 from lmdbq.store.lmdb_new_tasks import NewTasks, is_stretch
 from lmdbq.store.lmdb_plan import Plan, Planner, SlotName, Taken
 from lmdbq.store.lmdb_standing import leave
-from lmdbq.store.lmdb_tasks import put_slot, quarantine, remove
+from lmdbq.store.lmdb_tasks import long_key, put_slot, quarantine, remove
 from lmdbq.store.lmdb_work import Work
 
 
@@ -175,7 +175,5 @@ class EnqueueBatch:
         assert draft is not None
         queue = self._work.queue(draft.queue_name)
         assert queue is not None
-        raw = key.encode()
-        long_key = raw if len(raw) > limits.DEDUPE_RAW_BYTES_MAX else b""
-        slot = rec.Slot(draft.id, queue.no, taken.taken_at, taken.blocks_until, long_key)
+        slot = rec.Slot(draft.id, queue.no, taken.taken_at, taken.blocks_until, long_key(key))
         put_slot(self._work, ks.slot(scope, self._owner_no(scope, owner), key), slot)

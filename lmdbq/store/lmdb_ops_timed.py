@@ -15,6 +15,7 @@ from lmdbq.model import ENDED, ErrorInfo, Expire, Lapse, Promote, Prune, State, 
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.lmdb_graves import drain_graves
+from lmdbq.store.lmdb_rows import read_lease_run, read_slot, read_standing
 from lmdbq.store.lmdb_standing import (
     Located,
     add_ready,
@@ -67,7 +68,7 @@ def promote(work: Work, op: Promote, queues: list[Queue]) -> Swept:
             return Swept(count, more=True)
         parts = ks.read_timed(key)
         try:
-            standing = rec.read_standing(key, work.get("scheduled", key) or b"")
+            standing = read_standing("scheduled", key, work.get("scheduled", key) or b"")
             record = rec.read_task(work.get("task", ks.task(parts.id)) or b"")
         except (rec.Damaged, ValueError) as error:
             quarantine(work, parts.id, str(error))
@@ -123,7 +124,7 @@ def lapse(work: Work, op: Lapse, queues: list[Queue]) -> Swept:
             return Swept(count, more=True)
         parts = ks.read_deadline(key)
         lease_key = ks.lease(parts.last_id)
-        run = rec.read_lease_run(lease_key, work.get("lease", lease_key) or b"")
+        run = read_lease_run(lease_key, work.get("lease", lease_key))
         if run.boot_no != now.boot_no:
             _rearm(work, parts.last_id, run, now.steady + run.keepalive)
             continue
@@ -224,6 +225,6 @@ def _forget(work: Work, limit: int) -> bool:
         value = work.get("dedupe", parts.key)
         if value is None:
             continue
-        if work.get("task", ks.task(rec.read_slot(value).id)) is None:  # else it goes with its task
+        if work.get("task", ks.task(read_slot(parts.key, value).id)) is None:  # else it goes with its task
             work.delete("dedupe", parts.key)
     return True

@@ -31,6 +31,7 @@ from lmdbq.model import (
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.lmdb_drafts import Draft, draft_of, overwrite
+from lmdbq.store.lmdb_rows import read_slot
 from lmdbq.store.lmdb_standing import locate
 from lmdbq.store.lmdb_work import Queue, Work
 
@@ -172,10 +173,11 @@ class Planner:
             owner_no = work.type_no(owner)
         if not owner_no and scope is not Scope.GLOBAL:
             return None
-        value = work.get("dedupe", ks.slot(scope, owner_no, key))
+        slot_key = ks.slot(scope, owner_no, key)
+        value = work.get("dedupe", slot_key)
         if value is None:
             return None
-        slot = rec.read_slot(value)
+        slot = read_slot(slot_key, value)
         if work.queue_of(slot.queue_no) is None or (slot.long_key and slot.long_key != key.encode()):
             return None
         taken = Taken(slot.id, self._holder(plan, slot.id), slot.taken_at, slot.blocks_until)

@@ -77,10 +77,8 @@ def tasks(work: Work, wanted: Filter, after: int, limit: int) -> Page:
     cursor = work.cursor("task")
     if after >= 2**64 - 1 or not cursor.set_range(ks.task(after + 1)):
         return Page([], 0)
-    seen = 0
-    for key, value in cursor.iternext():
+    for seen, (key, value) in enumerate(cursor.iternext(), 1):
         task_id = ks.read_id(key)
-        seen += 1
         matched = _match(work, wanted, task_id, value)
         if matched is not None:
             found.append(view(work, matched))

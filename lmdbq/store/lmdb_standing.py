@@ -16,6 +16,7 @@ from typing import Any
 from lmdbq.model import ENDED, State
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
+from lmdbq.store.lmdb_rows import read_lease_run, read_ready_run, read_standing
 from lmdbq.store.lmdb_work import Queue, Work
 
 
@@ -75,7 +76,7 @@ def stand(work: Work, task_id: int, queue: Queue, record: rec.TaskRecord, histor
         value = work.get("ended", key)
         if value is None:
             raise Missing("it has ended, but stands among no ended tasks")
-        standing = rec.read_standing(key, value)
+        standing = read_standing("ended", key, value)
         return Located(task_id, queue, record, history, state, standing.deliveries, standing.failures)
     found = find_lease(work, task_id)
     if found is not None:
@@ -85,7 +86,7 @@ def stand(work: Work, task_id: int, queue: Queue, record: rec.TaskRecord, histor
     key = ks.scheduled(queue.no, rank, task_id)
     value = work.get("scheduled", key)
     if value is not None:
-        standing = rec.read_standing(key, value)
+        standing = read_standing("scheduled", key, value)
         return Located(task_id, queue, record, history, State.SCHEDULED, standing.deliveries, standing.failures)
     run = _find_ready(work.cursor("ready"), queue.no, record, rank, task_id)
     if run is None:
@@ -104,7 +105,7 @@ def _find_ready(
     key = ks.read_ready(cursor.key())
     if key[:4] != (queue_no, record.type_no, record.priority, rank):
         return None
-    run = rec.read_ready_run(cursor.key(), cursor.value())
+    run = read_ready_run(cursor.key(), cursor.value())
     return (key, run) if key.last_id - run.length < task_id else None
 
 
@@ -157,7 +158,7 @@ def find_lease(work: Work, task_id: int) -> tuple[int, rec.LeaseRun] | None:
     if not cursor.set_range(ks.lease(task_id)):
         return None
     last_id = ks.read_id(cursor.key())
-    run = rec.read_lease_run(cursor.key(), cursor.value())
+    run = read_lease_run(cursor.key(), cursor.value())
     return (last_id, run) if last_id - run.length < task_id else None
 
 

@@ -6,12 +6,11 @@ by the caller) and puts it where it belongs, with counts, totals, history and de
 
 from __future__ import annotations
 
-import contextlib
-
 from lmdbq import lifecycle, limits
 from lmdbq.model import ErrorInfo, Failure, State, Status
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
+from lmdbq.store.lmdb_rows import read_ready_run, read_slot, read_standing
 from lmdbq.store.lmdb_standing import Located, enter, find_lease, shorten_lease, without
 from lmdbq.store.lmdb_work import Work
 
@@ -46,13 +45,19 @@ def get_slot(work: Work, record: rec.TaskRecord) -> tuple[bytes, rec.Slot | None
     assert dedupe is not None
     key = ks.slot(ks.SCOPES[record.slot_scope], record.slot_owner, dedupe.key)
     value = work.get("dedupe", key)
-    return key, None if value is None else rec.read_slot(value)
+    return key, None if value is None else read_slot(key, value)
+
+
+def long_key(key: str) -> bytes:
+    """Return what a slot's value holds of its key: all of it, if the slot's own key holds only a part."""
+    raw = key.encode()
+    return raw if len(raw) > limits.DEDUPE_RAW_BYTES_MAX else b""
 
 
 def put_slot(work: Work, key: bytes, slot: rec.Slot) -> None:
     """Write a slot, and when it may be forgotten if it was taken with a ttl."""
     old = work.get("dedupe", key)
-    if old is not None and (until := rec.read_slot(old).blocks_until):
+    if old is not None and (until := read_slot(key, old).blocks_until):
         work.delete("forget", ks.forget(until, ks.MemoKind.SLOT, key))
     work.put("dedupe", key, rec.write_slot(slot))
     if slot.blocks_until:
@@ -158,12 +163,17 @@ def quarantine(work: Work, task_id: int, reason: str, *, taken_from: ks.ReadyKey
             work.delete(database, key)
             if database != "expiry":
                 _uncount(work, database, key, item)
-    cursor = work.cursor("dedupe")
-    for key, item in [(key, item) for key, item in cursor.iternext() if item[:8] == ks.task(task_id)]:
-        with contextlib.suppress(rec.Damaged):
-            if rec.read_slot(item).blocks_until:
-                continue
-        work.delete("dedupe", key)
+    free_slots(work, task_id)
+
+
+def free_slots(work: Work, task_id: int, *, with_ttl: bool = False) -> None:
+    """Remove every slot of a task whose record cannot tell which it has; those with a ttl stay for their time."""
+    slots = [(key, read_slot(key, value)) for key, value in work.of("dedupe", b"")]
+    for key, slot in slots:
+        if slot.id == task_id and (with_ttl or not slot.blocks_until):
+            work.delete("dedupe", key)
+            if slot.blocks_until:
+                work.delete("forget", ks.forget(slot.blocks_until, ks.MemoKind.SLOT, key))
 
 
 def _uncount(work: Work, database: str, key: bytes, value: bytes) -> None:
@@ -173,7 +183,7 @@ def _uncount(work: Work, database: str, key: bytes, value: bytes) -> None:
         parts = ks.read_ended(key)
         queue_no, state = parts.queue_no, State(parts.state)
     if work.queue_of(queue_no) is not None:
-        work.count(queue_no, rec.read_standing(key, value).type_no, leaves=state)
+        work.count(queue_no, read_standing(database, key, value).type_no, leaves=state)
 
 
 def _quarantine_runs(work: Work, task_id: int) -> None:
@@ -186,7 +196,7 @@ def _quarantine_runs(work: Work, task_id: int) -> None:
         return
     for key, value in list(work.cursor("ready").iternext()):
         parts = ks.read_ready(key)
-        ready_run = rec.read_ready_run(key, value)
+        ready_run = read_ready_run(key, value)
         if not parts.last_id - ready_run.length < task_id <= parts.last_id:
             continue
         work.delete("ready", key)

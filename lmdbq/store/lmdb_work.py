@@ -1,8 +1,7 @@
 """One write transaction at work: its time, its names and numbers, its counts.
 
-Everything an op reads or writes goes through a ``Work``. Names (queues, types) are looked up once per transaction.
-Counts, totals and the sequence are kept here in memory, changed as ops run, and written once by ``flush``, so that a
-transaction of a thousand tasks puts one tally and not a thousand.
+Everything an op reads or writes goes through a ``Work``: keys (``lmdb_rows``), counts (``lmdb_counts``), and here names
+and histories. Names (queues, types) are looked up once per transaction; one whose record is damaged is made anew.
 
 A call that must be able to fail alone runs in a *child* (``fork``): a nested LMDB transaction with a copy of the names
 and counts; ``adopt`` takes over what it did, dropping it forgets it whole. The trap: a cursor of the parent must not be
@@ -11,7 +10,8 @@ used while a child is open, so cursors are opened where they are used.
 
 from __future__ import annotations
 
-from typing import Any, cast
+import contextlib
+import logging
 
 import lmdb
 
@@ -20,7 +20,10 @@ from lmdbq.model import DEFAULT_SETTINGS, QueueSettings, State
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.environment import Environment
+from lmdbq.store.lmdb_counts import TOTAL_INDEX, Counts
 from lmdbq.store.side import Side
+
+_log = logging.getLogger(__name__)
 
 
 class Queue:
@@ -35,31 +38,22 @@ class Queue:
         self.settings = settings
 
 
-TOTAL_INDEX = {field: index for index, field in enumerate(rec.TOTALS_ORDER)}
+class Work(Counts):
+    """The state of one write transaction (or of a child of it), or of a read."""
 
-
-class Work:
-    """The state of one write transaction (or of a child of it)."""
-
-    def __init__(self, shared: Environment, txn: lmdb.Transaction, now: Now, meta: rec.Meta, side: Side) -> None:
+    def __init__(
+        self, shared: Environment, txn: lmdb.Transaction, now: Now, meta: rec.Meta, side: Side, *, writing: bool
+    ) -> None:
+        super().__init__(shared.databases, txn, writing=writing)
         self.shared = shared
-        self.db = shared.databases
-        self.txn = txn
         self.now = now
         self.meta = meta
         self.side = side
         self.stirred: set[str] = set()
-        self.wrote = False  # whether anything was put or deleted: else the transaction is aborted, and costs no sync
-        self._numbers = rec.read_sequence(self.get("count", ks.SEQUENCE) or b"")
-        self._first_numbers = self._numbers
         self._queues: dict[str, Queue | None] = {}
         self._queues_by_no: dict[int, Queue | None] = {}
         self._types: dict[str, int] = {}
         self._type_names: dict[int, str] = {}
-        self._tallies: dict[tuple[int, int], list[int]] = {}
-        self._whole_queues: set[int] = set()  # queues all of whose tallies are in _tallies
-        self._totals: dict[int, list[int]] = {}
-        self._dirty: set[tuple[int, int]] = set()
         self._has_history = bool(txn.stat(self.db["history"])["entries"])
         self._has_extensions = not side.is_empty()
         self.extensions: dict[int, rec.Extension | None] = {}  # to be written to the side file; None removes
@@ -76,10 +70,7 @@ class Work:
         other._queues_by_no = dict(self._queues_by_no)
         other._types = dict(self._types)
         other._type_names = dict(self._type_names)
-        other._tallies = {key: list(tally) for key, tally in self._tallies.items()}
-        other._whole_queues = set(self._whole_queues)
-        other._totals = {key: list(totals) for key, totals in self._totals.items()}
-        other._dirty = set(self._dirty)
+        self.fork_counts(other)
         other.extensions = dict(self.extensions)
         return other
 
@@ -89,36 +80,7 @@ class Work:
         self.__dict__.update(child.__dict__)
         self.txn = txn
 
-    # --- reading and writing ---
-
-    def get(self, database: str, key: bytes) -> bytes | None:
-        """Return the value of a key, None if there is none."""
-        value: Any = self.txn.get(key, db=self.db[database])
-        return cast("bytes | None", value)
-
-    def put(self, database: str, key: bytes, value: bytes = b"") -> None:
-        """Write a key, new or not."""
-        self.wrote = True
-        self.txn.put(key, value, db=self.db[database])
-
-    def delete(self, database: str, key: bytes) -> bool:
-        """Remove a key; False if there was none."""
-        self.wrote = True
-        found: bool = self.txn.delete(key, db=self.db[database])
-        return found
-
-    def append_tasks(self, items: list[tuple[bytes, bytes]]) -> None:
-        """Append new task records; their ids rise, and are higher than any stored."""
-        self.wrote = True
-        _, added = self.txn.cursor(db=self.db["task"]).putmulti(items, append=True)
-        if added != len(items):
-            raise rec.Damaged(
-                f"the task table holds an id above {ks.read_id(items[added][0]) - 1}, which was never given"
-            )
-
-    def cursor(self, database: str) -> Any:
-        """Return a new cursor of this transaction (it answers bytes, which py-lmdb's types do not say)."""
-        return self.txn.cursor(db=self.db[database])
+    # --- histories and extensions ---
 
     def get_history(self, task_id: int) -> rec.History | None:
         """Return a task's history, None if it has none. Raises Damaged."""
@@ -165,19 +127,6 @@ class Work:
 
     # --- numbers ---
 
-    @property
-    def last_id(self) -> int:
-        """The last id given, also to calls of this transaction."""
-        return self._numbers.last_id
-
-    def take_ids(self, first: int, length: int) -> None:
-        """Note that ``first`` .. ``first + length - 1`` were given."""
-        self._numbers = self._numbers._replace(last_id=first + length - 1)
-
-    def _take_queue_no(self) -> int:
-        self._numbers = self._numbers._replace(last_queue_no=self._numbers.last_queue_no + 1)
-        return self._numbers.last_queue_no
-
     # --- queues ---
 
     def queue(self, name: str) -> Queue | None:
@@ -187,18 +136,32 @@ class Work:
         value = self.get("catalog", ks.queue_by_name(name))
         found = None
         if value is not None:
-            record = rec.read_queue(value)
-            found = Queue(record.no, name, record.created_at, record.settings)
+            try:
+                record = rec.read_queue(value)
+                found = Queue(record.no, name, record.created_at, record.settings)
+            except rec.Damaged as error:
+                found = self._queue_anew(name, error)
             self._queues_by_no[found.no] = found
         self._queues[name] = found
         return found
+
+    def _queue_anew(self, name: str, error: rec.Damaged) -> Queue:
+        """Return a queue whose record is damaged, its settings as if none had been made."""
+        for key, value in self.of("catalog", b"q"):
+            if value == rec.write_name(name):
+                _log.error("queue %r begins again with default settings, its own are lost: %s", name, error)
+                queue = Queue(ks.read_number(key), name, self.now.wall, DEFAULT_SETTINGS)
+                if self.writing:
+                    self.save_queue(queue)
+                return queue
+        raise rec.Damaged(f"queue {name!r} has lost its number: {error}")
 
     def queue_of(self, queue_no: int) -> Queue | None:
         """Return the live queue of that number; None for a grave."""
         if queue_no in self._queues_by_no:
             return self._queues_by_no[queue_no]
         value = self.get("catalog", ks.queue_by_no(queue_no))
-        found = None if value is None else self.queue(rec.read_name(value))
+        found = None if value is None else self.queue(self._queue_name(queue_no, value))
         self._queues_by_no[queue_no] = found
         return found
 
@@ -262,7 +225,7 @@ class Work:
         if not number:
             value = self.get("catalog", ks.type_by_name(name))
             if value is not None:
-                number = rec.read_number(value)
+                number = self._type_number(name, value)
                 self._types[name] = number
         return number
 
@@ -284,79 +247,47 @@ class Work:
             value = self.get("catalog", ks.type_by_no(type_no))
             if value is None:
                 raise rec.Damaged(f"type number {type_no} has no name")
-            name = rec.read_name(value)
+            name = self._type_name(type_no, value)
             self._type_names[type_no] = name
         return name
 
-    # --- counts ---
+    # --- damaged names ---
 
-    def tally(self, queue_no: int, type_no: int) -> list[int]:
-        """Return the counts by state of a type in a queue; do not change them, call ``count``."""
-        key = (queue_no, type_no)
-        known = self._tallies.get(key)
-        if known is None:
-            value = None if queue_no in self._whole_queues else self.get("count", ks.count(queue_no, type_no))
-            known = [0] * len(State) if value is None else rec.read_tally(value)
-            self._tallies[key] = known
-        return known
+    def _queue_name(self, queue_no: int, value: bytes) -> str:
+        """Return the name of a queue's number; if it is damaged, the one that points at the number."""
+        try:
+            return rec.read_name(value)
+        except rec.Damaged:
+            for key, record in self.of("catalog", b"Q"):
+                with contextlib.suppress(rec.Damaged):
+                    if rec.read_queue(record).no == queue_no:
+                        self._mend_name(ks.queue_by_no(queue_no), ks.read_name(key))
+                        return ks.read_name(key)
+            raise
 
-    def queue_tallies(self, queue_no: int) -> dict[int, list[int]]:
-        """Return the counts by state of every type with stored tasks in a queue."""
-        if queue_no not in self._whole_queues:
-            cursor = self.cursor("count")
-            found = cursor.set_range(ks.count(queue_no, 1))
-            while found:
-                key = ks.read_count(cursor.key())
-                if key[0] != queue_no:
-                    break
-                if key not in self._tallies:
-                    self._tallies[key] = rec.read_tally(cursor.value())
-                found = cursor.next()
-            self._whole_queues.add(queue_no)
-        return {
-            type_no: tally for (number, type_no), tally in self._tallies.items() if number == queue_no and any(tally)
-        }
+    def _type_name(self, type_no: int, value: bytes) -> str:
+        """Return the name of a type's number; if it is damaged, the one that points at the number."""
+        try:
+            return rec.read_name(value)
+        except rec.Damaged:
+            for key, number in self.of("catalog", b"T"):
+                if number == rec.write_number(type_no):
+                    self._mend_name(ks.type_by_no(type_no), ks.read_name(key))
+                    return ks.read_name(key)
+            raise
 
-    def count(
-        self, queue_no: int, type_no: int, leaves: State | None = None, enters: State | None = None, length: int = 1
-    ) -> None:
-        """Move ``length`` tasks of a type from one state to another; None is outside the store."""
-        tally = self.tally(queue_no, type_no)
-        if leaves is not None:
-            tally[leaves] -= length
-        if enters is not None:
-            tally[enters] += length
-        self._dirty.add((queue_no, type_no))
+    def _mend_name(self, key: bytes, name: str) -> None:
+        if self.writing:
+            self.put("catalog", key, rec.write_name(name))
 
-    def in_state(self, queue_no: int, state: State) -> int:
-        """Return how many tasks of a queue are in a state."""
-        return sum(tally[state] for tally in self.queue_tallies(queue_no).values())
-
-    def totals(self, queue_no: int) -> list[int]:
-        """Return a live queue's totals; do not change them, call ``total``."""
-        known = self._totals.get(queue_no)
-        if known is None:
-            value = self.get("count", ks.count(queue_no, 0))
-            known = [0] * len(rec.TOTALS_ORDER) if value is None else rec.read_totals(value)
-            self._totals[queue_no] = known
-        return known
-
-    def total(self, queue_no: int, field: str, length: int = 1) -> None:
-        """Add to one of a queue's totals (a field of model.Totals)."""
-        self.totals(queue_no)[TOTAL_INDEX[field]] += length
-        self._dirty.add((queue_no, 0))
-
-    def flush(self) -> None:
-        """Write the counts, totals and numbers that changed."""
-        for queue_no, type_no in sorted(self._dirty):
-            key = ks.count(queue_no, type_no)
-            if not type_no:
-                self.put("count", key, rec.write_totals(self._totals[queue_no]))
-            elif any(tally := self._tallies[(queue_no, type_no)]):
-                self.put("count", key, rec.write_tally(tally))
-            else:
-                self.delete("count", key)
-        self._dirty.clear()
-        if self._numbers != self._first_numbers:
-            self.put("count", ks.SEQUENCE, rec.write_sequence(self._numbers))
-            self._first_numbers = self._numbers
+    def _type_number(self, name: str, value: bytes) -> int:
+        """Return the number of a type; if it is damaged, that which points at the name."""
+        try:
+            return rec.read_number(value)
+        except rec.Damaged:
+            for key, named in self.of("catalog", b"t"):
+                if named == rec.write_name(name):
+                    if self.writing:
+                        self.put("catalog", ks.type_by_name(name), rec.write_number(ks.read_number(key)))
+                    return ks.read_number(key)
+            raise

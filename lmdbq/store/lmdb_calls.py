@@ -1,0 +1,295 @@
+"""Running calls in a transaction: the common way fast, and each call alone once something has gone wrong.
+
+*Fast*: calls of one op run straight in the transaction, because an op is planned before it writes, so a refusal leaves
+nothing behind; neighbouring Enqueue calls are written together; calls of several ops run in a child transaction each.
+*Alone*: every call runs in a child of its own; the one that fails is refused, its neighbours stay.
+
+The trap: what is damaged in an index must not fail every call that meets it for ever. ``Broken`` says which key it was;
+run alone, the key is made anew from the records (``lmdb_mend``) and the call runs again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
+
+import lmdb
+
+from lmdbq.model import (
+    Call,
+    CallOutcome,
+    Cancel,
+    Claim,
+    Completion,
+    DaemonStart,
+    Delete,
+    Done,
+    Edit,
+    Enqueue,
+    Expire,
+    Extend,
+    Lapse,
+    OpOutcome,
+    Problem,
+    Promote,
+    Prune,
+    Purge,
+    QueueDelete,
+    QueuePatch,
+    QueuePut,
+    Refused,
+    Report,
+    Retry,
+    Started,
+)
+from lmdbq.store import keyspace as ks
+from lmdbq.store import lmdb_ops_timed as timed
+from lmdbq.store import records as rec
+from lmdbq.store.base import phase
+from lmdbq.store.lmdb_memos import remember, remembered
+from lmdbq.store.lmdb_mend import mend
+from lmdbq.store.lmdb_ops_claim import claim
+from lmdbq.store.lmdb_ops_edit import delete, edit, retry
+from lmdbq.store.lmdb_ops_enqueue import EnqueueBatch
+from lmdbq.store.lmdb_ops_queue import delete_queue, patch_queue, purge, put_queue
+from lmdbq.store.lmdb_ops_report import cancel, extend, report
+from lmdbq.store.lmdb_rows import Broken
+from lmdbq.store.lmdb_work import Work
+
+MENDS_MAX: Final = 1_000  # keys that one call may find damaged before it is given up
+
+_log = logging.getLogger(__name__)
+
+_INTERNAL: Final = "internal"
+_T = TypeVar("_T")
+_Runner = Callable[[Work, Any], OpOutcome | Refused]
+
+
+def _enqueue(work: Work, op: Enqueue) -> OpOutcome | Refused:
+    batch = EnqueueBatch(work)
+    outcome = batch.add(op)
+    batch.write()
+    return outcome
+
+
+def _daemon_start(work: Work, _: DaemonStart) -> Started:
+    work.meta.daemon_boot_no = work.now.boot_no
+    work.meta.daemon_steady = work.now.steady
+    work.put("catalog", ks.meta(), rec.write_map(work.meta))
+    return Started(work.now.boot_no)
+
+
+_RUNNERS: Final[dict[type, _Runner]] = {
+    Enqueue: _enqueue,
+    Claim: claim,
+    Extend: extend,
+    Report: report,
+    Cancel: cancel,
+    Edit: edit,
+    Delete: delete,
+    Retry: retry,
+    Purge: purge,
+    QueuePut: put_queue,
+    QueuePatch: patch_queue,
+    QueueDelete: delete_queue,
+    Promote: lambda work, op: timed.promote(work, op, work.all_queues()),
+    Lapse: lambda work, op: timed.lapse(work, op, work.all_queues()),
+    Expire: lambda work, op: timed.expire(work, op, work.all_queues()),
+    Prune: lambda work, op: timed.prune(work, op, work.all_queues()),
+    DaemonStart: _daemon_start,
+}
+
+
+def in_phases(calls: Sequence[Call]) -> list[int]:
+    """Return the indexes of the calls that have ops, in the order in which they run."""
+    return sorted((index for index, call in enumerate(calls) if call.ops), key=lambda index: phase(calls[index].ops[0]))
+
+
+def run_fast(work: Work, calls: Sequence[Call]) -> list[CallOutcome]:
+    """Run calls as if nothing could go wrong. Whatever is raised, the transaction is to be aborted."""
+    outcomes: list[CallOutcome] = [Done(())] * len(calls)
+    pending: dict[str, tuple[Call, Done]] = {}  # by memo key
+    batch = EnqueueBatch(work)
+
+    def write_batch() -> EnqueueBatch:
+        batch.write()
+        for call, done in pending.values():
+            remember(work, call, done)
+        pending.clear()
+        return EnqueueBatch(work)
+
+    for index in in_phases(calls):
+        call = calls[index]
+        joins = len(call.ops) == 1 and type(call.ops[0]) is Enqueue
+        if not joins or (call.memo is not None and call.memo.key in pending):
+            batch = write_batch()
+        known = remembered(work, call)
+        if known is not None:
+            outcomes[index] = known
+        elif not joins:
+            outcomes[index] = _run_one(work, call) if len(call.ops) == 1 else _run_child(work, call)
+        else:
+            op = call.ops[0]
+            assert isinstance(op, Enqueue)
+            outcome = batch.add(op)
+            if isinstance(outcome, Refused):
+                outcomes[index] = outcome
+                continue
+            outcomes[index] = done = Done((outcome,))
+            if call.memo is not None:
+                pending[call.memo.key] = (call, done)
+    write_batch()
+    return outcomes
+
+
+def run_alone(work: Work, calls: Sequence[Call]) -> list[CallOutcome]:
+    """Run each call in a child of its own; a failure is that call's refusal."""
+    outcomes: list[CallOutcome] = [Done(())] * len(calls)
+    for index in in_phases(calls):
+        outcomes[index] = _run_alone(work, calls[index])
+    return outcomes
+
+
+def _run_alone(work: Work, call: Call) -> CallOutcome:
+    for _ in range(MENDS_MAX):
+        try:
+            try:
+                return remembered(work, call) or _run_child(work, call)
+            except Broken as broken:
+                mend_all(work, [broken])
+        except Exception as error:  # noqa: BLE001  whatever it is, it must not reach the neighbours
+            return _failure(work, error)
+    return _failure(work, rec.Damaged(f"more than {MENDS_MAX} keys that it needs are damaged"))
+
+
+def mend_all(work: Work, todo: list[Broken]) -> None:
+    """Make damaged keys anew; what is found damaged on the way comes first."""
+    while todo:
+        try:
+            _in_child(work, lambda forked: mend(forked, todo[-1]))
+            todo.pop()
+        except Broken as deeper:
+            if any((known.database, known.key) == (deeper.database, deeper.key) for known in todo):
+                raise
+            todo.append(deeper)
+
+
+def _failure(work: Work, error: Exception) -> Refused:
+    """Return the refusal of a call that raised, and was undone."""
+    if isinstance(error, lmdb.MapFullError):
+        return full(work.shared.space.pinned())
+    _log.error("a call failed and changed nothing", exc_info=error)
+    if isinstance(error, ks.BadKey):
+        return Refused("invalid", (Problem("invalid", "", str(error)),))
+    if isinstance(error, rec.Damaged | Broken):
+        return Refused(_INTERNAL, (Problem(_INTERNAL, "", f"what this call needs is damaged: {error}"),))
+    return Refused(_INTERNAL, (Problem(_INTERNAL, "", f"a bug in lmdbq: {error!r}"),))
+
+
+def _run_one(work: Work, call: Call) -> CallOutcome:
+    """Run a call op by op; stops at the first refusal."""
+    done: list[OpOutcome] = []
+    for op in call.ops:
+        outcome = _RUNNERS[type(op)](work, op)
+        if isinstance(outcome, Refused):
+            return outcome
+        done.append(outcome)
+    answer = Done(tuple(done))
+    remember(work, call, answer)
+    return answer
+
+
+def _run_child(work: Work, call: Call) -> CallOutcome:
+    """Run a call in a child transaction, which a refusal or an error leaves without a trace."""
+    try:
+        return _in_child(work, lambda forked: _done(_run_one(forked, call)))
+    except _NotDone as error:
+        return error.refused
+
+
+class _NotDone(Exception):
+    """A call was refused, and its child is to be aborted."""
+
+    def __init__(self, refused: Refused) -> None:
+        super().__init__(refused.code)
+        self.refused = refused
+
+
+def _done(outcome: CallOutcome) -> Done:
+    if isinstance(outcome, Refused):
+        raise _NotDone(outcome)
+    return outcome
+
+
+def _in_child(work: Work, run: Callable[[Work], _T]) -> _T:
+    child = work.shared.env.begin(write=True, parent=work.txn)
+    forked = work.fork(child)
+    try:
+        result = run(forked)
+    except BaseException:
+        child.abort()
+        raise
+    child.commit()
+    work.adopt(forked)
+    return result
+
+
+# --- how large a call is ---
+
+
+def measure(calls: Sequence[Call]) -> tuple[int, int]:
+    """Return how many tasks calls may touch, and how many bytes they bring."""
+    sizes = [_measure(call) for call in calls]
+    return sum(weight for weight, _ in sizes), sum(size for _, size in sizes)
+
+
+def _weight(call: Call) -> int:
+    """Return how many tasks a call may touch."""
+    total = 0
+    for op in call.ops:
+        if isinstance(op, Enqueue):
+            total += len(op.entries)
+        elif isinstance(op, Report):
+            total += len(op.completions)
+        elif isinstance(op, Extend):
+            total += len(op.extensions)
+        elif isinstance(op, Claim | Promote | Lapse | Expire | Prune):
+            total += op.limit
+        elif isinstance(op, Cancel | Delete | Retry):
+            total += len(op.ids)
+        else:
+            total += 1
+    return total
+
+
+def _size_bytes(call: Call) -> int:
+    """Return how many bytes of payloads and results a call brings."""
+    total = 0
+    for op in call.ops:
+        if isinstance(op, Enqueue):
+            total += sum(len(entry.payload) + len(entry.options.metadata) for entry in op.entries)
+        elif isinstance(op, Report):
+            total += sum(len(completion.result or b"") + _error_chars(completion) for completion in op.completions)
+        elif isinstance(op, Edit):
+            total += len(op.entry.payload) + len(op.entry.options.metadata)
+    return total
+
+
+def _error_chars(completion: Completion) -> int:
+    error = completion.error
+    return 0 if error is None else len(error.message) + len(error.backtrace)
+
+
+def _measure(call: Call) -> tuple[int, int]:
+    """Return (tasks, bytes) of a call; of one so wrong that it cannot be measured, too: it is refused when it runs."""
+    try:
+        return _weight(call), _size_bytes(call)
+    except (AttributeError, TypeError):
+        return 1, 0
+
+
+def full(pinned: str) -> Refused:
+    """Return the refusal of a call that there is no room for. pinned: who keeps room from coming back, see Space."""
+    detail = "no room on the disk or under --max-size; free some, or let workers drain the queue, then enqueue again"
+    return Refused("full", (Problem("full", "", detail + pinned),))

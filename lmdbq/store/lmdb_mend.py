@@ -1,0 +1,207 @@
+"""Making a damaged index value anew from the records and histories: what a checksum found wrong, and ``Broken`` named.
+
+Nothing that an index says is said there alone. Which tasks a run held: those that stand nowhere else, going down from
+its last id. How often they were delivered: a history knows the last delivery that ended, so a waiting task was
+delivered as often, and a running one once more; the fence of a lease holds. How often they failed: as often as their
+errors since the last retry by hand say (of which 20 are kept: a task that failed more often may be tried too often).
+A lease run's deadline is in its deadline key; its length begins again as the task or its queue says.
+
+The trap: while one key is made anew another may be found damaged. It is then mended first, and must not wait for this
+one; so what looks for a task's other standings here takes no notice of damage.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from lmdbq import lifecycle
+from lmdbq.model import DEFAULT_SETTINGS
+from lmdbq.store import keyspace as ks
+from lmdbq.store import records as rec
+from lmdbq.store.lmdb_rows import Broken
+from lmdbq.store.lmdb_standing import put_lease
+from lmdbq.store.lmdb_tasks import long_key, quarantine
+from lmdbq.store.lmdb_work import Work
+
+_log = logging.getLogger(__name__)
+
+_Sound = tuple[int, rec.TaskRecord, rec.History]
+
+
+def mend(work: Work, broken: Broken) -> None:
+    """Make the value that is broken anew. Raises Broken for another that it needs."""
+    _log.error("%s, and is made anew from the records", broken)
+    _MENDERS[broken.database](work, broken.key)
+
+
+def _read(work: Work, task_id: int) -> _Sound | None:
+    """Return a task's record and history; None if it has none, or if they are damaged: then it is in quarantine."""
+    value = work.get("task", ks.task(task_id))
+    if value is None:
+        return None
+    try:
+        return task_id, rec.read_task(value), work.get_history(task_id) or rec.History()
+    except rec.Damaged as error:
+        quarantine(work, task_id, str(error))
+        return None
+
+
+def _failures(history: rec.History) -> int:
+    return sum(error.delivery > history.base_deliveries for error in history.errors)
+
+
+def _orphans(work: Work, last_id: int) -> Iterator[_Sound]:
+    """Yield the tasks that stand nowhere, from ``last_id`` down to the first that stands somewhere or is not stored."""
+    task_id = last_id
+    while work.get("task", ks.task(task_id)) is not None:
+        sound = _read(work, task_id)
+        if sound is not None:
+            if _stands(work, *sound):
+                return
+            yield sound
+        task_id -= 1
+
+
+def _stands(work: Work, task_id: int, record: rec.TaskRecord, history: rec.History) -> bool:
+    if history.ended_state >= 0:
+        return True
+    rank = history.rank or record.scheduled_at
+    if work.get("scheduled", ks.scheduled(record.queue_no, rank, task_id)) is not None:
+        return True
+    cursor = work.cursor("lease")
+    if cursor.set_range(ks.lease(task_id)) and _holds(
+        task_id, ks.read_id(cursor.key()), lambda: rec.read_lease_run(cursor.key(), cursor.value()).length
+    ):
+        return True
+    cursor = work.cursor("ready")
+    if not cursor.set_range(ks.ready(record.queue_no, record.type_no, record.priority, rank, task_id)):
+        return False
+    parts = ks.read_ready(cursor.key())
+    return parts[:4] == (record.queue_no, record.type_no, record.priority, rank) and _holds(
+        task_id, parts.last_id, lambda: rec.read_ready_run(cursor.key(), cursor.value()).length
+    )
+
+
+def _holds(task_id: int, last_id: int, read_length: Callable[[], int]) -> bool:
+    try:
+        return last_id - read_length() < task_id
+    except rec.Damaged:
+        return last_id == task_id  # of a damaged run only the last id is certain
+
+
+def _mend_ready(work: Work, key: bytes) -> None:
+    parts = ks.read_ready(key)
+    work.delete("ready", key)
+    for task_id, record, history in list(_orphans(work, parts.last_id)):
+        rank = history.rank or record.scheduled_at
+        placed = ks.ready(record.queue_no, record.type_no, record.priority, rank, task_id)
+        work.put("ready", placed, rec.write_ready_run(placed, 1, history.last_delivery, _failures(history)))
+    _recount(work, parts.queue_no, parts.type_no)
+
+
+def _mend_lease(work: Work, key: bytes) -> None:
+    """Make a lease run anew; if there is none, a deadline key was too many, and goes."""
+    last_id = ks.read_id(key)
+    deadlines = [found for found, _ in work.of("deadline", b"") if ks.read_deadline(found).last_id == last_id]
+    was_there = work.delete("lease", key)
+    for found in deadlines:
+        work.delete("deadline", found)
+    if not was_there:
+        return
+    for task_id, record, history in list(_orphans(work, last_id)):
+        queue = work.queue_of(record.queue_no)
+        settings = queue.settings if queue is not None else DEFAULT_SETTINGS
+        keepalive = lifecycle.resolve_keepalive(record.options.keepalive_ns, settings.keepalive_ns)
+        boot_no, deadline = work.now.boot_no, work.now.steady + keepalive
+        if deadlines:
+            known = ks.read_deadline(deadlines[0])
+            boot_no, deadline = known.boot_no, known.deadline
+        deliveries, failures = history.last_delivery + 1, _failures(history)
+        run = rec.LeaseRun(1, record.queue_no, record.type_no, boot_no, deadline, keepalive, deliveries, failures)
+        put_lease(work, task_id, run)
+        _recount(work, record.queue_no, record.type_no)
+
+
+def _mend_standing(database: str) -> Callable[[Work, bytes], None]:
+    def mend_standing(work: Work, key: bytes) -> None:
+        task_id = ks.read_timed(key).id if database == "scheduled" else ks.read_ended(key).id
+        work.delete(database, key)
+        sound = _read(work, task_id)
+        if sound is None:
+            return
+        _, record, history = sound
+        work.put(database, key, rec.write_standing(key, record.type_no, history.last_delivery, _failures(history)))
+        _recount(work, record.queue_no, record.type_no)
+
+    return mend_standing
+
+
+def _mend_slot(work: Work, key: bytes) -> None:
+    """Make a slot anew from a task that says it is its own: one that has not ended, if there is one, and the youngest.
+
+    Without any there was only a ttl, which is lost.
+    """
+    work.delete("dedupe", key)
+    until = 0
+    for found, _ in work.of("forget", b""):
+        parts = ks.read_forget(found)
+        if (parts.kind, parts.key) == (ks.MemoKind.SLOT, key):
+            until = parts.remove_at
+            forget_key = found
+    holder = _slot_holder(work, key)
+    if holder is not None:
+        task_id, record, whole_key = holder
+        work.put("dedupe", key, rec.write_slot(rec.Slot(task_id, record.queue_no, record.created_at, until, whole_key)))
+    elif until:
+        work.delete("forget", forget_key)
+
+
+def _slot_holder(work: Work, key: bytes) -> tuple[int, rec.TaskRecord, bytes] | None:
+    """Return the task that a slot most likely named, and its key if that is too long to stand in the slot's."""
+    scope, owner_no, _ = ks.read_slot(key)
+    best: tuple[bool, int] = (False, 0)
+    found = None
+    for task_key, value in work.of("task", b""):
+        try:
+            task_id, record = ks.read_id(task_key), rec.read_task(value)
+            history = work.get_history(task_id) or rec.History()
+        except rec.Damaged:
+            continue
+        dedupe = record.options.dedupe
+        if dedupe is None or (record.slot_scope, record.slot_owner) != (scope, owner_no):
+            continue
+        rank = (history.ended_state < 0, task_id)
+        if rank > best and ks.slot(ks.SCOPES[scope], owner_no, dedupe.key) == key:
+            best, found = rank, (task_id, record, long_key(dedupe.key))
+    return found
+
+
+def _mend_memo(work: Work, key: bytes) -> None:
+    """Forget a memo: what it said nobody else knows."""
+    work.delete("memo", key)
+    for found in [found for found, _ in work.of("forget", b"")]:
+        parts = ks.read_forget(found)
+        if parts.kind != ks.MemoKind.SLOT and ks.memo(ks.MemoKind(parts.kind), parts.key) == key:
+            work.delete("forget", found)
+
+
+def _mend_tally(work: Work, key: bytes) -> None:
+    _recount(work, *ks.read_count(key))
+
+
+def _recount(work: Work, queue_no: int, type_no: int) -> None:
+    if work.queue_of(queue_no) is not None:  # a grave's tasks are counted nowhere
+        work.recount(queue_no, type_no)
+
+
+_MENDERS: Final[dict[str, Callable[[Work, bytes], None]]] = {
+    "ready": _mend_ready,
+    "lease": _mend_lease,
+    "scheduled": _mend_standing("scheduled"),
+    "ended": _mend_standing("ended"),
+    "dedupe": _mend_slot,
+    "memo": _mend_memo,
+    "count": _mend_tally,
+}

@@ -1,0 +1,113 @@
+"""Reading and writing keys in one transaction, and the one way to read the values of an index.
+
+The trap: a damaged value in an index must not be taken for a damaged task, because the run behind it may hold
+thousands, and the run that a search ends at may not even hold the task that was searched for. So the values of indexes
+are read here, and raise ``Broken``, which is no ``records.Damaged``: no op catches it. The call is undone, the key is
+made anew from the records (``lmdb_mend``), and the call runs again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import lmdb
+
+from lmdbq.store import keyspace as ks
+from lmdbq.store import records as rec
+
+
+class Broken(Exception):
+    """A value in an index is damaged: the one at ``key`` of ``database``."""
+
+    def __init__(self, database: str, key: bytes) -> None:
+        super().__init__(f"lmdbq/{database} {key.hex()} is damaged")
+        self.database = database
+        self.key = key
+
+
+def read_ready_run(key: bytes, value: bytes) -> rec.ReadyRun:
+    """Return the run behind a ready key. Raises Broken."""
+    try:
+        return rec.read_ready_run(key, value)
+    except rec.Damaged as error:
+        raise Broken("ready", key) from error
+
+
+def read_lease_run(key: bytes, value: bytes | None) -> rec.LeaseRun:
+    """Return the run behind a lease key. Raises Broken, also for None: then a deadline key is one too many."""
+    try:
+        return rec.read_lease_run(key, value or b"")
+    except rec.Damaged as error:
+        raise Broken("lease", key) from error
+
+
+def read_standing(database: str, key: bytes, value: bytes) -> rec.Standing:
+    """Return the value behind a scheduled or ended key. Raises Broken."""
+    try:
+        return rec.read_standing(key, value)
+    except rec.Damaged as error:
+        raise Broken(database, key) from error
+
+
+def read_slot(key: bytes, value: bytes) -> rec.Slot:
+    """Return a dedupe slot. Raises Broken."""
+    try:
+        return rec.read_slot(value)
+    except rec.Damaged as error:
+        raise Broken("dedupe", key) from error
+
+
+def read_memo(key: bytes, value: bytes) -> rec.Memo:
+    """Return what was answered. Raises Broken."""
+    try:
+        return rec.read_memo(value)
+    except rec.Damaged as error:
+        raise Broken("memo", key) from error
+
+
+class Rows:
+    """The keys of one transaction, or of a child of it."""
+
+    def __init__(self, databases: dict[str, lmdb._Database], txn: lmdb.Transaction) -> None:
+        self.db = databases
+        self.txn = txn
+        self.wrote = False  # whether anything was put or deleted: else the transaction is aborted, and costs no sync
+
+    def get(self, database: str, key: bytes) -> bytes | None:
+        """Return the value of a key, None if there is none."""
+        value: Any = self.txn.get(key, db=self.db[database])
+        return cast("bytes | None", value)
+
+    def put(self, database: str, key: bytes, value: bytes = b"") -> None:
+        """Write a key, new or not."""
+        self.wrote = True
+        self.txn.put(key, value, db=self.db[database])
+
+    def delete(self, database: str, key: bytes) -> bool:
+        """Remove a key; False if there was none."""
+        self.wrote = True
+        found: bool = self.txn.delete(key, db=self.db[database])
+        return found
+
+    def append_tasks(self, items: list[tuple[bytes, bytes]]) -> None:
+        """Append new task records; their ids rise, and are higher than any stored."""
+        self.wrote = True
+        _, added = self.txn.cursor(db=self.db["task"]).putmulti(items, append=True)
+        if added != len(items):
+            raise rec.Damaged(
+                f"the task table holds an id above {ks.read_id(items[added][0]) - 1}, which was never given"
+            )
+
+    def cursor(self, database: str) -> Any:
+        """Return a new cursor of this transaction (it answers bytes, which py-lmdb's types do not say)."""
+        return self.txn.cursor(db=self.db[database])
+
+    def of(self, database: str, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the keys and values of ``database`` that begin with ``prefix``; nothing may be written meanwhile."""
+        cursor = self.cursor(database)
+        if cursor.set_range(prefix):
+            for key, value in cursor.iternext():
+                if not key.startswith(prefix):
+                    return
+                yield key, value
