@@ -385,11 +385,13 @@ class OrderCapability:
         tasks = q.claim(limit=2).tasks
         q.release(tasks[0], delay_ns=2 * S)
         q.fail(tasks[1])
-        q.clock.advance(3)
+        q.clock.advance(1)
+        before = q.add()
+        q.clock.advance(2)
         between = q.add()
         q.clock.advance(3)
 
-        assert q.claim_ids() == [released, between, failed]
+        assert q.claim_ids() == [before, released, between, failed]
 
     def test_a_failure_that_is_tried_at_once_goes_to_the_back(self, q: Driver):
         failed = q.add(retry=RetryStrategy(backoff=Intervals((0,))))

@@ -233,8 +233,13 @@ class EnqueueContract:
         bad = Enqueue((entry(), Entry(options=None)))  # type: ignore[arg-type]
         q.enqueue(entry())
 
+        before = q.image()
+        alone = q.call(bad)
+        unchanged = q.image() == before
         broken, fine = q.apply(Call((bad,)), Call((Enqueue((entry(),)),))).outcomes
 
+        assert unchanged
+        assert isinstance(alone, Refused) and alone.code == "internal"
         assert isinstance(broken, Refused) and broken.code == "internal"
         assert isinstance(fine, Done)
         assert q.number(State.READY) == 2

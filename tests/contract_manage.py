@@ -168,6 +168,14 @@ class TaskActionContract:
         assert set_to == q.now - 5 * S
         assert q.claim_ids() == [task_id]
 
+    def test_an_edit_says_its_times_itself_and_asks_no_queue(self, q: Driver):
+        q.put_queue(expires_in_ns=5 * S)
+        task_id = q.add()
+        by_queue = q.task(task_id).expires_at
+        q.edit(task_id, "expires_at")
+
+        assert (by_queue, q.task(task_id).expires_at) == (q.now + 5 * S, 0)
+
     def test_an_edit_to_impossible_times_refuses_the_call(self, q: Driver):
         task_id = q.add()
         given = entry(delay_ns=5 * S, expires_in_ns=5 * S)
