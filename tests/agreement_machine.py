@@ -170,6 +170,13 @@ class AgreementMachine(RuleBasedStateMachine):
         self._apply([Call((Report([replace(said, id=task.id, delivery=task.deliveries)]),))])
 
     @precondition(lambda self: self._running())
+    @rule(delay_ns=st.sampled_from([0, 0, None]))
+    def fail_and_be_tried_again(self, delay_ns: int | None) -> None:
+        task = self._running()[-1]
+        said = Completion(task.id, task.deliveries, Status.FAILED, delay_ns=delay_ns)
+        self._apply([Call((Report([said]),))])
+
+    @precondition(lambda self: self._running())
     @rule(symbol=st.integers(0, 9), said=drawn.extensions)
     def send_a_heartbeat(self, symbol: int, said: Extension) -> None:
         running = self._running()

@@ -23,5 +23,5 @@ class LmdbAgainstMemory(AgreementMachine):
 
 TestLmdbAgainstMemory = LmdbAgainstMemory.TestCase
 TestLmdbAgainstMemory.settings = settings(
-    max_examples=5000 if IS_STORM else 200, stateful_step_count=60 if IS_STORM else 40
+    max_examples=5000 if IS_STORM else 120, stateful_step_count=60 if IS_STORM else 40
 )
