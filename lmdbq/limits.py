@@ -84,7 +84,7 @@ MEMO_KEPT_NS: Final = 1 * HOUR_NS  # idempotency keys and claim ids
 
 # Paging and reads.
 PAGE_TASKS_MAX: Final = 1_000
-SCAN_TASKS_MAX: Final = 20_000  # what one page of a filtered list looks at
+SCAN_TASKS_MAX: Final = 5_000  # what one page of a filtered list looks at
 
 # The daemon.
 LISTEN_DEFAULT: Final = "127.0.0.1:7325"

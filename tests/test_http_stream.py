@@ -125,6 +125,35 @@ async def test_a_stream_dropped_while_it_waits_leases_nothing(api: Api):  # noqa
     assert api.counts() == {"ready": 1}
 
 
+async def test_the_place_of_a_lapsed_task_is_free_again(api: Api):  # noqa: F811
+    await api.enqueue({"payload": 1})
+    async with connected(api, keepalive_timeout_in_seconds=1) as stream:
+        assert (await stream.next("task"))["payload"] == 1
+        api.clock.advance(1.1)
+        await api.enqueue({"payload": 2}, queue="r")
+        # This claim lets the lease of the other lapse.
+        assert (await api.dequeue("q", "r"))["tasks"][0]["payload"] == 2
+        assert api.counts() == {"scheduled": 1}
+        await api.enqueue({"payload": 3})
+        assert (await stream.next("task"))["payload"] == 3
+
+
+async def test_a_stream_that_lost_a_task_does_not_take_the_place_from_who_has_it_now(api: Api):  # noqa: F811
+    await api.enqueue({"retry_strategy": {"retry_intervals_in_seconds": [0]}})
+    async with connected(api, keepalive_timeout_in_seconds=1) as lost:
+        await lost.next("task")
+        api.clock.advance(1.1)
+        async with connected(api, keepalive_timeout_in_seconds=60) as stream:
+            task = await stream.next("task")
+            assert task["deliveries"] == 2
+            await lost.next("heartbeat")
+            await lost.next("heartbeat")
+            await lost.next("heartbeat")
+            await api.report(task["lease"])
+            await until(lambda: api.app[DAEMON].streams._holders == {})
+            await until(lambda: api.engine.status().parked == 2)
+
+
 async def test_what_is_received_extends_leases_and_tells_of_a_cancel(api: Api):  # noqa: F811
     await api.enqueue({})
     async with connected(api, keepalive_timeout_in_seconds=1) as stream:

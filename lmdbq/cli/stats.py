@@ -10,7 +10,6 @@ import click
 from lmdbq.cli import render
 from lmdbq.cli.common import Session, with_session
 from lmdbq.cli.exits import Exit
-from lmdbq.ids import format_id
 
 
 @click.command("stats", short_help="Show totals, and the state of the file.")
@@ -39,4 +38,4 @@ def _fact(fact: tuple[str, Any]) -> tuple[str, object]:
     name, value = fact
     if name.endswith("_at"):
         return name, render.instant(value)
-    return name, format_id(value) if name == "last_id" else value
+    return name, value

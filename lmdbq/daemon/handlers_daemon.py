@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from typing import Any
 
 import lmdb
 import msgspec
@@ -13,6 +14,7 @@ from lmdbq.daemon import metrics
 from lmdbq.daemon.context import DAEMON, Daemon
 from lmdbq.daemon.replies import only_parameters, reply
 from lmdbq.daemon.settings import DEFAULTS, shown
+from lmdbq.ids import format_id
 from lmdbq.wire.answers import DefaultRow, HealthAnswer, InfoAnswer, PlaceAnswer, SettingRow
 from lmdbq.wire.problems import JSON
 
@@ -55,12 +57,17 @@ async def info(request: web.Request) -> web.StreamResponse:
         durability=daemon.settings.durability,
         now=daemon.clock.wall_ns(),
         started_at=daemon.started_at,
-        store=msgspec.to_builtins(daemon.store.info()),
+        store=_file_facts(daemon),
         engine=msgspec.to_builtins(daemon.engine.status()),
         settings=[SettingRow(row.name, value, row.doc, row.env) for row, value in shown(daemon.settings)],
         defaults=[DefaultRow(row.name, row.value, row.doc) for row in DEFAULTS],
     )
     return reply(request, answer)
+
+
+def _file_facts(daemon: Daemon) -> dict[str, Any]:
+    info = daemon.store.info()
+    return {**msgspec.to_builtins(info), "last_id": format_id(info.last_id)}
 
 
 async def prometheus(request: web.Request) -> web.StreamResponse:

@@ -98,7 +98,9 @@ def reply(request: web.Request, answer: Struct, status: int = 200) -> web.Respon
 
 
 def reply_bytes(body: bytes, codec: Codec, status: int = 200) -> web.Response:
-    """Return a body that is already encoded."""
+    """Return a body that is already encoded; one of JSON ends with a newline, for who reads it in a terminal."""
+    if codec.is_json and not body.endswith(b"\n"):
+        body += b"\n"
     return web.Response(body=body, status=status, headers={hdrs.CONTENT_TYPE: codec.media_type})
 
 

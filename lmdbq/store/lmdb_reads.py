@@ -134,7 +134,10 @@ def queues(work: Work) -> list[QueueView]:
 
 def queue(work: Work, name: str) -> QueueView | None:
     """Return one queue."""
-    found = work.queue(name)
+    try:
+        found = work.queue(name)
+    except ks.BadKey:  # no queue can have such a name
+        return None
     return None if found is None else _queue_view(work, found)
 
 

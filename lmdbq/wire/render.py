@@ -53,7 +53,7 @@ def _plain_answer(batch: Batch, done: Enqueued) -> bytes:
     outcomes[-1] = outcomes[-1].replace(b',{"id":"', b"")
     start = b'{"tasks":[{"id":"' if with_tasks else b""
     between = b'],"outcomes":[{"id":"' if with_tasks else b'{"outcomes":[{"id":"'
-    return b"".join([start, *parts, between, *outcomes, b"]}"])
+    return b"".join([start, *parts, between, *outcomes, b"]}\n"])
 
 
 def _repeated(texts: tuple[list[bytes], ...], count: int) -> tuple[list[bytes], ...]:
@@ -175,7 +175,7 @@ def placed_task(entry: Entry, placed: Placed, now: int, stored: Task | None, cod
 def dequeue_answer(claimed: Claimed, now_wall: int, codec: Codec, reason: str = "") -> bytes:
     """Return the body of /v1/dequeue. reason: said instead of the claim's own, when there are no tasks."""
     if codec.is_json and claimed.tasks:
-        return b"".join(tasks_json(claimed.tasks, b'{"tasks":[', b"]}"))
+        return b"".join(tasks_json(claimed.tasks, b'{"tasks":[', b"]}\n"))
     return codec.encode(dequeue_struct(claimed, now_wall, codec, reason))
 
 
