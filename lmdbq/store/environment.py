@@ -6,9 +6,9 @@ the next opener checks the whole file before it uses it. ``creation`` makes what
 
 The traps this module is for: one environment per process and file (LMDB's own rule: a second open would drop the first
 one's locks), so they are shared by (device, inode) and counted; a forked child must not use its parent's, so the pid is
-compared on every call; a killed process with our own pid in another container may have left a reader slot that only an
-open and close from this pid clears; a network file system breaks LMDB's locks, and is refused; and a file whose commit
-has failed is not written again by this process, whoever opens it anew.
+compared on every call, and the child opens its own; a killed process with our own pid in another container may have
+left a reader slot that only an open and close from this pid clears; a network file system breaks LMDB's locks, and is
+refused; and a file whose commit has failed is not written again by this process, whoever opens it anew.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ MOUNTS: Final = Path("/proc/self/mounts")
 NETWORK_FILE_SYSTEMS: Final = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "fuse.sshfs", "fuse.glusterfs"}
 )
+_HEAD_BYTES: Final = 32
+_LMDB_MARKS: Final = (b"\xde\xc0\xef\xbe", b"\xbe\xef\xc0\xde")
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 
 _FileKey = tuple[int, int]  # device, inode
@@ -156,9 +158,28 @@ class Environment:
             self.env.close()
             os.close(self.data_fd)
 
+    def disown(self) -> None:
+        """Let go of all that is LMDB's in a forked child. Closing it would give up the parent's reader slots."""
+        del self.env
+        self.databases.clear()
+        self._sides.clear()
+
     def _again(self) -> Environment:
         self._users += 1
         return self
+
+
+def _after_fork_in_child() -> None:
+    """Let a forked child open for itself what its parent has open: LMDB allows it once the parent's are let go of."""
+    global _shared_lock
+    _shared_lock = threading.Lock()  # a thread of the parent, which is not here, may have held it
+    for shared in _shared.values():
+        shared.disown()
+    _shared.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def open_environment(directory: Path, *, max_bytes: int, metasync: bool) -> Environment:
@@ -171,9 +192,11 @@ def open_environment(directory: Path, *, max_bytes: int, metasync: bool) -> Envi
         create_missing(directory)
         with _shared_lock:
             facts = (directory / DATA_NAME).stat()
+            if not facts.st_size:  # LMDB would make it an environment, and not in one step
+                raise NotOurFile(f"{directory / DATA_NAME} is empty: no store; remove it, and one will be made")
             key = (facts.st_dev, facts.st_ino)
             known = _shared.get(key)
-            if known is not None and known.is_ours:
+            if known is not None:
                 return known._again()
             shared = _shared[key] = _open_first(directory, key, max_bytes, metasync)
             return shared
@@ -215,7 +238,7 @@ def _open(directory: Path, map_bytes: int, metasync: bool) -> lmdb.Environment:
             metasync=metasync,
             max_dbs=MAX_DATABASES,
             max_readers=MAX_READERS,
-            max_spare_txns=8,
+            max_spare_txns=0,  # a forked child that ends would give up its parent's reader slots with them
             create=False,
             lib_version=0,
         )
@@ -224,13 +247,20 @@ def _open(directory: Path, map_bytes: int, metasync: bool) -> lmdb.Environment:
             f"{directory} cannot be locked ({error}): another container seems to use it without sharing our process "
             "numbers. Share the daemon's address instead of the file, or run both with a shared PID namespace"
         ) from error
-    except lmdb.VersionMismatchError as error:
+    except (lmdb.VersionMismatchError, lmdb.InvalidError) as error:
+        if isinstance(error, lmdb.InvalidError) and not _is_of_some_lmdb(directory / DATA_NAME):
+            raise NotOurFile(f"{directory / DATA_NAME} is no LMDB file ({error}); it was not touched") from error
         raise FormatUnknown(
             f"{directory / DATA_NAME} was written by another LMDB engine than {ENGINE}: open it with the lmdbq and "
-            "lmdb versions that wrote it, `lmdbq dump` it there, or restore a backup made for this engine"
+            "lmdb versions that wrote it, or restore a backup made for this engine; the file was not touched"
         ) from error
-    except lmdb.InvalidError as error:
-        raise NotOurFile(f"{directory / DATA_NAME} is no LMDB file ({error}); it was not touched") from error
+
+
+def _is_of_some_lmdb(data: Path) -> bool:
+    """Whether a file begins as LMDB's do in any version and on any machine; they differ in where the mark stands."""
+    with data.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    return any(mark in head for mark in _LMDB_MARKS)
 
 
 def _refuse_network(directory: Path) -> None:

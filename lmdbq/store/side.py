@@ -57,6 +57,7 @@ class Side:
                         sync=False,
                         metasync=False,
                         max_readers=512,
+                        max_spare_txns=0,
                         lib_version=0,
                     )
                 except (OSError, lmdb.Error) as error:
