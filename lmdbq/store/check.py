@@ -12,9 +12,11 @@ from typing import Any
 
 import lmdb
 
+from lmdbq.ids import format_id
 from lmdbq.model import ENDED, State
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
+from lmdbq.store.dump import key_words
 from lmdbq.store.environment import Environment
 
 
@@ -64,8 +66,10 @@ class _File:
         """Return what ``read`` reads; None, and a broken line, if it is damaged."""
         try:
             return read()
-        except (rec.Damaged, ValueError) as error:
-            self.broken.append(f"K11: lmdbq/{database} {key.hex()}: {error}")
+        except rec.Damaged as error:
+            line = f"K11: lmdbq/{database} {key_words(database, key)}: {error}"
+            if line not in self.broken:
+                self.broken.append(line)
             return None
 
     def _read_catalog(self) -> None:
@@ -79,6 +83,9 @@ class _File:
                 self.types[ks.read_number(key)] = name or ""
             elif kind == b"G":
                 self.graves.add(ks.read_number(key))
+                self.sound("catalog", key, lambda value=value: rec.read_grave(value))  # type: ignore[misc]
+            elif kind == b"M":
+                self.sound("catalog", key, lambda value=value: rec.read_meta(value))  # type: ignore[misc]
 
     def _read_tasks(self) -> None:
         for key, value in self.items("task"):
@@ -121,7 +128,7 @@ class _File:
         self, database: str, key: tuple[int, ...], last_id: int, length: int, queue_no: int, type_no: int, state: State
     ) -> None:
         if not 1 <= length <= last_id:
-            self.overlaps.append(f"K2: a run of lmdbq/{database} that ends at {last_id} has length {length}")
+            self.overlaps.append(f"K2: a run of lmdbq/{database} that ends at {format_id(last_id)} has length {length}")
             return
         for task_id in range(last_id - length + 1, last_id + 1):
             self.places.setdefault(task_id, []).append(_Place(database, key, queue_no, type_no, state))
@@ -141,7 +148,7 @@ def _k1(file: _File) -> Iterator[str]:
     for task_id in file.records:
         held = file.places.get(task_id, [])
         if len(held) != 1:
-            yield f"K1: task {task_id} has {len(held)} standings: {', '.join(place.database for place in held)}"
+            yield f"K1: task {format_id(task_id)} has {len(held)} standings: {', '.join(place.database for place in held)}"
 
 
 def _k2(file: _File) -> Iterator[str]:
@@ -151,9 +158,9 @@ def _k2(file: _File) -> Iterator[str]:
         record = file.records.get(task_id)
         for place in held:
             if record is None:
-                yield f"K2: lmdbq/{place.database} holds {task_id}, which has no sound record"
+                yield f"K2: lmdbq/{place.database} holds {format_id(task_id)}, which has no sound record"
             elif (place.queue_no, place.type_no) != (record.queue_no, record.type_no):
-                yield f"K2: lmdbq/{place.database} holds {task_id} under another queue or type than its record says"
+                yield f"K2: lmdbq/{place.database} holds {format_id(task_id)} under another queue or type than its record says"
             else:
                 yield from _k2_place(file, task_id, record, place)
 
@@ -162,14 +169,14 @@ def _k2_place(file: _File, task_id: int, record: rec.TaskRecord, place: _Place) 
     history = file.histories.get(task_id, rec.History())
     rank = history.rank or record.scheduled_at
     if place.database == "ready" and place.key[2:] != (record.priority, rank):
-        yield f"K2: task {task_id} is ready at (priority, rank) {place.key[2:]}, not {(record.priority, rank)}"
+        yield f"K2: task {format_id(task_id)} is ready at (priority, rank) {place.key[2:]}, not {(record.priority, rank)}"
     if place.database == "scheduled" and place.key != (rank,):
-        yield f"K2: task {task_id} is scheduled at {place.key[0]}, not {rank}"
+        yield f"K2: task {format_id(task_id)} is scheduled at {place.key[0]}, not {rank}"
     ended_state = place.state if place.state in ENDED else -1
     if history.ended_state != ended_state:
-        yield f"K2: task {task_id} stands in lmdbq/{place.database}, but by its history it ended {history.ended_state}"
+        yield f"K2: task {format_id(task_id)} stands in lmdbq/{place.database}, but by its history it ended {history.ended_state}"
     if place.database == "ended" and place.key != (history.remove_at,):
-        yield f"K2: task {task_id} is removed at {place.key[0]} by its key, {history.remove_at} by its history"
+        yield f"K2: task {format_id(task_id)} is removed at {place.key[0]} by its key, {history.remove_at} by its history"
 
 
 def _k3(file: _File) -> Iterator[str]:
@@ -179,9 +186,9 @@ def _k3(file: _File) -> Iterator[str]:
     }
     for key, _ in file.items("deadline"):
         if expected.pop(bytes(key), None) is None:
-            yield f"K3: deadline key {key.hex()} has no lease run"
+            yield f"K3: deadline {key_words('deadline', key)} has no lease run"
     for last_id in expected.values():
-        yield f"K3: the lease run that ends at {last_id} has no deadline key"
+        yield f"K3: the lease run that ends at {format_id(last_id)} has no deadline key"
 
 
 def _k4(file: _File) -> Iterator[str]:
@@ -192,8 +199,8 @@ def _k4(file: _File) -> Iterator[str]:
         if record is not None and record.expires_at and held[0].state in (State.SCHEDULED, State.READY):
             expected.add(ks.expiry(record.queue_no, record.expires_at, task_id))
     found = {bytes(key) for key, _ in file.items("expiry")}
-    yield from (f"K4: expiry key {key.hex()} is missing" for key in expected - found)
-    yield from (f"K4: expiry key {key.hex()} belongs to no waiting task" for key in found - expected)
+    yield from (f"K4: expiry {key_words('expiry', key)} is missing" for key in expected - found)
+    yield from (f"K4: expiry {key_words('expiry', key)} belongs to no waiting task" for key in found - expected)
 
 
 def _k5(file: _File) -> Iterator[str]:
@@ -205,14 +212,14 @@ def _k5(file: _File) -> Iterator[str]:
         record = file.records.get(slot.id)
         if record is None:
             if file.get("forget", ks.forget(slot.blocks_until, ks.MemoKind.SLOT, bytes(key))) is None:
-                yield f"K5: slot {key.hex()} names task {slot.id}, which is not stored, and is not to be forgotten"
+                yield f"K5: slot {key_words('dedupe', key)} names task {format_id(slot.id)}, which is not stored, and is not to be forgotten"
             continue
         scope, owner_no, _ = ks.read_slot(key)
         dedupe = record.options.dedupe
         if dedupe is None or (record.slot_scope, record.slot_owner) != (scope, owner_no):
-            yield f"K5: slot {key.hex()} names task {slot.id}, which says it has another slot"
+            yield f"K5: slot {key_words('dedupe', key)} names task {format_id(slot.id)}, which says it has another slot"
         elif ks.slot(ks.SCOPES[scope], owner_no, dedupe.key) != key:
-            yield f"K5: slot {key.hex()} names task {slot.id}, which has another dedupe key"
+            yield f"K5: slot {key_words('dedupe', key)} names task {format_id(slot.id)}, which has another dedupe key"
 
 
 def _k6(file: _File) -> Iterator[str]:
@@ -273,7 +280,7 @@ def _k8(file: _File) -> Iterator[str]:
         for key, _ in file.items(database):
             queue_no = int.from_bytes(key[:4], "big")
             if queue_no and queue_no not in known:
-                yield f"K8: lmdbq/{database} {key.hex()} names queue {queue_no}, which does not exist"
+                yield f"K8: lmdbq/{database} {key_words(database, key)} names queue {queue_no}, which does not exist"
 
 
 def _k9(file: _File) -> Iterator[str]:
@@ -284,17 +291,17 @@ def _k9(file: _File) -> Iterator[str]:
             continue
         kind = ks.MemoKind(key[0])
         if file.get("forget", ks.forget(memo.remove_at, kind, bytes(key[1:]))) is None:
-            yield f"K9: memo {key.hex()} has no forget key"
+            yield f"K9: memo {key_words('memo', key)} has no forget key"
 
 
 def _k10(file: _File) -> Iterator[str]:
     """A history belongs to a stored task; every ended task has one."""
     for task_id in file.histories:
         if task_id not in file.records:
-            yield f"K10: task {task_id} has a history and no record"
+            yield f"K10: task {format_id(task_id)} has a history and no record"
     for task_id, held in file.places.items():
         if held[0].state in ENDED and task_id not in file.histories:
-            yield f"K10: task {task_id} has ended and has no history"
+            yield f"K10: task {format_id(task_id)} has ended and has no history"
 
 
 def _k11(file: _File) -> Iterator[str]:
@@ -308,7 +315,7 @@ def _k12(file: _File) -> Iterator[str]:
         yield f"K12: queue {queue_no} is live and buried"
     for key, _ in file.items("count"):
         if ks.read_count(key)[0] in file.graves:
-            yield f"K12: tally {key.hex()} counts tasks of a grave"
+            yield f"K12: {key_words('count', key)} counts tasks of a grave"
 
 
 INVARIANTS = (_k1, _k2, _k3, _k4, _k5, _k6, _k7, _k8, _k9, _k10, _k12, _k11)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -31,12 +32,20 @@ def dump_lines(path: str | Path) -> Iterator[str]:
         shared.release()
 
 
-def _line(database: str, key: bytes, value: bytes) -> str:
-    shown_key, read = _WORDS[database](key)
+def key_words(database: str, key: bytes) -> str:
+    """Return a key in the words of the map; one that is no key of its database, as hexadecimal digits."""
     try:
+        return _WORDS[database](key)[0]
+    except (struct.error, ValueError, IndexError, KeyError):
+        return key.hex()
+
+
+def _line(database: str, key: bytes, value: bytes) -> str:
+    try:
+        shown_key, read = _WORDS[database](key)
         return f"{shown_key}  {read(value)}".rstrip()
-    except (rec.Damaged, ValueError, msgspec.DecodeError) as error:
-        return f"{shown_key}  DAMAGED: {error}: {value.hex()}"
+    except (rec.Damaged, struct.error, ValueError, IndexError, KeyError) as error:
+        return f"{key_words(database, key)}  DAMAGED: {error}: {value.hex()}"
 
 
 _Read = Callable[[bytes], str]
