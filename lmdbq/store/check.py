@@ -148,7 +148,8 @@ def _k1(file: _File) -> Iterator[str]:
     for task_id in file.records:
         held = file.places.get(task_id, [])
         if len(held) != 1:
-            yield f"K1: task {format_id(task_id)} has {len(held)} standings: {', '.join(place.database for place in held)}"
+            where = ", ".join(place.database for place in held)
+            yield f"K1: task {format_id(task_id)} has {len(held)} standings: {where}"
 
 
 def _k2(file: _File) -> Iterator[str]:
@@ -157,10 +158,11 @@ def _k2(file: _File) -> Iterator[str]:
     for task_id, held in file.places.items():
         record = file.records.get(task_id)
         for place in held:
+            holds = f"lmdbq/{place.database} holds {format_id(task_id)}"
             if record is None:
-                yield f"K2: lmdbq/{place.database} holds {format_id(task_id)}, which has no sound record"
+                yield f"K2: {holds}, which has no sound record"
             elif (place.queue_no, place.type_no) != (record.queue_no, record.type_no):
-                yield f"K2: lmdbq/{place.database} holds {format_id(task_id)} under another queue or type than its record says"
+                yield f"K2: {holds} under another queue or type than its record says"
             else:
                 yield from _k2_place(file, task_id, record, place)
 
@@ -168,15 +170,16 @@ def _k2(file: _File) -> Iterator[str]:
 def _k2_place(file: _File, task_id: int, record: rec.TaskRecord, place: _Place) -> Iterator[str]:
     history = file.histories.get(task_id, rec.History())
     rank = history.rank or record.scheduled_at
+    task = f"task {format_id(task_id)}"
     if place.database == "ready" and place.key[2:] != (record.priority, rank):
-        yield f"K2: task {format_id(task_id)} is ready at (priority, rank) {place.key[2:]}, not {(record.priority, rank)}"
+        yield f"K2: {task} is ready at (priority, rank) {place.key[2:]}, not {(record.priority, rank)}"
     if place.database == "scheduled" and place.key != (rank,):
-        yield f"K2: task {format_id(task_id)} is scheduled at {place.key[0]}, not {rank}"
+        yield f"K2: {task} is scheduled at {place.key[0]}, not {rank}"
     ended_state = place.state if place.state in ENDED else -1
     if history.ended_state != ended_state:
-        yield f"K2: task {format_id(task_id)} stands in lmdbq/{place.database}, but by its history it ended {history.ended_state}"
+        yield f"K2: {task} stands in lmdbq/{place.database}, but by its history it ended {history.ended_state}"
     if place.database == "ended" and place.key != (history.remove_at,):
-        yield f"K2: task {format_id(task_id)} is removed at {place.key[0]} by its key, {history.remove_at} by its history"
+        yield f"K2: {task} is removed at {place.key[0]} by its key, {history.remove_at} by its history"
 
 
 def _k3(file: _File) -> Iterator[str]:
@@ -209,17 +212,18 @@ def _k5(file: _File) -> Iterator[str]:
         slot = file.sound("dedupe", key, lambda value=value: rec.read_slot(value))  # type: ignore[misc]
         if slot is None:
             continue
+        names = f"slot {key_words('dedupe', key)} names task {format_id(slot.id)}"
         record = file.records.get(slot.id)
         if record is None:
             if file.get("forget", ks.forget(slot.blocks_until, ks.MemoKind.SLOT, bytes(key))) is None:
-                yield f"K5: slot {key_words('dedupe', key)} names task {format_id(slot.id)}, which is not stored, and is not to be forgotten"
+                yield f"K5: {names}, which is not stored, and is not to be forgotten"
             continue
         scope, owner_no, _ = ks.read_slot(key)
         dedupe = record.options.dedupe
         if dedupe is None or (record.slot_scope, record.slot_owner) != (scope, owner_no):
-            yield f"K5: slot {key_words('dedupe', key)} names task {format_id(slot.id)}, which says it has another slot"
+            yield f"K5: {names}, which says it has another slot"
         elif ks.slot(ks.SCOPES[scope], owner_no, dedupe.key) != key:
-            yield f"K5: slot {key_words('dedupe', key)} names task {format_id(slot.id)}, which has another dedupe key"
+            yield f"K5: {names}, which has another dedupe key"
 
 
 def _k6(file: _File) -> Iterator[str]:
