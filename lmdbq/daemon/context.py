@@ -58,9 +58,11 @@ class Streams:
     def hold(self, task_ids: Iterable[int], freed: Callable[[int], None]) -> None:
         self._holders.update(dict.fromkeys(task_ids, freed))
 
-    def drop(self, task_ids: Iterable[int]) -> None:
+    def drop(self, task_ids: Iterable[int], freed: Callable[[int], None]) -> None:
+        """Forget what one holder has; a task that another stream got meanwhile stays that stream's."""
         for task_id in task_ids:
-            self._holders.pop(task_id, None)
+            if self._holders.get(task_id) == freed:
+                del self._holders[task_id]
 
     def tell(self, task_ids: Iterable[int]) -> None:
         """Free the places of tasks that no longer run under their lease."""

@@ -23,7 +23,7 @@ from lmdbq.daemon.context import DAEMON, Daemon
 from lmdbq.daemon.replies import NDJSON, NDJSON_TYPES, HttpProblem, codec_in, content_type, only_parameters
 from lmdbq.errors import Busy, LmdbqError, NotCommitted
 from lmdbq.ids import format_id, format_lease
-from lmdbq.model import Claim, Claimed, ClaimedTask, Done, Extend, ExtendDone, Extension, Outcome
+from lmdbq.model import Claim, Claimed, ClaimedTask, Done, Extend, ExtendDone, Extension, Outcome, State, Task
 from lmdbq.wire import render, reports
 from lmdbq.wire.frames import Bye, CancelNotice, Heartbeat, StreamFrame
 from lmdbq.wire.problems import JSON_CODEC, Codec
@@ -94,6 +94,7 @@ class Stream:
         self._response = response
         self._held: dict[int, ClaimedTask] = {}
         self._told: set[int] = set()  # those whose cancel was said
+        self._sure_until_ns = 0  # steady; before that, no lease that is held can lapse
         self._place_free = asyncio.Event()
         self._writing = asyncio.Lock()
 
@@ -119,7 +120,7 @@ class Stream:
     async def release(self) -> None:
         """Give back what is still held."""
         held, self._held = list(self._held.values()), {}
-        self._daemon.streams.drop(task.id for task in held)
+        self._daemon.streams.drop((task.id for task in held), self._freed)
         await self._daemon.engine.release(Claimed(held))
 
     async def _push(self) -> None:
@@ -143,6 +144,8 @@ class Stream:
         raise _Finished
 
     def _hold(self, tasks: list[ClaimedTask]) -> None:
+        ends_ns = [self._daemon.clock.steady_ns() + task.keepalive_ns for task in tasks]
+        self._sure_until_ns = min(ends_ns + [self._sure_until_ns] * bool(self._held), default=0)
         self._held.update((task.id, task) for task in tasks)
         self._daemon.streams.hold((task.id for task in tasks), self._freed)
 
@@ -150,6 +153,21 @@ class Stream:
         self._held.pop(task_id, None)
         self._told.discard(task_id)
         self._place_free.set()
+
+    def _lost(self, task: ClaimedTask) -> None:
+        """Its lease holds no longer, and nobody reported it here."""
+        self._daemon.streams.drop([task.id], self._freed)
+        if self._held.get(task.id) is task:
+            self._freed(task.id)
+
+    def _look_for_lapses(self) -> None:
+        """Free the places of tasks whose leases lapsed, or ended by another process. Reads only if one may have."""
+        if self._daemon.clock.steady_ns() < self._sure_until_ns:
+            return
+        for task in list(self._held.values()):
+            found = self._daemon.store.task(task.id, self._daemon.clock)
+            if not isinstance(found, Task) or (found.state, found.deliveries) != (State.RUNNING, task.deliveries):
+                self._lost(task)
 
     async def _receive(self) -> None:
         """Extend leases when bytes arrive, no more often than is useful."""
@@ -165,6 +183,7 @@ class Stream:
 
     async def _extend(self) -> None:
         held = list(self._held.values())
+        begun_ns = self._daemon.clock.steady_ns()
         op = Extend(tuple(Extension(task.id, task.deliveries) for task in held))
         try:
             outcome = await self._daemon.engine.call(op)
@@ -174,10 +193,12 @@ class Stream:
         assert isinstance(outcome, Done)
         told = outcome.outcomes[0]
         assert isinstance(told, ExtendDone)
+        self._sure_until_ns = begun_ns + min(task.keepalive_ns for task in held)
+        if len(self._held) > len(held):
+            self._sure_until_ns = 0  # others came meanwhile; it is known again after the next extension
         for task, one in zip(held, told.outcomes, strict=True):
             if one.outcome is not Outcome.OK:
-                self._daemon.streams.drop([task.id])
-                self._freed(task.id)
+                self._lost(task)
             elif one.cancel_requested and task.id not in self._told:
                 self._told.add(task.id)
                 lease = format_lease(task.id, task.deliveries)
@@ -187,6 +208,7 @@ class Stream:
         length = self._claim.keepalive_ns or limits.KEEPALIVE_NS_DEFAULT
         pause = min(HEARTBEAT_SECONDS_MAX, length / limits.SECOND_NS / 3)
         while True:
+            self._look_for_lapses()
             await self._send(StreamFrame(heartbeat=Heartbeat(self._daemon.clock.wall_ns())))
             await asyncio.sleep(pause)
 
