@@ -34,8 +34,10 @@ def shown(value: object) -> str:
 
 def settings() -> str:
     defaults = Settings()
-    options = {param.name: param.opts[0] for param in serve.command.params}
-    rows = [(f"`{options[row.name]}`", f"`{row.env}`", shown(getattr(defaults, row.name)), row.doc) for row in SETTINGS]
+    options = {param.name: f"`{param.opts[0]}`" for param in serve.command.params}
+    rows = [
+        (options.get(row.name, ""), f"`{row.env}`", shown(getattr(defaults, row.name)), row.doc) for row in SETTINGS
+    ]
     return table(("option", "environment", "default", ""), rows)
 
 

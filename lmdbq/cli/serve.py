@@ -1,4 +1,4 @@
-"""``lmdbq serve``: run the daemon. Its options are the rows of ``daemon.settings``, one each."""
+"""``lmdbq serve``: run the daemon. Its options are the rows of ``daemon.settings`` that are no secret, one each."""
 
 from __future__ import annotations
 
@@ -26,14 +26,18 @@ def _option(row: Setting) -> Callable[[Any], Any]:
 
 def _options(function: Callable[..., Any]) -> Callable[..., Any]:
     for row in reversed(SETTINGS):
-        function = _option(row)(function)
+        if not row.is_secret:
+            function = _option(row)(function)
     return function
 
 
 @click.command("serve", short_help="Run the daemon.")
 @_options
 def command(**given: Any) -> int:
-    """Run the daemon until Ctrl-C or SIGTERM. Every answer is on disk before it is given."""
+    """Run the daemon until Ctrl-C or SIGTERM. Every answer is on disk before it is given.
+
+    Tokens are taken from the environment alone (LMDBQ_TOKEN), because others can read a command line.
+    """
     from lmdbq.daemon.serve import run
 
     return run(load(given), ready=click.echo) or Exit.OK

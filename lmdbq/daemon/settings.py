@@ -53,11 +53,12 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 
 class Setting(NamedTuple):
-    """One row of the table."""
+    """One row of the table. is_secret: taken from the environment alone, as a command line is seen by everybody."""
 
     name: str
     env: str
     doc: str
+    is_secret: bool = False
 
 
 SETTINGS: Final = (
@@ -67,7 +68,12 @@ SETTINGS: Final = (
         "durability", "LMDBQ_DURABILITY", "full: synced before every answer. batch: a power cut may lose the last."
     ),
     Setting("max_size", "LMDBQ_MAX_SIZE", "Largest size of the file in bytes (512MiB, 20G ...); 0: the disk."),
-    Setting("token", "LMDBQ_TOKEN", "Tokens callers must send, as role:token,... ; a plain token is an admin's."),
+    Setting(
+        "token",
+        "LMDBQ_TOKEN",
+        "Tokens callers must send, as role:token,... ; a plain token is an admin's.",
+        is_secret=True,
+    ),
     Setting("auth", "LMDBQ_AUTH", "none: serve other machines without a token."),
     Setting(
         "allow_hosts", "LMDBQ_ALLOW_HOSTS", "Names other than localhost under which callers without a token may ask."
@@ -203,7 +209,7 @@ def shown(settings: Settings) -> list[tuple[Setting, Any]]:
     rows: list[tuple[Setting, Any]] = []
     for row in SETTINGS:
         value = getattr(settings, row.name)
-        if row.name == "token":
+        if row.is_secret:
             value = "(set)" if value else ""
         elif row.name == "data":
             value = str(settings.data_directory())
