@@ -236,6 +236,8 @@ def _k6(file: _File) -> Iterator[str]:
     for key, value in file.items("count"):
         queue_no, type_no = ks.read_count(key)
         if not type_no:
+            if queue_no:
+                file.sound("count", key, lambda value=value: rec.read_totals(value))  # type: ignore[misc]
             continue
         tally = file.sound("count", key, lambda value=value: rec.read_tally(value)) or []  # type: ignore[misc]
         if not any(tally):
