@@ -114,6 +114,7 @@ _SCHEDULED: Final = struct.Struct(">IQQ")
 _DEADLINE: Final = struct.Struct(">IIQQ")
 _ENDED: Final = struct.Struct(">IBQQ")
 _COUNT: Final = struct.Struct(">II")
+_PLACE: Final = struct.Struct(">IIH")
 _SLOT_HEAD: Final = struct.Struct(">BI")
 _FORGET_HEAD: Final = struct.Struct(">QB")
 _LANE: Final = struct.Struct(">IIIHQQ")
@@ -677,6 +678,11 @@ def of_queue(queue_no: int) -> bytes:
 def of_ready_list(queue_no: int, type_no: int) -> bytes:
     """Return the prefix of every ready key of a (queue, type)."""
     return _COUNT.pack(queue_no, type_no)
+
+
+def place(queue_no: int, type_no: int, priority: int) -> bytes:
+    """Return queue_no, type_no and the biased priority as they begin a ready key, and stand in a TaskRecord's head."""
+    return _PLACE.pack(queue_no, type_no, priority)
 
 
 def of_ended_state(queue_no: int, state: State) -> bytes:

@@ -124,29 +124,26 @@ def _complete_all(
     for index in taken:
         completion = completions[index]
         work.forget_extension(completion.id)
-        value = work.get("task", ks.task(completion.id)) or b""
-        if (
-            is_removed
-            and completion.status is Status.SUCCEEDED
-            and completion.result is None
-            and rec.is_plain(value)
-            and not work.has_history(completion.id)
-        ):
-            work.delete("task", ks.task(completion.id))
-            outcomes[index] = _SUCCEEDED
-            simple += 1
-        else:
-            outcomes[index] = _complete(work, completion, run, queue, value)
+        if is_removed and completion.status is Status.SUCCEEDED and completion.result is None:
+            key = ks.task(completion.id)
+            value = work.pop("task", key)
+            if rec.is_plain(value) and not work.has_history(completion.id):
+                outcomes[index] = _SUCCEEDED
+                simple += 1
+                continue
+            if value:
+                work.put("task", key, value)
+        outcomes[index] = _complete(work, completion, run, queue)
     if simple:
         work.count(queue.no, run.type_no, leaves=State.RUNNING, length=simple)
         work.total(queue.no, "succeeded", simple)
 
 
-def _complete(work: Work, completion: Completion, run: rec.LeaseRun, queue: Queue, value: bytes) -> Reported:
+def _complete(work: Work, completion: Completion, run: rec.LeaseRun, queue: Queue) -> Reported:
     """End one attempt whose task has left its lease run."""
     task_id = completion.id
     try:
-        record = rec.read_task(value)
+        record = rec.read_task(work.get("task", ks.task(task_id)) or b"")
         history = work.get_history(task_id) or rec.History()
     except (rec.Damaged, ValueError) as error:
         work.count(run.queue_no, run.type_no, leaves=State.RUNNING)
