@@ -38,7 +38,7 @@ from lmdbq.model import (
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.environment import Environment
-from lmdbq.store.lmdb_calls import full, in_phases, measure, mend_all, run_alone, run_fast
+from lmdbq.store.lmdb_calls import full, in_phases, measure, mend, run_alone, run_fast
 from lmdbq.store.lmdb_rows import Broken
 from lmdbq.store.lmdb_standing import move_lease
 from lmdbq.store.lmdb_work import Work
@@ -224,7 +224,7 @@ def mend_now(shared: Environment, broken: Broken, clock: Clock) -> None:
         txn = _begin(shared, (), may_be_low=True)
         try:
             work = open_work(shared, txn, clock)
-            mend_all(work, [broken])
+            mend(work, broken)
             _flush(work)
         except lmdb.MapFullError as error:
             txn.abort()

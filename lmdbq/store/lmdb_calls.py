@@ -48,7 +48,7 @@ from lmdbq.store import lmdb_ops_timed as timed
 from lmdbq.store import records as rec
 from lmdbq.store.base import phase
 from lmdbq.store.lmdb_memos import remember, remembered
-from lmdbq.store.lmdb_mend import mend
+from lmdbq.store.lmdb_mend import mend_all
 from lmdbq.store.lmdb_ops_claim import claim
 from lmdbq.store.lmdb_ops_edit import delete, edit, retry
 from lmdbq.store.lmdb_ops_enqueue import EnqueueBatch
@@ -157,22 +157,15 @@ def _run_alone(work: Work, call: Call) -> CallOutcome:
             try:
                 return remembered(work, call) or _run_child(work, call)
             except Broken as broken:
-                mend_all(work, [broken])
+                mend(work, broken)
         except Exception as error:  # noqa: BLE001  whatever it is, it must not reach the neighbours
             return _failure(work, error)
     return _failure(work, rec.Damaged(f"more than {MENDS_MAX} keys that it needs are damaged"))
 
 
-def mend_all(work: Work, todo: list[Broken]) -> None:
-    """Make damaged keys anew; what is found damaged on the way comes first."""
-    while todo:
-        try:
-            _in_child(work, lambda forked: mend(forked, todo[-1]))
-            todo.pop()
-        except Broken as deeper:
-            if any((known.database, known.key) == (deeper.database, deeper.key) for known in todo):
-                raise
-            todo.append(deeper)
+def mend(work: Work, broken: Broken) -> None:
+    """Make a damaged key anew. Raises Broken, Damaged if it cannot be."""
+    mend_all(broken, lambda step: _in_child(work, step))
 
 
 def _failure(work: Work, error: Exception) -> Refused:

@@ -6,14 +6,15 @@ delivered as often, and a running one once more; the fence of a lease holds. How
 errors since the last retry by hand say (of which 20 are kept: a task that failed more often may be tried too often).
 A lease run's deadline is in its deadline key; its length begins again as the task or its queue says.
 
-The trap: while one key is made anew another may be found damaged. It is then mended first, and must not wait for this
-one; so what looks for a task's other standings here takes no notice of damage.
+The trap: while one key is made anew another may be found damaged. It is then mended first, and must not need this one.
+So what looks for a task's other standings here takes no notice of damage, and counts are made anew when all else is.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final
 
 from lmdbq import lifecycle
@@ -22,18 +23,45 @@ from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.lmdb_rows import Broken
 from lmdbq.store.lmdb_standing import put_lease
-from lmdbq.store.lmdb_tasks import long_key, quarantine
+from lmdbq.store.lmdb_tasks import free_slots, long_key, put_aside
 from lmdbq.store.lmdb_work import Work
 
 _log = logging.getLogger(__name__)
 
+_Tally = tuple[int, int]  # queue_no, type_no: a tally that no longer holds
+_Step = Callable[[Work], set[_Tally]]
+_Mender = Callable[[Work, bytes], set[_Tally]]
 _Sound = tuple[int, rec.TaskRecord, rec.History]
 
 
-def mend(work: Work, broken: Broken) -> None:
-    """Make the value that is broken anew. Raises Broken for another that it needs."""
+def mend_all(broken: Broken, in_child: Callable[[_Step], set[_Tally]]) -> None:
+    """Make the value that is broken anew, with what else is found damaged on the way, and count anew what it changed.
+
+    in_child: runs a step with the work of a child transaction, of which nothing is left if it raises.
+    """
+    todo, counts = [broken], set[_Tally]()
+    while todo or counts:
+        try:
+            if todo:
+                counts |= in_child(partial(_mend, broken=todo[-1]))
+                todo.pop()
+            else:
+                counts -= in_child(partial(_recount, tally=min(counts)))
+        except Broken as deeper:
+            if any((known.database, known.key) == (deeper.database, deeper.key) for known in todo):
+                raise
+            todo.append(deeper)
+
+
+def _mend(work: Work, broken: Broken) -> set[_Tally]:
     _log.error("%s, and is made anew from the records", broken)
-    _MENDERS[broken.database](work, broken.key)
+    return _MENDERS[broken.database](work, broken.key)
+
+
+def _recount(work: Work, tally: _Tally) -> set[_Tally]:
+    if work.queue_of(tally[0]) is not None:  # a grave's tasks are counted nowhere
+        work.recount(*tally)
+    return {tally}
 
 
 def _read(work: Work, task_id: int) -> _Sound | None:
@@ -44,7 +72,8 @@ def _read(work: Work, task_id: int) -> _Sound | None:
     try:
         return task_id, rec.read_task(value), work.get_history(task_id) or rec.History()
     except rec.Damaged as error:
-        quarantine(work, task_id, str(error))
+        put_aside(work, task_id, str(error))
+        free_slots(work, task_id)
         return None
 
 
@@ -91,25 +120,28 @@ def _holds(task_id: int, last_id: int, read_length: Callable[[], int]) -> bool:
         return last_id == task_id  # of a damaged run only the last id is certain
 
 
-def _mend_ready(work: Work, key: bytes) -> None:
+def _mend_ready(work: Work, key: bytes) -> set[_Tally]:
     parts = ks.read_ready(key)
+    counts = {(parts.queue_no, parts.type_no)}
     work.delete("ready", key)
     for task_id, record, history in list(_orphans(work, parts.last_id)):
         rank = history.rank or record.scheduled_at
         placed = ks.ready(record.queue_no, record.type_no, record.priority, rank, task_id)
         work.put("ready", placed, rec.write_ready_run(placed, 1, history.last_delivery, _failures(history)))
-    _recount(work, parts.queue_no, parts.type_no)
+        counts.add((record.queue_no, record.type_no))
+    return counts
 
 
-def _mend_lease(work: Work, key: bytes) -> None:
+def _mend_lease(work: Work, key: bytes) -> set[_Tally]:
     """Make a lease run anew; if there is none, a deadline key was too many, and goes."""
     last_id = ks.read_id(key)
     deadlines = [found for found, _ in work.of("deadline", b"") if ks.read_deadline(found).last_id == last_id]
     was_there = work.delete("lease", key)
     for found in deadlines:
         work.delete("deadline", found)
+    counts: set[_Tally] = set()
     if not was_there:
-        return
+        return counts
     for task_id, record, history in list(_orphans(work, last_id)):
         queue = work.queue_of(record.queue_no)
         settings = queue.settings if queue is not None else DEFAULT_SETTINGS
@@ -121,24 +153,25 @@ def _mend_lease(work: Work, key: bytes) -> None:
         deliveries, failures = history.last_delivery + 1, _failures(history)
         run = rec.LeaseRun(1, record.queue_no, record.type_no, boot_no, deadline, keepalive, deliveries, failures)
         put_lease(work, task_id, run)
-        _recount(work, record.queue_no, record.type_no)
+        counts.add((record.queue_no, record.type_no))
+    return counts
 
 
-def _mend_standing(database: str) -> Callable[[Work, bytes], None]:
-    def mend_standing(work: Work, key: bytes) -> None:
+def _mend_standing(database: str) -> _Mender:
+    def mend_standing(work: Work, key: bytes) -> set[_Tally]:
         task_id = ks.read_timed(key).id if database == "scheduled" else ks.read_ended(key).id
         work.delete(database, key)
         sound = _read(work, task_id)
         if sound is None:
-            return
+            return set()
         _, record, history = sound
         work.put(database, key, rec.write_standing(key, record.type_no, history.last_delivery, _failures(history)))
-        _recount(work, record.queue_no, record.type_no)
+        return {(record.queue_no, record.type_no)}
 
     return mend_standing
 
 
-def _mend_slot(work: Work, key: bytes) -> None:
+def _mend_slot(work: Work, key: bytes) -> set[_Tally]:
     """Make a slot anew from a task that says it is its own: one that has not ended, if there is one, and the youngest.
 
     Without any there was only a ttl, which is lost.
@@ -156,6 +189,7 @@ def _mend_slot(work: Work, key: bytes) -> None:
         work.put("dedupe", key, rec.write_slot(rec.Slot(task_id, record.queue_no, record.created_at, until, whole_key)))
     elif until:
         work.delete("forget", forget_key)
+    return set()
 
 
 def _slot_holder(work: Work, key: bytes) -> tuple[int, rec.TaskRecord, bytes] | None:
@@ -178,25 +212,21 @@ def _slot_holder(work: Work, key: bytes) -> tuple[int, rec.TaskRecord, bytes] | 
     return found
 
 
-def _mend_memo(work: Work, key: bytes) -> None:
+def _mend_memo(work: Work, key: bytes) -> set[_Tally]:
     """Forget a memo: what it said nobody else knows."""
     work.delete("memo", key)
     for found in [found for found, _ in work.of("forget", b"")]:
         parts = ks.read_forget(found)
         if parts.kind != ks.MemoKind.SLOT and ks.memo(ks.MemoKind(parts.kind), parts.key) == key:
             work.delete("forget", found)
+    return set()
 
 
-def _mend_tally(work: Work, key: bytes) -> None:
-    _recount(work, *ks.read_count(key))
+def _mend_tally(_: Work, key: bytes) -> set[_Tally]:
+    return {ks.read_count(key)}
 
 
-def _recount(work: Work, queue_no: int, type_no: int) -> None:
-    if work.queue_of(queue_no) is not None:  # a grave's tasks are counted nowhere
-        work.recount(queue_no, type_no)
-
-
-_MENDERS: Final[dict[str, Callable[[Work, bytes], None]]] = {
+_MENDERS: Final[dict[str, _Mender]] = {
     "ready": _mend_ready,
     "lease": _mend_lease,
     "scheduled": _mend_standing("scheduled"),

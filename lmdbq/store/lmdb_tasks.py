@@ -148,11 +148,7 @@ def quarantine(work: Work, task_id: int, reason: str, *, taken_from: ks.ReadyKey
     Slow on purpose: what the record would have said is not trusted, so every index is searched for the id.
     taken_from: the ready run that a claim is taking it from, and will shorten itself.
     """
-    value = work.get("task", ks.task(task_id)) or b""
-    work.put("quarantine", ks.quarantine(task_id), reason.encode() + b"\0" + value)
-    work.delete("task", ks.task(task_id))
-    work.delete("history", ks.history(task_id))
-    work.forget_extension(task_id)
+    put_aside(work, task_id, reason)
     if taken_from is None:
         _quarantine_runs(work, task_id)
     else:
@@ -164,6 +160,15 @@ def quarantine(work: Work, task_id: int, reason: str, *, taken_from: ks.ReadyKey
             if database != "expiry":
                 _uncount(work, database, key, item)
     free_slots(work, task_id)
+
+
+def put_aside(work: Work, task_id: int, reason: str) -> None:
+    """Move a task's bytes to quarantine; where it stands is left to the caller."""
+    value = work.get("task", ks.task(task_id)) or b""
+    work.put("quarantine", ks.quarantine(task_id), reason.encode() + b"\0" + value)
+    work.delete("task", ks.task(task_id))
+    work.delete("history", ks.history(task_id))
+    work.forget_extension(task_id)
 
 
 def free_slots(work: Work, task_id: int, *, with_ttl: bool = False) -> None:
