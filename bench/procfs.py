@@ -1,0 +1,105 @@
+"""What Linux tells about a process: memory, CPU and bytes written, and about the machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+import lmdb
+
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
+PACKAGES: Final = ("lmdb", "aiohttp", "uvloop", "msgspec", "redis", "hiredis")
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def written_bytes(pid: int) -> int:
+    """Return how many bytes a process has caused to be written to the disk."""
+    return _number(Path(f"/proc/{pid}/io"), r"^write_bytes: (\d+)")
+
+
+def anonymous_bytes(pid: int) -> int:
+    """Return the memory of a process that is its own; pages of the file do not count."""
+    return _number(Path(f"/proc/{pid}/status"), r"^RssAnon:\s+(\d+) kB") * 1024
+
+
+def _number(path: Path, pattern: str) -> int:
+    found = re.search(pattern, path.read_text(encoding="ascii", errors="replace"), re.MULTILINE)
+    assert found is not None, f"{path} has no {pattern}"
+    return int(found.group(1))
+
+
+def usage(pid: int, seconds: float) -> dict[str, float]:
+    """Return what a process uses during the next ``seconds``."""
+    cpu, written, begun = cpu_seconds(pid), written_bytes(pid), time.monotonic()
+    time.sleep(seconds)  # the passing of time is what is measured
+    return {
+        "cpu_percent": 100 * (cpu_seconds(pid) - cpu) / (time.monotonic() - begun),
+        "written_bytes": float(written_bytes(pid) - written),
+        "anonymous_mb": anonymous_bytes(pid) / 1e6,
+    }
+
+
+def facts(directory: Path) -> dict[str, Any]:
+    """Return what the machine is, as far as it tells; ``directory`` is where the files will be."""
+    return {
+        "processor": _first(r"^model name\s*: (.+)$", "/proc/cpuinfo") or platform.processor(),
+        "cores": os.cpu_count(),
+        "memory_mb": int(_first(r"^MemTotal:\s+(\d+) kB", "/proc/meminfo") or 0) // 1024,
+        "kernel": f"{platform.system()} {platform.release()}",
+        "file_system": _file_system(directory),
+        "load_before": os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0,
+        "fsync_4kb_ms": _fsync_ms(directory),
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "lmdb_engine": ".".join(str(part) for part in lmdb.version()),
+        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "command": " ".join(["python", "-m", "bench", *sys.argv[1:]]),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _first(pattern: str, path: str) -> str:
+    if not Path(path).exists():
+        return ""
+    found = re.search(pattern, Path(path).read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
+    return found.group(1).strip() if found else ""
+
+
+def _file_system(directory: Path) -> str:
+    """Return the type of the file system, that of the longest mount point which the directory lies under."""
+    mounts = Path("/proc/self/mounts")
+    if not mounts.exists():
+        return ""
+    rows = [line.split() for line in mounts.read_text(encoding="utf-8").splitlines()]
+    under = [row for row in rows if directory.resolve().is_relative_to(row[1])]
+    return max(under, key=lambda row: len(row[1]))[2] if under else ""
+
+
+def _fsync_ms(directory: Path) -> float:
+    """Return the median time to append 4 kB and have it on the disk."""
+    path = directory / "fsync"
+    lengths = []
+    with path.open("wb", buffering=0) as file:
+        for _ in range(50):
+            file.write(bytes(4096))
+            begun = time.perf_counter()
+            os.fsync(file.fileno())
+            lengths.append(time.perf_counter() - begun)
+    path.unlink()
+    return round(sorted(lengths)[25] * 1e3, 3)

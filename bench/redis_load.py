@@ -1,0 +1,166 @@
+"""The load on Redis: redis-py in the layout of the published queue benchmark that this harness follows.
+
+A task is a MessagePack message, pushed to the list ``asynq:{benchmark.default}:pending``, and a hash
+``asynq:t:<id>`` with its queue, state and time. Modes: ``pipeline`` (one connection, a batch of such pairs per round
+trip, no transaction), ``threads`` and ``asyncio`` (a connection per caller; one task per round trip, in MULTI and EXEC
+together with a SADD of the queue). Messages are made before the clock; what redis-py does with them is inside of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from itertools import count
+from typing import Any, Final
+
+import msgspec
+
+from bench import inputs
+from bench.processes import driver_main
+from bench.workloads import Workload
+
+PENDING: Final = "asynq:{benchmark.default}:pending"
+QUEUES: Final = "asynq:queues"
+_POOL: Final = 10_000
+
+Run = Callable[[float, float], dict[str, Any]]
+
+
+def messages(spec: dict[str, Any]) -> list[bytes]:
+    """Return the messages a driver sends again and again, about 250 bytes each with a payload of 60."""
+    workload = msgspec.convert(spec["workload"], Workload)
+    made = []
+    for number in range(_POOL):
+        task = {
+            "type": "benchmark.default",
+            "payload": inputs.payload(number, workload.payload_bytes),
+            "id": f"{spec['seed']:08x}-0000-4000-8000-{number:012x}",
+            "queue": "benchmark.default",
+            "retry": 3,
+            "timeout": 1800,
+            "deadline": 0,
+        }
+        made.append(msgspec.msgpack.encode(task))
+    return made
+
+
+class Names:
+    """Keys of hashes, each given once."""
+
+    def __init__(self, seed: int) -> None:
+        self._prefix = f"asynq:t:{seed:08x}-"
+        self._number = count()
+
+    def take(self) -> str:
+        return f"{self._prefix}{next(self._number):012x}"
+
+
+def _add(pipe: Any, name: str, message: bytes) -> None:
+    pipe.lpush(PENDING, message)
+    pipe.hset(name, mapping={"queue": "benchmark.default", "state": "pending", "created": "1770000000"})
+
+
+def pipeline(spec: dict[str, Any]) -> Run:
+    """One connection, many tasks per round trip."""
+    import redis
+
+    client = redis.Redis(port=spec["port"], protocol=3)
+    pool, names, length = messages(spec), Names(spec["seed"]), spec["workload"]["batch"]
+    client.ping()
+
+    def run(begin: float, end: float) -> dict[str, Any]:
+        counted = sent = 0
+        now = 0.0
+        while now < end:
+            pipe = client.pipeline(transaction=False)
+            for number in range(length):
+                _add(pipe, names.take(), pool[(sent + number) % _POOL])
+            pipe.execute()
+            now = time.monotonic()
+            sent += length
+            counted += length if begin <= now < end else 0
+        return {"counted": counted, "sent": sent}
+
+    return run
+
+
+def threads(spec: dict[str, Any]) -> Run:
+    """A thread and a connection per caller, one task per round trip."""
+    import redis
+
+    clients = [redis.Redis(port=spec["port"], protocol=3) for _ in range(spec["connections"])]
+    pool = messages(spec)
+    for client in clients:
+        client.ping()
+
+    def call(client: Any, seed: int, begin: float, end: float, done: list[tuple[int, int]]) -> None:
+        names = Names(seed)
+        counted = sent = 0
+        now = 0.0
+        while now < end:
+            pipe = client.pipeline(transaction=True)
+            _add(pipe, names.take(), pool[sent % _POOL])
+            pipe.sadd(QUEUES, "benchmark.default")
+            pipe.execute()
+            now = time.monotonic()
+            sent += 1
+            counted += begin <= now < end
+        done.append((counted, sent))
+
+    def run(begin: float, end: float) -> dict[str, Any]:
+        done: list[tuple[int, int]] = []
+        callers = [
+            threading.Thread(target=call, args=(client, seed, begin, end, done)) for seed, client in enumerate(clients)
+        ]
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join()
+        if len(done) < len(callers):
+            raise RuntimeError("a caller has failed; its error is above")
+        return {"counted": sum(one for one, _ in done), "sent": sum(one for _, one in done)}
+
+    return run
+
+
+def on_loop(spec: dict[str, Any]) -> Run:
+    """A connection per caller, all on one event loop, one task per round trip."""
+    import redis.asyncio
+
+    pool = messages(spec)
+
+    async def call(client: Any, seed: int, begin: float, end: float) -> tuple[int, int]:
+        names = Names(seed)
+        counted = sent = 0
+        now = 0.0
+        while now < end:
+            pipe = client.pipeline(transaction=True)
+            _add(pipe, names.take(), pool[sent % _POOL])
+            pipe.sadd(QUEUES, "benchmark.default")
+            await pipe.execute()
+            now = time.monotonic()
+            sent += 1
+            counted += begin <= now < end
+        await client.aclose()
+        return counted, sent
+
+    async def callers(begin: float, end: float) -> dict[str, Any]:
+        clients = [redis.asyncio.Redis(port=spec["port"], protocol=3) for _ in range(spec["connections"])]
+        done = await asyncio.gather(*(call(client, seed, begin, end) for seed, client in enumerate(clients)))
+        return {"counted": sum(one for one, _ in done), "sent": sum(one for _, one in done)}
+
+    def run(begin: float, end: float) -> dict[str, Any]:
+        import uvloop
+
+        return uvloop.run(callers(begin, end))
+
+    return run
+
+
+MODES: Final = {"pipeline": pipeline, "threads": threads, "asyncio": on_loop}
+
+
+if __name__ == "__main__":
+    driver_main(lambda spec: MODES[spec["mode"]](spec))
