@@ -284,7 +284,7 @@ def _k8(file: _File) -> Iterator[str]:
     known = file.graves | set(file.queues)
     for database in ("ready", "scheduled", "deadline", "ended", "expiry", "count"):
         for key, _ in file.items(database):
-            queue_no = int.from_bytes(key[:4], "big")
+            queue_no = ks.read_queue_no(key)
             if queue_no and queue_no not in known:
                 yield f"K8: lmdbq/{database} {key_words(database, key)} names queue {queue_no}, which does not exist"
 

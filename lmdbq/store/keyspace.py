@@ -670,6 +670,17 @@ def read_slot(key: bytes) -> tuple[int, int, bytes]:
     return scope, owner_no, key[_SLOT_HEAD.size :]
 
 
+def read_queue_no(key: bytes) -> int:
+    """Return the queue_no of a ready, scheduled, deadline, ended, expiry or count key."""
+    number: int = U32.unpack_from(key)[0]
+    return number
+
+
+def of_task(key: bytes, task_id: int) -> bool:
+    """Whether a scheduled, ended or expiry key is that of a task; whether a ready or deadline run ends with it."""
+    return key.endswith(U64.pack(task_id))
+
+
 def of_queue(queue_no: int) -> bytes:
     """Return the prefix of every key of a queue in ready, scheduled, deadline, ended, expiry and count."""
     return U32.pack(queue_no)

@@ -28,9 +28,9 @@ from lmdbq.store.lmdb_work import Work
 
 _log = logging.getLogger(__name__)
 
-_Tally = tuple[int, int]  # queue_no, type_no: a tally that no longer holds
+_Tally = tuple[int, int]  # queue_no, type_no
 _Step = Callable[[Work], set[_Tally]]
-_Mender = Callable[[Work, bytes], set[_Tally]]
+_Mender = Callable[[Work, bytes, set[_Tally]], None]  # the last argument takes the tallies that no longer hold
 _Sound = tuple[int, rec.TaskRecord, rec.History]
 
 
@@ -55,7 +55,9 @@ def mend_all(broken: Broken, in_child: Callable[[_Step], set[_Tally]]) -> None:
 
 def _mend(work: Work, broken: Broken) -> set[_Tally]:
     _log.error("%s, and is made anew from the records", broken)
-    return _MENDERS[broken.database](work, broken.key)
+    counts: set[_Tally] = set()
+    _MENDERS[broken.database](work, broken.key, counts)
+    return counts
 
 
 def _recount(work: Work, tally: _Tally) -> set[_Tally]:
@@ -64,7 +66,7 @@ def _recount(work: Work, tally: _Tally) -> set[_Tally]:
     return {tally}
 
 
-def _read(work: Work, task_id: int) -> _Sound | None:
+def _read(work: Work, task_id: int, counts: set[_Tally]) -> _Sound | None:
     """Return a task's record and history; None if it has none, or if they are damaged: then it is in quarantine."""
     value = work.get("task", ks.task(task_id))
     if value is None:
@@ -74,18 +76,26 @@ def _read(work: Work, task_id: int) -> _Sound | None:
     except rec.Damaged as error:
         put_aside(work, task_id, str(error))
         free_slots(work, task_id)
+        for database in ("scheduled", "ended", "expiry"):
+            for key in [key for key, _ in work.of(database, b"") if ks.of_task(key, task_id)]:
+                work.delete(database, key)
+                _count_all_types(work, ks.read_queue_no(key), counts)
         return None
+
+
+def _count_all_types(work: Work, queue_no: int, counts: set[_Tally]) -> None:
+    counts |= {ks.read_count(key) for key, _ in work.of("count", ks.of_queue(queue_no))} - {(queue_no, 0)}
 
 
 def _failures(history: rec.History) -> int:
     return sum(error.delivery > history.base_deliveries for error in history.errors)
 
 
-def _orphans(work: Work, last_id: int) -> Iterator[_Sound]:
+def _orphans(work: Work, last_id: int, counts: set[_Tally]) -> Iterator[_Sound]:
     """Yield the tasks that stand nowhere, from ``last_id`` down to the first that stands somewhere or is not stored."""
     task_id = last_id
     while work.get("task", ks.task(task_id)) is not None:
-        sound = _read(work, task_id)
+        sound = _read(work, task_id, counts)
         if sound is not None:
             if _stands(work, *sound):
                 return
@@ -120,29 +130,29 @@ def _holds(task_id: int, last_id: int, read_length: Callable[[], int]) -> bool:
         return last_id == task_id  # of a damaged run only the last id is certain
 
 
-def _mend_ready(work: Work, key: bytes) -> set[_Tally]:
+def _mend_ready(work: Work, key: bytes, counts: set[_Tally]) -> None:
     parts = ks.read_ready(key)
-    counts = {(parts.queue_no, parts.type_no)}
+    counts.add((parts.queue_no, parts.type_no))
     work.delete("ready", key)
-    for task_id, record, history in list(_orphans(work, parts.last_id)):
+    for task_id, record, history in list(_orphans(work, parts.last_id, counts)):
         rank = history.rank or record.scheduled_at
         placed = ks.ready(record.queue_no, record.type_no, record.priority, rank, task_id)
         work.put("ready", placed, rec.write_ready_run(placed, 1, history.last_delivery, _failures(history)))
         counts.add((record.queue_no, record.type_no))
-    return counts
 
 
-def _mend_lease(work: Work, key: bytes) -> set[_Tally]:
+def _mend_lease(work: Work, key: bytes, counts: set[_Tally]) -> None:
     """Make a lease run anew; if there is none, a deadline key was too many, and goes."""
     last_id = ks.read_id(key)
     deadlines = [found for found, _ in work.of("deadline", b"") if ks.read_deadline(found).last_id == last_id]
     was_there = work.delete("lease", key)
     for found in deadlines:
         work.delete("deadline", found)
-    counts: set[_Tally] = set()
     if not was_there:
-        return counts
-    for task_id, record, history in list(_orphans(work, last_id)):
+        return
+    for found in deadlines:
+        _count_all_types(work, ks.read_queue_no(found), counts)
+    for task_id, record, history in list(_orphans(work, last_id, counts)):
         queue = work.queue_of(record.queue_no)
         settings = queue.settings if queue is not None else DEFAULT_SETTINGS
         keepalive = lifecycle.resolve_keepalive(record.options.keepalive_ns, settings.keepalive_ns)
@@ -154,31 +164,30 @@ def _mend_lease(work: Work, key: bytes) -> set[_Tally]:
         run = rec.LeaseRun(1, record.queue_no, record.type_no, boot_no, deadline, keepalive, deliveries, failures)
         put_lease(work, task_id, run)
         counts.add((record.queue_no, record.type_no))
-    return counts
 
 
 def _mend_standing(database: str) -> _Mender:
-    def mend_standing(work: Work, key: bytes) -> set[_Tally]:
+    def mend_standing(work: Work, key: bytes, counts: set[_Tally]) -> None:
         task_id = ks.read_timed(key).id if database == "scheduled" else ks.read_ended(key).id
+        _count_all_types(work, ks.read_queue_no(key), counts)
         work.delete(database, key)
-        sound = _read(work, task_id)
-        if sound is None:
-            return set()
-        _, record, history = sound
-        work.put(database, key, rec.write_standing(key, record.type_no, history.last_delivery, _failures(history)))
-        return {(record.queue_no, record.type_no)}
+        sound = _read(work, task_id, counts)
+        if sound is not None:
+            _, record, history = sound
+            counts.add((record.queue_no, record.type_no))
+            work.put(database, key, rec.write_standing(key, record.type_no, history.last_delivery, _failures(history)))
 
     return mend_standing
 
 
-def _mend_slot(work: Work, key: bytes) -> set[_Tally]:
+def _mend_slot(work: Work, key: bytes, _: set[_Tally]) -> None:
     """Make a slot anew from a task that says it is its own: one that has not ended, if there is one, and the youngest.
 
     Without any there was only a ttl, which is lost.
     """
     work.delete("dedupe", key)
     until = 0
-    for found, _ in work.of("forget", b""):
+    for found in [found for found, _ in work.of("forget", b"")]:
         parts = ks.read_forget(found)
         if (parts.kind, parts.key) == (ks.MemoKind.SLOT, key):
             until = parts.remove_at
@@ -189,7 +198,6 @@ def _mend_slot(work: Work, key: bytes) -> set[_Tally]:
         work.put("dedupe", key, rec.write_slot(rec.Slot(task_id, record.queue_no, record.created_at, until, whole_key)))
     elif until:
         work.delete("forget", forget_key)
-    return set()
 
 
 def _slot_holder(work: Work, key: bytes) -> tuple[int, rec.TaskRecord, bytes] | None:
@@ -212,18 +220,17 @@ def _slot_holder(work: Work, key: bytes) -> tuple[int, rec.TaskRecord, bytes] | 
     return found
 
 
-def _mend_memo(work: Work, key: bytes) -> set[_Tally]:
+def _mend_memo(work: Work, key: bytes, _: set[_Tally]) -> None:
     """Forget a memo: what it said nobody else knows."""
     work.delete("memo", key)
     for found in [found for found, _ in work.of("forget", b"")]:
         parts = ks.read_forget(found)
         if parts.kind != ks.MemoKind.SLOT and ks.memo(ks.MemoKind(parts.kind), parts.key) == key:
             work.delete("forget", found)
-    return set()
 
 
-def _mend_tally(_: Work, key: bytes) -> set[_Tally]:
-    return {ks.read_count(key)}
+def _mend_tally(_: Work, key: bytes, counts: set[_Tally]) -> None:
+    counts.add(ks.read_count(key))
 
 
 _MENDERS: Final[dict[str, _Mender]] = {

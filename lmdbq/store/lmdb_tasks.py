@@ -155,7 +155,7 @@ def quarantine(work: Work, task_id: int, reason: str, *, taken_from: ks.ReadyKey
         work.count(taken_from.queue_no, taken_from.type_no, leaves=State.READY)
     for database in ("scheduled", "ended", "expiry"):
         cursor = work.cursor(database)
-        for key, item in [(key, item) for key, item in cursor.iternext() if key[-8:] == ks.task(task_id)]:
+        for key, item in [(key, item) for key, item in cursor.iternext() if ks.of_task(key, task_id)]:
             work.delete(database, key)
             if database != "expiry":
                 _uncount(work, database, key, item)
