@@ -11,7 +11,7 @@ import pytest
 
 from lmdbq import limits
 from lmdbq.daemon import replies
-from tests.http_tools import MSGPACK, Api, api  # noqa: F401
+from tests.http_tools import JSON, MSGPACK, NDJSON, Api, api  # noqa: F401
 
 DEEP = b"[" * 100_000
 
@@ -105,6 +105,23 @@ async def test_a_body_above_the_limit_is_refused_whatever_it_says_of_its_length(
             yield b" " * 2**20
 
     (await api.call("POST", "/v1/enqueue", raw=chunks())).problem(413, "body_too_large")
+
+
+async def test_a_length_above_the_limit_is_refused_before_the_body_is_awaited(api: Api):  # noqa: F811
+    host, _, port = api.url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    headers = {"Host": host, "Content-Type": JSON, "Content-Length": limits.BODY_BYTES_MAX + 1}
+    head = ["POST /v1/enqueue HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+    writer.write("\r\n".join(head).encode())
+    async with asyncio.timeout(10):
+        assert (await reader.readline()).split()[1] == b"413"
+    writer.close()
+
+
+@pytest.mark.parametrize("media_type", [JSON, NDJSON])
+async def test_a_body_that_is_not_in_the_encoding_it_names_is_the_senders_mistake(api: Api, media_type: str):  # noqa: F811
+    headers = {"Content-Encoding": "gzip", "Content-Type": media_type}
+    (await api.call("POST", "/v1/enqueue", raw=b"no gzip", headers=headers)).problem(400, "bad_encoding")
 
 
 async def test_a_body_that_does_not_arrive_is_given_up(api: Api, monkeypatch: pytest.MonkeyPatch):  # noqa: F811

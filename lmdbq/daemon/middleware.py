@@ -96,6 +96,8 @@ def _problem(raised: Exception, request: web.Request, request_id: str) -> HttpPr
         return HttpProblem(422, first.code, raised.detail, raised.problems)
     if isinstance(raised, web.HTTPException):
         return _http_problem(raised, request)
+    if isinstance(raised, web.RequestPayloadError):
+        return HttpProblem(400, "bad_encoding", "the body is not in the Content-Encoding or Transfer-Encoding it names")
     for kind, status in _STATUSES:
         if isinstance(raised, kind):
             if status == 503:

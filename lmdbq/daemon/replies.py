@@ -83,7 +83,15 @@ def codec_out(request: web.Request) -> Codec:
 
 
 async def read_body(request: web.Request) -> bytes:
-    """Return the whole body. Raises HttpProblem 408; aiohttp refuses one above limits.BODY_BYTES_MAX."""
+    """Return the whole body. Raises HttpProblem 408, and HTTPRequestEntityTooLarge above limits.BODY_BYTES_MAX.
+
+    One that says it is longer is refused at once; one that does not say is, by aiohttp, when it has become so.
+    """
+    said = request.content_length or 0
+    if said > limits.BODY_BYTES_MAX:
+        raise web.HTTPRequestEntityTooLarge(limits.BODY_BYTES_MAX, said)
+    if request.content.is_eof():  # it came with the head, as small ones do: a timer would cost 5 % of the request
+        return await request.read()
     try:
         async with asyncio.timeout(BODY_SECONDS):
             return await request.read()
@@ -168,7 +176,7 @@ def number(request: web.Request, name: str, default: float, low: float, high: fl
     if text is None:
         return default
     try:
-        value = float(text)
+        value = float(text) if "_" not in text else low - 1
     except ValueError:
         value = low - 1
     if not low <= value <= high:
@@ -182,11 +190,14 @@ def bad_parameter(name: str, detail: str) -> HttpProblem:
 
 
 def only_parameters(request: web.Request, *names: str) -> None:
-    """Raise HttpProblem 422 for a query parameter that is not one of ``names``: a typing error widens no list."""
+    """Raise HttpProblem 422 for a query parameter that is not one of ``names``, or (but for state) is
+    said twice: a typing error widens no list."""
     for name in request.query:
         if name not in names:
             known = ", ".join(names) or "none"
             raise bad_parameter(name[:64], f"there is no such parameter here; there are: {known}")
+        if name != "state" and len(request.query.getall(name)) > 1:
+            raise bad_parameter(name, "say it once")
 
 
 def detail_of(value: Any) -> str:
