@@ -52,16 +52,34 @@ def format_id(number: int) -> str:
 
 
 def format_ids(numbers: Iterable[int]) -> list[str]:
-    """Return the printed forms of many ids; consecutive ones share their first nine digits, which costs a tenth."""
+    """Return the printed forms of many ids. Neighbours share their first nine digits, which costs a tenth; a batch of
+    consecutive ones is made from slices of a table, in half of that.
+
+    >>> format_ids([61, 62, 63]) == [format_id(61), format_id(62), format_id(63)]
+    True
+    """
+    wanted = list(numbers)
+    if wanted and wanted == list(range(wanted[0], wanted[0] + len(wanted))):
+        return _format_interval(wanted[0], len(wanted))
     out: list[str] = []
     high_of_prefix = -1
     prefix = ""
-    for number in numbers:
+    for number in wanted:
         high, low = divmod(number, _PAIR_BASE)
         if high != high_of_prefix:
             high_of_prefix = high
             prefix = format_id(number)[:-2]
         out.append(prefix + _PAIRS[low])
+    return out
+
+
+def _format_interval(first: int, length: int) -> list[str]:
+    out: list[str] = []
+    while len(out) < length:
+        number = first + len(out)
+        low = number % _PAIR_BASE
+        prefix = format_id(number)[:-2]
+        out += [prefix + pair for pair in _PAIRS[low : low + length - len(out)]]
     return out
 
 

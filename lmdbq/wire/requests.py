@@ -108,11 +108,17 @@ def _plain_batch(body: bytes, codec: Codec, accept: Incoming) -> Batch | None:
             kept = [text.accept(raw) for raw in kept]
         except payloads.Unreadable:
             return None
-    entries = [
-        Entry(payload, entry.queue_name or queue, entry.type, Encoding.JSON, entry.priority)
-        for payload, entry in zip(kept, request.entries, strict=True)
-    ]
+    json = Encoding.JSON
     uniform = len(queues) == len(kinds) == len({entry.priority for entry in request.entries}) == 1
+    if uniform:  # the same for all is asked of the first: half the time of this step
+        first = request.entries[0]
+        name, kind, priority = first.queue_name or queue, first.type, first.priority
+        entries = [Entry(payload, name, kind, json, priority) for payload in kept]
+    else:
+        entries = [
+            Entry(payload, entry.queue_name or queue, entry.type, json, entry.priority)
+            for payload, entry in zip(kept, request.entries, strict=True)
+        ]
     return Batch(entries, request.return_tasks, uniform)
 
 
