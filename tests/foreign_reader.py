@@ -35,7 +35,7 @@ KEY_RAW_BYTES_MAX = 400
 
 def sealed(value: bytes, key: bytes = b"") -> bytes:
     """Return a value without its checksum; ``key`` for the values whose checksum begins with their key."""
-    if zlib.crc32(key + value[:-4]) != int.from_bytes(value[-4:], "big"):
+    if zlib.crc32(key + value[:-4]) != int.from_bytes(value[-4:], "little"):
         raise ValueError(f"wrong checksum of {value.hex()} at {key.hex()}")
     return value[:-4]
 

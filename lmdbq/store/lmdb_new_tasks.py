@@ -87,7 +87,7 @@ class NewTasks:
         priority = first.priority + ks.PRIORITY_BIAS
         place = (stretch.queue_no, stretch.type_no, int(first.encoding), priority, now_wall, 0)
         head, head_crc = self._head(place)
-        crc32, pack_crc, pack_id, join = zlib.crc32, ks.U32.pack, ks.U64.pack, b"".join
+        crc32, pack_crc, pack_id, join = zlib.crc32, rec.pack_crc, ks.U64.pack, b"".join
         self._items += [
             (pack_id(task_id), join((head, entry.payload, pack_crc(crc32(entry.payload, head_crc)))))
             for task_id, entry in enumerate(stretch.entries, stretch.first_id)

@@ -120,14 +120,17 @@ def _complete_all(
     assert queue is not None
     work.stirred.add(queue.name)
     is_removed = not lifecycle.resolve_keep(State.SUCCEEDED, False, queue.settings.keep)
+    any_history = work.any_history(completions[taken[0]].id, completions[taken[-1]].id)
+    pop = work.cursor("task").pop
     simple = 0
     for index in taken:
         completion = completions[index]
-        work.forget_extension(completion.id)
+        if work.has_extensions:
+            work.forget_extension(completion.id)
         if is_removed and completion.status is Status.SUCCEEDED and completion.result is None:
             key = ks.task(completion.id)
-            value = work.pop("task", key)
-            if rec.is_plain(value) and not work.has_history(completion.id):
+            value = pop(key)
+            if value and rec.is_plain(value) and not (any_history and work.get("history", key)):
                 outcomes[index] = _SUCCEEDED
                 simple += 1
                 continue

@@ -84,12 +84,6 @@ class Rows:
         self.wrote = True
         self.txn.put(key, value, db=self.db[database])
 
-    def pop(self, database: str, key: bytes) -> bytes:
-        """Remove a key and return its value, b"" if there was none: one way down the tree instead of two."""
-        self.wrote = True
-        value: Any = self.txn.pop(key, db=self.db[database])
-        return b"" if value is None else cast("bytes", value)
-
     def delete(self, database: str, key: bytes) -> bool:
         """Remove a key; False if there was none."""
         self.wrote = True

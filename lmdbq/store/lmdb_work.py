@@ -89,9 +89,12 @@ class Work(Counts):
         value = self.get("history", ks.history(task_id))
         return None if value is None else rec.read_history(value)
 
-    def has_history(self, task_id: int) -> bool:
-        """Whether a task has a history."""
-        return self._has_history and self.get("history", ks.history(task_id)) is not None
+    def any_history(self, first_id: int, last_id: int) -> bool:
+        """Whether any task of ``first_id`` .. ``last_id`` has a history."""
+        if not self._has_history:
+            return False
+        cursor = self.cursor("history")
+        return bool(cursor.set_range(ks.history(first_id))) and ks.read_id(cursor.key()) <= last_id
 
     def put_history(self, task_id: int, history: rec.History) -> None:
         """Write a task's history."""

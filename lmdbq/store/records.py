@@ -1,9 +1,10 @@
 """The values of an lmdbq file, the other half of its specification (the keys are in ``keyspace``).
 
-Every value ends with the CRC-32 (zlib's, u32 big-endian) of all bytes before it; for the small values that stand for
+Every value ends with the CRC-32 (zlib's, u32 little-endian, so that the sum over a whole sound value is the constant
+CRC_RESIDUE, and a check is one pass without a slice) of all bytes before it; for the small values that stand for
 tasks (ReadyRun, LeaseRun, Standing) the key's bytes come first in the sum, so that a value under a wrong key shows.
-Numbers are unsigned and big-endian. Values with fields that may be absent are a MessagePack map by name of field; an
-absent field has the default stated below, and an unknown one means a newer format.
+All other numbers are unsigned and big-endian. Values with fields that may be absent are a MessagePack map by name of
+field; an absent field has the default stated below, and an unknown one means a newer format.
 
     value        layout                                                                              since  absent
     TaskRecord   u8 shape (1) · u8 encoding · u32 queue_no · u32 type_no · u16 priority + 32768 ·
@@ -74,7 +75,10 @@ SHAPE_SINGLE: Final = 1
 NO_SLOT: Final = 255
 CRC_BYTES: Final = 4
 
-_CRC: Final = struct.Struct(">I")
+CRC_RESIDUE: Final = 0x2144DF1C  # of any bytes followed by their own CRC-32, least byte first
+
+_CRC: Final = struct.Struct("<I")
+_NUMBER: Final = struct.Struct(">I")
 _TASK_HEAD: Final = struct.Struct(">BBIIHQQQBII")
 _READY_RUN: Final = struct.Struct(">IIHI")
 _LEASE_RUN: Final = struct.Struct(">IIIIQQIHI")
@@ -93,6 +97,7 @@ _CREATED_AT: Final = _PLACE_AT + 4 + 4 + 2
 _TIMES: Final = struct.Struct(">QQQ")
 _PLAIN_TAIL: Final = bytes([NO_SLOT]) + bytes(4) + bytes(4)
 _crc32 = zlib.crc32
+pack_crc = _CRC.pack
 _T = TypeVar("_T")
 
 
@@ -124,10 +129,9 @@ def seal(data: bytes) -> bytes:
 
 def unseal(value: bytes) -> bytes:
     """Return what was sealed. Raises Damaged if the checksum is wrong."""
-    data = value[:-CRC_BYTES]
-    if len(value) < CRC_BYTES or _CRC.pack(_crc32(data)) != value[-CRC_BYTES:]:
+    if _crc32(value) != CRC_RESIDUE:
         raise Damaged("its checksum is wrong")
-    return data
+    return value[:-CRC_BYTES]
 
 
 # --- tasks ---
@@ -214,11 +218,7 @@ def write_task_record(record: TaskRecord) -> bytes:
 
 def is_plain(value: bytes) -> bool:
     """Whether a record is sound and says nothing but its payload and place: no options, no dedupe slot."""
-    return (
-        len(value) >= TASK_HEAD_BYTES + CRC_BYTES
-        and value[_SLOT_SCOPE_AT:TASK_HEAD_BYTES] == _PLAIN_TAIL
-        and _crc32(memoryview(value)[:-CRC_BYTES]) == int.from_bytes(value[-CRC_BYTES:], "big")
-    )
+    return value[_SLOT_SCOPE_AT:TASK_HEAD_BYTES] == _PLAIN_TAIL and _crc32(value) == CRC_RESIDUE
 
 
 def read_plain(value: bytes, place: bytes) -> tuple[Encoding, int, int, bytes] | None:
@@ -238,7 +238,7 @@ def read_task(value: bytes) -> TaskRecord:
     size = len(value)
     if size < TASK_HEAD_BYTES + CRC_BYTES:
         raise Damaged(f"it is {size} bytes long, too short for a task")
-    if _crc32(memoryview(value)[:-CRC_BYTES]) != int.from_bytes(value[-CRC_BYTES:], "big"):
+    if _crc32(value) != CRC_RESIDUE:
         raise Damaged("its checksum is wrong")
     head = _TASK_HEAD.unpack_from(value)
     shape, encoding, queue_no, type_no, priority, created_at, scheduled_at, expires_at, scope, owner, length = head
@@ -339,7 +339,7 @@ def _keyed(key: bytes, value: bytes) -> bytes:
 
 
 def _check_keyed(key: bytes, value: bytes, size: int) -> None:
-    if len(value) != size or _crc32(value[:-CRC_BYTES], _crc32(key)) != int.from_bytes(value[-CRC_BYTES:], "big"):
+    if len(value) != size or _crc32(value, _crc32(key)) != CRC_RESIDUE:
         raise Damaged("its checksum does not fit its key")
 
 
@@ -518,12 +518,12 @@ def read_memo(value: bytes) -> Memo:
 
 def write_number(number: int) -> bytes:
     """Return the bytes of a catalog number (type_no)."""
-    return seal(_CRC.pack(number))
+    return seal(_NUMBER.pack(number))
 
 
 def read_number(value: bytes) -> int:
     """Return a catalog number. Raises Damaged."""
-    number: int = _unpack(_CRC, unseal(value))[0]
+    number: int = _unpack(_NUMBER, unseal(value))[0]
     return number
 
 
