@@ -20,9 +20,10 @@ IDLE: Final = "idle"
 class Workload(Struct, frozen=True):
     """One thing to do to a target.
 
-    batch: tasks per call. callers: how many call at a time. payload_bytes: about how long a payload is. keys: dedupe
-    keys: "" (none), "sequential" or "random". priorities: how many, each task's at random. backlog: tasks waiting
-    before the clock starts, with keys and priorities alike. rate: tasks per second offered, 0 = as fast as it goes.
+    batch: tasks per call; for latency, what a worker asks for at a time (its producer sends one by one). callers: how
+    many call at a time. payload_bytes: about how long a payload is. keys: dedupe keys: "" (none), "sequential" or
+    "random". priorities: how many, each task's at random. backlog: tasks waiting before the clock starts, with keys and
+    priorities alike. rate: tasks per second offered, 0 = as fast as it goes.
     """
 
     name: str
@@ -48,7 +49,7 @@ WORKLOADS: Final = {
         Workload("enqueue 1,000, sequential keys", ENQUEUE, callers=2, keys="sequential"),
         Workload("whole life 1,000", LIFE, backlog=10_000),
         Workload("whole life 1,000, eight priorities", LIFE, backlog=10_000, priorities=8),
-        Workload("enqueue to start", LATENCY, batch=1, callers=16, rate=1_000),
+        Workload("enqueue to start", LATENCY, batch=10, callers=16, rate=1_000),
         Workload("idle, 10 parked", IDLE, callers=10),
     )
 }

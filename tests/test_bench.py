@@ -56,7 +56,7 @@ def test_a_whole_life_leaves_the_backlog(target: str, tmp_path: Path):
 
 
 def test_from_enqueue_to_start(tmp_path: Path):
-    values = once("HTTP JSON", Workload("late", LATENCY, batch=1, callers=2, rate=100), tmp_path)
+    values = once("HTTP JSON", Workload("late", LATENCY, batch=10, callers=2, rate=100), tmp_path)
     assert 0 < values["p50_ms"] <= values["p90_ms"] <= values["p99_ms"]
 
 

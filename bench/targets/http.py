@@ -53,7 +53,7 @@ class HttpSession:
 
     def measure(self, workload: Workload, warm_seconds: float, seconds: float) -> Sample:
         if workload.kind == IDLE:
-            return self._idle(workload, seconds)
+            return self._idle(workload, warm_seconds, seconds)
         if workload.kind == LATENCY:
             return self._latency(workload, warm_seconds, seconds)
         return self._enqueue(workload, warm_seconds, seconds)
@@ -82,13 +82,13 @@ class HttpSession:
         late = sorted(one for worker in workers for one in worker["late_ms"])
         return Sample({f"p{share}_ms": percentile(late, share) for share in (50, 90, 99)}, left=0)
 
-    def _idle(self, workload: Workload, seconds: float) -> Sample:
+    def _idle(self, workload: Workload, warm_seconds: float, seconds: float) -> Sample:
         """Dequeues that are parked while nothing happens."""
         wanted = json.dumps({"queue_names": [inputs.QUEUE], "wait_in_seconds": 60}).encode()
         parked = [Connection(self._port) for _ in range(workload.callers)]
         for connection in parked:
             connection.send(inputs.request("/v1/dequeue", wanted))
-        values = procfs.usage(self.pids[0], seconds)
+        values = procfs.usage(self.pids[0], warm_seconds, seconds)
         for connection in parked:
             connection.sock.close()
         return Sample(values)
