@@ -1,7 +1,7 @@
 """New tasks of a transaction, gathered from its calls and written in one go, in order of id.
 
-They come as *drafts*, one object a task, or as a *stretch*: the entries of a call that differ in nothing but their
-payload, which is what most batches are, and which costs a fifth. Either way records are appended with one ``putmulti``,
+They come as *drafts*, one object a task, or as *stretches*: entries of a call that differ in nothing but their payload,
+which is what most batches are made of, and which cost a fifth. Either way records are appended with one ``putmulti``,
 and neighbouring ready tasks of the same place become one run, also over the borders of calls.
 """
 
@@ -29,10 +29,8 @@ class _Stretch:
         self.entries = entries
 
 
-def is_stretch(entries: Sequence[Entry]) -> bool:
-    """Whether entries differ in nothing but their payload, start now, never expire and have no options."""
-    first = entries[0]
-    queue, type_, priority, encoding = first.queue, first.type, first.priority, first.encoding
+def are_plain(entries: Sequence[Entry]) -> bool:
+    """Whether entries start now, never expire and have no options: nothing but a place and a payload."""
     for entry in entries:
         if (
             entry.options is not PLAIN
@@ -40,13 +38,33 @@ def is_stretch(entries: Sequence[Entry]) -> bool:
             or entry.delay_ns
             or entry.expires_at
             or entry.expires_in_ns
-            or entry.priority != priority
-            or entry.type != type_
-            or entry.queue != queue
-            or entry.encoding is not encoding
         ):
             return False
     return True
+
+
+def stretches(entries: Sequence[Entry]) -> list[list[int]]:
+    """Return the indexes of plain entries as stretches, in the order in which they get their ids.
+
+    Ids go by (queue, priority) as each first appears, then by input order; a new type or encoding begins a new stretch.
+    """
+    groups: dict[tuple[str, int], list[int]] = {}
+    for index, entry in enumerate(entries):
+        group = groups.get((entry.queue, entry.priority))
+        if group is None:
+            groups[(entry.queue, entry.priority)] = [index]
+        else:
+            group.append(index)
+    found: list[list[int]] = []
+    for group in groups.values():
+        last = None
+        for index in group:
+            entry = entries[index]
+            if last is None or entry.type != last.type or entry.encoding is not last.encoding:
+                found.append([])
+            found[-1].append(index)
+            last = entry
+    return found
 
 
 class NewTasks:
@@ -60,7 +78,7 @@ class NewTasks:
         self._heads: dict[tuple[object, ...], tuple[bytes, int]] = {}
 
     def add_stretch(self, queue: Queue, type_no: int, first_id: int, entries: Sequence[Entry]) -> None:
-        """Add entries for which ``is_stretch`` holds."""
+        """Add plain entries that differ in nothing but their payload."""
         self._parts.append(_Stretch(queue.no, type_no, first_id, entries))
         self._work.stirred.add(queue.name)
 

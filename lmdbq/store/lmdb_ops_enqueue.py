@@ -3,7 +3,7 @@
 A call is planned on drafts (``lmdb_plan``), reading but never writing. If its plan has a problem, it is dropped and
 there is no trace of it. Otherwise the call is *accepted*: its ids are allotted and its drafts join the batch, where the
 plans of later calls see them. ``write`` then puts the whole batch: new tasks (``lmdb_new_tasks``), changed and expired
-holders, slots. Entries that differ in nothing but their payload need no drafts, and are accepted as one *stretch*.
+holders, slots. Entries that say nothing but a place and a payload need no drafts, and are accepted as *stretches*.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from lmdbq.model import Enqueue, Enqueued, Entry, Outcome, Placed, Refused, Scop
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.lmdb_drafts import Draft, write_stored
-from lmdbq.store.lmdb_new_tasks import NewTasks, is_stretch
+from lmdbq.store.lmdb_new_tasks import NewTasks, are_plain, stretches
 from lmdbq.store.lmdb_plan import Plan, Planner, SlotName, Taken
 from lmdbq.store.lmdb_standing import leave
 from lmdbq.store.lmdb_tasks import long_key, put_slot, quarantine, remove
-from lmdbq.store.lmdb_work import Work
+from lmdbq.store.lmdb_work import Queue, Work
 
 
 class EnqueueBatch:
@@ -36,8 +36,8 @@ class EnqueueBatch:
 
     def add(self, op: Enqueue) -> Enqueued | Refused:
         """Plan one call and accept it, or refuse it without a trace."""
-        if op.entries and is_stretch(op.entries):
-            done = self._accept_stretch(op.entries)
+        if op.entries and are_plain(op.entries):
+            done = self._accept_plain(op.entries)
             if done is not None:
                 return done
         plan = self._planner.plan(op)
@@ -45,19 +45,32 @@ class EnqueueBatch:
             return Refused(plan.problems[0].code, tuple(plan.problems[: limits.PROBLEMS_MAX]))
         return self._accept(plan, op.entries)
 
-    def _accept_stretch(self, entries: Sequence[Entry]) -> Enqueued | None:
-        """Accept entries that differ in nothing but their payload; None if they need planning after all."""
-        work, first = self._work, entries[0]
-        queue, type_no = work.queue(first.queue), work.type_no(first.type)
-        if queue is None or queue.settings.expires_in_ns or not type_no or not any(work.tally(queue.no, type_no)):
-            return None
-        length = len(entries)
-        first_id = next_id(work.last_id, work.now.wall)
-        work.take_ids(first_id, length)
-        work.count(queue.no, type_no, enters=State.READY, length=length)
-        work.total(queue.no, "enqueued", length)
-        self._new.add_stretch(queue, type_no, first_id, entries)
-        return Enqueued(work.now.wall, list(range(first_id, first_id + length)), {})
+    def _accept_plain(self, entries: Sequence[Entry]) -> Enqueued | None:
+        """Accept plain entries, a stretch at a time; None if they need planning after all."""
+        work = self._work
+        targets: dict[tuple[str, str], tuple[Queue, int]] = {}
+        for entry in entries:
+            if (entry.queue, entry.type) in targets:
+                continue
+            queue, type_no = work.queue(entry.queue), work.type_no(entry.type)
+            if queue is None or queue.settings.expires_in_ns or not type_no or not any(work.tally(queue.no, type_no)):
+                return None
+            targets[(entry.queue, entry.type)] = (queue, type_no)
+        number = first_id = next_id(work.last_id, work.now.wall)
+        ids = list(range(first_id, first_id + len(entries)))
+        for indexes in stretches(entries):
+            first, length = entries[indexes[0]], len(indexes)
+            queue, type_no = targets[(first.queue, first.type)]
+            is_whole = length == len(entries)
+            self._new.add_stretch(queue, type_no, number, entries if is_whole else [entries[at] for at in indexes])
+            if not is_whole:
+                for task_id, at in enumerate(indexes, number):
+                    ids[at] = task_id
+            number += length
+            work.count(queue.no, type_no, enters=State.READY, length=length)
+            work.total(queue.no, "enqueued", length)
+        work.take_ids(first_id, len(entries))
+        return Enqueued(work.now.wall, ids, {})
 
     # --- accepting ---
 
