@@ -2,7 +2,8 @@
 
 Modes: ``batch`` (one connection, one request at a time), ``single`` (many connections in one process, each with one
 request under way), ``paced`` (a rate that does not wait for answers, each task with its time of sending), ``worker``
-(long polls, and reports each task together with the next poll). Every answer must be a 200; anything else ends the run.
+(long polls, and reports each task together with the next poll), ``life`` (enqueues a batch and works as many tasks
+off). Every answer must be a 200; anything else ends the run.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ ANSWER_SECONDS: Final = 30.0  # no request of a benchmark takes so long, and not
 _LENGTH: Final = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 _CHUNKED: Final = 1  # as the length of an answer that comes in chunks
 _LAST_CHUNK: Final = b"\r\n0\r\n\r\n"
+_LEASE: Final = re.compile(rb'"lease":"([^"]+)"')
 _POLL_SECONDS: Final = 1.5  # an empty answer after so long means that the producer has finished
 
 Run = Callable[[float, float], dict[str, Any]]
@@ -196,7 +198,35 @@ def worker(spec: dict[str, Any]) -> Run:
     return run
 
 
-MODES: Final = {"batch": batch, "single": single, "paced": paced, "worker": worker}
+def life(spec: dict[str, Any]) -> Run:
+    """Enqueue a batch, then work off as many tasks, ``take`` at a time; each report goes with the next dequeue."""
+    source, connection = supply(spec), Connection(spec["port"])
+    batch_len, take = spec["workload"]["batch"], spec["workload"]["take"]
+    wanted = b'{"queue_names":["%b"],"limit":%d}' % (inputs.QUEUE.encode(), take)
+
+    def ask(leases: list[bytes], more: bytes) -> list[bytes]:
+        reports = b",".join([b'{"lease":"%b","status":"succeeded"}' % lease for lease in leases])
+        connection.call(inputs.request("/v1/report", b'{"reports":[%b]%b}' % (reports, more)))
+        return _LEASE.findall(connection.answer().rpartition(b'"tasks":')[2]) if more else []
+
+    def run(begin: float, end: float) -> dict[str, Any]:
+        held: list[bytes] = []
+        counted = 0
+        now = 0.0
+        while now < end:
+            connection.call(next(source))
+            for _ in range(0, batch_len, take):
+                held = ask(held, b',"dequeue":' + wanted)
+                assert len(held) == take, "a dequeue found less than was enqueued before it"
+            now = time.monotonic()
+            counted += batch_len if begin <= now < end else 0
+        ask(held, b"")
+        return {"counted": counted, "sent": 0}
+
+    return run
+
+
+MODES: Final = {"life": life, "batch": batch, "single": single, "paced": paced, "worker": worker}
 
 
 if __name__ == "__main__":

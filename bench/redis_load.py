@@ -3,7 +3,9 @@
 A task is a MessagePack message, pushed to the list ``asynq:{benchmark.default}:pending``, and a hash
 ``asynq:t:<id>`` with its queue, state and time. Modes: ``pipeline`` (one connection, a batch of such pairs per round
 trip, no transaction), ``threads`` and ``asyncio`` (a connection per caller; one task per round trip, in MULTI and EXEC
-together with a SADD of the queue). Messages are made before the clock; what redis-py does with them is inside of it.
+together with a SADD of the queue), ``life`` and ``life one by one`` (a worker that enqueues a batch by pipeline and
+works as many tasks off: LMOVE or BLMOVE to a list of active ones, then LREM and DEL). Messages are made before the
+clock; what redis-py does with them is inside of it.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from bench.processes import driver_main
 from bench.workloads import Workload
 
 PENDING: Final = "asynq:{benchmark.default}:pending"
+ACTIVE: Final = "asynq:{benchmark.default}:active"
 QUEUES: Final = "asynq:queues"
 _POOL: Final = 10_000
 
@@ -159,7 +162,57 @@ def on_loop(spec: dict[str, Any]) -> Run:
     return run
 
 
-MODES: Final = {"pipeline": pipeline, "threads": threads, "asyncio": on_loop}
+def life(spec: dict[str, Any]) -> Run:
+    """Enqueue a batch, then work off as many tasks: ``take`` to a pipeline, or with BLMOVE one by one.
+
+    The name of the hash stands in front of the message, so that a worker needs no round trip to find it.
+    """
+    import redis
+
+    client = redis.Redis(port=spec["port"], protocol=3)
+    pool, names, length, take = messages(spec), Names(spec["seed"]), spec["workload"]["batch"], spec["workload"]["take"]
+    one_by_one = spec["mode"] == "life one by one"
+    client.ping()
+
+    def enqueue(sent: int) -> None:
+        pipe = client.pipeline(transaction=length == 1)
+        for number in range(length):
+            name = names.take()
+            _add(pipe, name, name.encode("ascii") + b" " + pool[(sent + number) % _POOL])
+        pipe.execute()
+
+    def take_some() -> list[bytes]:
+        if one_by_one:
+            moved: Any = client.blmove(PENDING, ACTIVE, 30, "RIGHT", "LEFT")
+            return [moved]
+        pipe = client.pipeline(transaction=False)
+        for _ in range(take):
+            pipe.lmove(PENDING, ACTIVE, "RIGHT", "LEFT")
+        return pipe.execute()
+
+    def finish(taken: list[bytes]) -> None:
+        pipe: Any = client.pipeline(transaction=one_by_one)
+        for message in taken:
+            pipe.lrem(ACTIVE, -1, message)
+            pipe.delete(message.partition(b" ")[0])
+        assert all(pipe.execute()), "a task was not there to be finished"
+
+    def run(begin: float, end: float) -> dict[str, Any]:
+        counted = sent = 0
+        now = 0.0
+        while now < end:
+            enqueue(sent)
+            for _ in range(0, length, 1 if one_by_one else take):
+                finish(take_some())
+            now = time.monotonic()
+            sent += length
+            counted += length if begin <= now < end else 0
+        return {"counted": counted, "sent": 0}
+
+    return run
+
+
+MODES: Final = {"life": life, "life one by one": life, "pipeline": pipeline, "threads": threads, "asyncio": on_loop}
 
 
 if __name__ == "__main__":

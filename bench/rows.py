@@ -33,6 +33,8 @@ _BATCH: Final = "enqueue 1,000"
 _ONE: Final = "enqueue 1, 64 callers"
 _LIFE: Final = "whole life 1,000"
 _LIFE_8: Final = "whole life 1,000, eight priorities"
+_REDIS: Final = "Redis always, LMOVE pipelined"
+_BLMOVE: Final = "Redis always, BLMOVE"
 _IDLE: Final = ("idle, 10 parked", "HTTP JSON")
 
 ROWS: Final = (
@@ -68,6 +70,15 @@ ROWS: Final = (
         1.8,
         (_ONE, "HTTP JSON"),
         ((_ONE, "Redis always, threads"), (_ONE, "Redis always, asyncio")),
+    ),
+    *(
+        Row("workers", f"whole life over HTTP, two workers, {name}", asked, (cell, "HTTP JSON"), ((cell, peer),))
+        for name, asked, cell, peer in (
+            ("dequeue 10 ÷ Redis BLMOVE one by one", 3, "workers, 100 in, 10 out", _BLMOVE),
+            ("100 ÷ Redis pipelined alike", 1.3, "workers, 100 in, 100 out", _REDIS),
+            ("1,000 ÷ Redis pipelined alike", 2.5, "workers, 1,000 in, 1,000 out", _REDIS),
+            ("one by one, report and dequeue in one ÷ Redis one by one", 0.8, "workers, 1 in, 1 out", _BLMOVE),
+        )
     ),
     Row("idle", "idle daemon: anonymous memory", 40, _IDLE, metric="anonymous_mb", at_most=True, unit=" MB"),
     Row("idle", "CPU with 10 parked waiters", 0.2, _IDLE, metric="cpu_percent", at_most=True, unit=" %"),

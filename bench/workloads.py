@@ -14,6 +14,7 @@ from msgspec import Struct
 ENQUEUE: Final = "enqueue"
 LIFE: Final = "life"
 LATENCY: Final = "latency"
+WORKERS: Final = "workers"
 IDLE: Final = "idle"
 
 
@@ -23,7 +24,7 @@ class Workload(Struct, frozen=True):
     batch: tasks per call; for latency, what a worker asks for at a time (its producer sends one by one). callers: how
     many call at a time. payload_bytes: about how long a payload is. keys: dedupe keys: "" (none), "sequential" or
     "random". priorities: how many, each task's at random. backlog: tasks waiting before the clock starts, with keys and
-    priorities alike. rate: tasks per second offered, 0 = as fast as it goes.
+    priorities alike. rate: tasks per second offered, 0 = as fast as it goes. take: for workers, tasks per dequeue.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Workload(Struct, frozen=True):
     priorities: int = 1
     backlog: int = 0
     rate: int = 0
+    take: int = 1
 
 
 WORKLOADS: Final = {
@@ -49,6 +51,10 @@ WORKLOADS: Final = {
         Workload("enqueue 1,000, sequential keys", ENQUEUE, callers=2, keys="sequential"),
         Workload("whole life 1,000", LIFE, backlog=10_000),
         Workload("whole life 1,000, eight priorities", LIFE, backlog=10_000, priorities=8),
+        Workload("workers, 1 in, 1 out", WORKERS, batch=1, callers=2),
+        Workload("workers, 100 in, 10 out", WORKERS, batch=100, callers=2, take=10),
+        Workload("workers, 100 in, 100 out", WORKERS, batch=100, callers=2, take=100),
+        Workload("workers, 1,000 in, 1,000 out", WORKERS, callers=2, take=1_000),
         Workload("enqueue to start", LATENCY, batch=10, callers=16, rate=1_000),
         Workload("idle, 10 parked", IDLE, callers=10),
     )

@@ -19,7 +19,7 @@ from bench.raw import RawQueue
 from bench.results import Cell, Result
 from bench.stats import ratio_interval
 from bench.targets import RATE, TARGETS
-from bench.workloads import ENQUEUE, IDLE, LATENCY, LIFE, Workload
+from bench.workloads import ENQUEUE, IDLE, LATENCY, LIFE, WORKERS, Workload
 
 RESULTS = sorted((Path(__file__).parent.parent / "bench" / "results").glob("*.json"))
 SMALL = Workload("small", ENQUEUE, batch=100, callers=2)
@@ -53,6 +53,10 @@ def test_a_whole_life_leaves_the_backlog(target: str, tmp_path: Path):
     values = once(target, LIVES, tmp_path)
     assert set(values) == {RATE, "enqueue_per_second", "claim_per_second", "report_per_second"}
     assert values[RATE] < min(values["enqueue_per_second"], values["claim_per_second"], values["report_per_second"])
+
+
+def test_workers_work_off_what_they_enqueue(tmp_path: Path):
+    assert once("HTTP JSON", Workload("workers", WORKERS, batch=20, callers=2, take=5), tmp_path)[RATE] > 0
 
 
 def test_from_enqueue_to_start(tmp_path: Path):

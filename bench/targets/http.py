@@ -20,7 +20,7 @@ from bench.inputs import JSON, MSGPACK, NDJSON
 from bench.processes import drive, serving
 from bench.stats import percentile
 from bench.targets.base import RATE, Sample, Session
-from bench.workloads import ENQUEUE, IDLE, LATENCY, Workload
+from bench.workloads import ENQUEUE, IDLE, LATENCY, WORKERS, Workload
 
 _FILL: Final = 10_000
 _WORKERS: Final = 4
@@ -64,9 +64,9 @@ class HttpSession:
     def _enqueue(self, workload: Workload, warm_seconds: float, seconds: float) -> Sample:
         """Batches: a process for each caller. Tasks one by one: all callers in one process, which is faster then."""
         length = warm_seconds + seconds
-        if workload.batch >= 100:
-            seeds = range(workload.callers)
-            specs = [self._spec("batch", workload, seed=seed, seconds=length) for seed in seeds]
+        if workload.batch >= 100 or workload.kind == WORKERS:
+            mode = "life" if workload.kind == WORKERS else "batch"
+            specs = [self._spec(mode, workload, seed=seed, seconds=length) for seed in range(workload.callers)]
         else:
             specs = [self._spec("single", workload, seed=0, seconds=length, connections=workload.callers)]
         done = drive("bench.http_load", specs, self._directory, warm_seconds, seconds)
@@ -103,7 +103,7 @@ class HttpTarget:
         self.name = name
         self._content_type = content_type
         self._minimal = minimal
-        self.kinds: tuple[str, ...] = (ENQUEUE, LATENCY, IDLE) if content_type == JSON and not minimal else (ENQUEUE,)
+        self.kinds: tuple[str, ...] = (ENQUEUE, WORKERS, LATENCY, IDLE) if content_type == JSON else (ENQUEUE,)
 
     def absent(self) -> str:
         return ""

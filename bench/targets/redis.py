@@ -15,18 +15,18 @@ import msgspec
 from bench.processes import drive, free_port, running, wait_for_port
 from bench.redis_load import PENDING
 from bench.targets.base import RATE, Sample, Session
-from bench.workloads import ENQUEUE, Workload
+from bench.workloads import ENQUEUE, WORKERS, Workload
 
 
 class RedisSession:
     """A redis-server that runs."""
 
-    def __init__(self, directory: Path, pid: int, port: int, mode: str, connections: int) -> None:
+    def __init__(self, directory: Path, pid: int, port: int, mode: str, clients: int) -> None:
         self.pids: tuple[int, ...] = (pid,)
         self._directory = directory
         self._port = port
         self._mode = mode
-        self._connections = connections
+        self._clients = clients
 
     def stored(self) -> int:
         import redis
@@ -40,14 +40,13 @@ class RedisSession:
             raise ValueError("no workload with a backlog is meant for this target")
 
     def measure(self, workload: Workload, warm_seconds: float, seconds: float) -> Sample:
-        pipelined = self._mode == "pipeline"
         spec = {
             "mode": self._mode,
             "port": self._port,
             "workload": msgspec.to_builtins(workload),
             "connections": workload.callers,
         }
-        specs = [{**spec, "seed": seed} for seed in range(self._connections if pipelined else 1)]
+        specs = [{**spec, "seed": seed} for seed in range(self._clients)]
         done = drive("bench.redis_load", specs, self._directory, warm_seconds, seconds)
         rate = sum(one["counted"] for one in done) / seconds
         return Sample({RATE: rate}, left=sum(one["sent"] for one in done))
@@ -56,14 +55,13 @@ class RedisSession:
 class RedisTarget:
     """redis-server with its append-only file, synced as ``fsync`` says."""
 
-    kinds: tuple[str, ...] = (ENQUEUE,)
-
-    def __init__(self, name: str, fsync: str, mode: str, connections: int = 1) -> None:
+    def __init__(self, name: str, fsync: str, mode: str, clients: int = 1) -> None:
         self.name = name
         self.durability = f"appendfsync {fsync}"
         self._fsync = fsync
         self._mode = mode
-        self._connections = connections
+        self._clients = clients
+        self.kinds: tuple[str, ...] = (WORKERS,) if mode.startswith("life") else (ENQUEUE,)
 
     def absent(self) -> str:
         if shutil.which("redis-server") is None:
@@ -80,15 +78,17 @@ class RedisTarget:
         log = directory / "server.log"
         with log.open("ab") as said, running(command, log, stdin=subprocess.DEVNULL, stdout=said) as server:
             wait_for_port(port, server)
-            yield RedisSession(directory, server.pid, port, self._mode, self._connections)
+            yield RedisSession(directory, server.pid, port, self._mode, self._clients)
 
 
 def _targets() -> Iterator[RedisTarget]:
     for fsync in ("always", "everysec", "no"):
         yield RedisTarget(f"Redis {fsync}, pipelined", fsync, "pipeline")
-        yield RedisTarget(f"Redis {fsync}, pipelined, two clients", fsync, "pipeline", connections=2)
+        yield RedisTarget(f"Redis {fsync}, pipelined, two clients", fsync, "pipeline", clients=2)
         yield RedisTarget(f"Redis {fsync}, threads", fsync, "threads")
         yield RedisTarget(f"Redis {fsync}, asyncio", fsync, "asyncio")
+        yield RedisTarget(f"Redis {fsync}, LMOVE pipelined", fsync, "life", clients=2)
+        yield RedisTarget(f"Redis {fsync}, BLMOVE", fsync, "life one by one", clients=2)
 
 
 TARGETS: Final = tuple(_targets())
