@@ -43,7 +43,7 @@ EXIT_COMMIT: Final = 74
 EXIT_TAKEN: Final = 75
 EXIT_SETTING: Final = 78
 ANSWER_SECONDS: Final = 1.0  # for the answers that are under way when a commit has failed
-CLEANUP_SECONDS: Final = 1.0  # beyond the grace, before the process ends by force
+CLEANUP_SECONDS: Final = 1.0  # of the grace, for what comes after the last request; then the process ends by force
 
 Say = Callable[[str], None]
 
@@ -119,13 +119,13 @@ async def _until_over(daemon: Daemon, signals: _Signals, grace_seconds: float) -
     failed = engine.fatal.done()
     stopping.cancel()
     asyncio.get_running_loop().call_later(
-        grace_seconds + CLEANUP_SECONDS, _end_now, EXIT_COMMIT if failed else EXIT_OK, "the grace is over"
+        max(grace_seconds, CLEANUP_SECONDS), _end_now, EXIT_COMMIT if failed else EXIT_OK, "the grace is over"
     )
     daemon.draining.set()
     engine.drain()
     if failed:
         log.error("%s", engine.fatal.result().detail)
-    await daemon.under_way.wait_for_none(ANSWER_SECONDS if failed else grace_seconds)
+    await daemon.under_way.wait_for_none(ANSWER_SECONDS if failed else max(0.0, grace_seconds - CLEANUP_SECONDS))
     with contextlib.suppress(LmdbqError):
         await engine.stop()
     return EXIT_COMMIT if failed or engine.status().failed else EXIT_OK
