@@ -7,8 +7,6 @@ apart. What an earlier creator left under the other name is removed by the next 
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 from pathlib import Path
 from typing import Final
@@ -17,6 +15,7 @@ import lmdb
 
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
+from lmdbq.store.lockfile import NO_HARD_LINKS, locked_directory
 
 DATA_NAME: Final = "data.mdb"
 FRESH_NAME: Final = "data.mdb.tmp"
@@ -25,8 +24,6 @@ MAX_DATABASES: Final = 128  # ours, and room for those of a user who shares the 
 FRESH_MAP_BYTES: Final = 1 << 24
 ENGINE: Final = ".".join(str(part) for part in lmdb.version())
 
-_NO_HARD_LINKS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK)
-
 
 def create_missing(directory: Path) -> None:
     """Make the directory and an empty store in it, unless there is one. Raises OSError, lmdb.Error."""
@@ -34,17 +31,13 @@ def create_missing(directory: Path) -> None:
     if data.exists() and not fresh.exists():
         return
     _make_directories(directory)
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+    with locked_directory(directory) as fd:
         fresh.unlink(missing_ok=True)
         if not data.exists():
             _write_fresh(fresh)
             (directory / VERIFIED_NAME).touch()
             _give_name(fresh, data)
             os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _make_directories(directory: Path) -> None:
@@ -60,7 +53,7 @@ def _give_name(fresh: Path, data: Path) -> None:
     try:
         os.link(fresh, data)
     except OSError as error:
-        if error.errno not in _NO_HARD_LINKS:
+        if error.errno not in NO_HARD_LINKS:
             raise
         fresh.rename(data)  # a file system without hard links; the directory lock keeps others away
     else:

@@ -30,11 +30,11 @@ from lmdbq.store import records as rec
 from lmdbq.store.creation import DATA_NAME as DATA_NAME
 from lmdbq.store.creation import ENGINE, MAX_DATABASES, create_missing, write_databases
 from lmdbq.store.creation import VERIFIED_NAME as VERIFIED_NAME
+from lmdbq.store.lockfile import MAX_READERS, allocate_lock_file
 from lmdbq.store.side import Side
 from lmdbq.store.space import Space
 
 VERIFY_FIRST_NAME: Final = "verify-first"
-MAX_READERS: Final = 512
 MOUNTS: Final = Path("/proc/self/mounts")
 NETWORK_FILE_SYSTEMS: Final = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "fuse.sshfs", "fuse.glusterfs"}
@@ -208,6 +208,7 @@ def open_environment(directory: Path, *, max_bytes: int, metasync: bool) -> Envi
 
 def _open_first(directory: Path, key: _FileKey, max_bytes: int, metasync: bool) -> Environment:
     map_bytes = max_bytes or limits.MAP_BYTES_DEFAULT
+    allocate_lock_file(directory)
     # Opening, reading and closing clears a reader slot that a killed process with our pid left in the lock file.
     env = _open(directory, map_bytes, metasync)
     try:

@@ -24,6 +24,7 @@ import lmdb
 
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
+from lmdbq.store.lockfile import MAX_READERS, allocate_lock_file
 
 SIDE_MAP_BYTES: Final = 1 << 30
 SIDE_PREFIX: Final = "leases-"
@@ -51,12 +52,13 @@ class Side:
             if self._env is None:
                 try:
                     self._path.mkdir(mode=0o700, exist_ok=True)
+                    allocate_lock_file(self._path)
                     self._env = lmdb.open(
                         str(self._path),
                         map_size=SIDE_MAP_BYTES,
                         sync=False,
                         metasync=False,
-                        max_readers=512,
+                        max_readers=MAX_READERS,
                         max_spare_txns=0,
                         lib_version=0,
                     )
