@@ -8,6 +8,7 @@ A lease is an id and the number of its delivery, ``tsk_...........3``: the fence
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from typing import Final
 
@@ -22,6 +23,7 @@ DELIVERY_MAX: Final = 2**32 - 1
 
 _BASE: Final = len(DIGITS)
 _PAIRS: Final = tuple(a + b for a in DIGITS for b in DIGITS)
+_PAIR_VALUES: Final = {pair: value for value, pair in enumerate(_PAIRS)}
 _VALUES: Final = {digit: value for value, digit in enumerate(DIGITS)}
 _PAIR_BASE: Final = _BASE * _BASE
 
@@ -91,14 +93,24 @@ def parse_id(text: str) -> int:
     """
     if len(text) != len(TASK_PREFIX) + ID_DIGITS or not text.startswith(TASK_PREFIX):
         raise ValueError(f"a task id is {TASK_PREFIX!r} and {ID_DIGITS} letters or digits")
-    number = 0
     try:
-        for digit in text[len(TASK_PREFIX) :]:
-            number = number * _BASE + _VALUES[digit]
+        number = _number_of(text[len(TASK_PREFIX) : -2]) * _PAIR_BASE + _PAIR_VALUES[text[-2:]]
     except KeyError:
         raise ValueError(f"a task id is {TASK_PREFIX!r} and {ID_DIGITS} letters or digits") from None
     if number > ID_MAX:
         raise ValueError("this task id is larger than any that is ever given")
+    return number
+
+
+@functools.lru_cache(maxsize=64)
+def _number_of(digits: str) -> int:
+    """Return the number that digits mean. Raises KeyError for anything else.
+
+    Neighbouring ids share all digits but two, so that the leases of one report are read in a quarter of the time.
+    """
+    number = 0
+    for digit in digits:
+        number = number * _BASE + _VALUES[digit]
     return number
 
 

@@ -37,6 +37,7 @@ from lmdbq.model import (
     Outcome,
     Report,
     ReportDone,
+    Reported,
     Scope,
     Task,
 )
@@ -158,8 +159,7 @@ async def report(request: web.Request) -> web.StreamResponse:
     outcomes = [] if outcome is None else await _reported_with(daemon, said, outcome, claimed)
 
     def whole(given: Claimed) -> bytes:
-        answer = render.dequeue_struct(given, daemon.clock.wall_ns(), codec)
-        return codec.encode(ReportAnswer(outcomes, answer.tasks, answer.reason, answer.retry_in_seconds))
+        return render.report_answer(outcomes, given, daemon.clock.wall_ns(), codec)
 
     return await _deliver(request, daemon, claimed, codec, whole)
 
@@ -178,10 +178,13 @@ def _reported(daemon: Daemon, leases: Sequence[str], op: Report, done: Done) -> 
     told = done.outcomes[0]
     assert isinstance(told, ReportDone)
     daemon.ended(one.id for one, what in zip(op.completions, told.outcomes, strict=True) if what.outcome is Outcome.OK)
-    return [
-        ReportOutcome(lease, one.outcome.value, render.state_word(one.state) if one.outcome is Outcome.OK else UNSET)
-        for lease, one in zip(leases, told.outcomes, strict=True)
-    ]
+    return [_report_outcome(lease, one) for lease, one in zip(leases, told.outcomes, strict=True)]
+
+
+def _report_outcome(lease: str, one: Reported) -> ReportOutcome:
+    if one.outcome is not Outcome.OK:
+        return ReportOutcome(lease, one.outcome.value)
+    return ReportOutcome(lease, "ok", render.state_word(one.state))
 
 
 async def extend(request: web.Request) -> web.StreamResponse:

@@ -16,7 +16,7 @@ from msgspec import UNSET, Raw
 from lmdbq.ids import format_id, format_ids, format_lease
 from lmdbq.model import PLAIN, Claimed, ClaimedTask, Encoding, Enqueued, Entry, Outcome, Placed, State, Task
 from lmdbq.wire import payloads, values
-from lmdbq.wire.answers import DequeueAnswer, EnqueueAnswer, EntryOutcome, TaskAnswer
+from lmdbq.wire.answers import DequeueAnswer, EnqueueAnswer, EntryOutcome, ReportAnswer, ReportOutcome, TaskAnswer
 from lmdbq.wire.problems import Codec
 from lmdbq.wire.requests import Batch
 from lmdbq.wire.views import payload_fields, task_answer
@@ -177,6 +177,15 @@ def dequeue_answer(claimed: Claimed, now_wall: int, codec: Codec, reason: str = 
     if codec.is_json and claimed.tasks:
         return b"".join(tasks_json(claimed.tasks, b'{"tasks":[', b"]}\n"))
     return codec.encode(dequeue_struct(claimed, now_wall, codec, reason))
+
+
+def report_answer(outcomes: list[ReportOutcome], claimed: Claimed, now_wall: int, codec: Codec) -> bytes:
+    """Return the body of a /v1/report that has dequeued, too."""
+    if codec.is_json and claimed.tasks:
+        start = b'{"outcomes":%b,"tasks":[' % codec.encode(outcomes)
+        return b"".join(tasks_json(claimed.tasks, start, b"]}\n"))
+    answer = dequeue_struct(claimed, now_wall, codec)
+    return codec.encode(ReportAnswer(outcomes, answer.tasks, answer.reason, answer.retry_in_seconds))
 
 
 def tasks_json(tasks: Sequence[ClaimedTask], start: bytes, end: bytes) -> list[bytes]:
