@@ -103,6 +103,9 @@ def read_completion(lease: str, status: str, body: bytes, codec: Codec) -> Repor
     return Report((completion,))
 
 
+_STATUS: Final = {status.name.lower(): status for status in Status}
+
+
 def _completion(lease: str, status: str, said: Any, pointer: str, problems: Problems, accept: Incoming) -> Completion:
     """Return one completion; ``said`` is a ReportEntry or the body of a singular report, which has fewer fields."""
     number, delivery = values.lease(lease, f"{pointer}/lease", problems)
@@ -112,7 +115,7 @@ def _completion(lease: str, status: str, said: Any, pointer: str, problems: Prob
     return Completion(
         number,
         delivery,
-        Status[status.upper()],
+        _STATUS[status],
         result,
         encoding,
         None if error is None else error_info(error.message, error.type, error.backtrace),
