@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import subprocess
 import sys
 import time
 from importlib import metadata
@@ -63,8 +64,18 @@ def facts(directory: Path) -> dict[str, Any]:
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "lmdb_engine": ".".join(str(part) for part in lmdb.version()),
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "revision": _revision(),
         "command": " ".join(["python", "-m", "bench", *sys.argv[1:]]),
     }
+
+
+def _revision() -> str:
+    """Return the commit that is measured, "" outside of a clone; "-dirty": with changes that nobody else has."""
+    said = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(said, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
 
 
 def _version(package: str) -> str:
