@@ -21,7 +21,7 @@ from typing import Any
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
-LMDBQ = [sys.executable, "-m", "lmdbq.cli"]
+LMDBQ = [sys.executable, "-m", "lmdbq"]
 PATIENCE_SECONDS = 60
 STORM = bool(os.environ.get("LMDBQ_STORM"))
 
