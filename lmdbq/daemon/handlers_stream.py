@@ -11,6 +11,7 @@ A request body may end after the subscription (curl sends it so): the stream goe
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import Final
 
@@ -33,6 +34,7 @@ log = logging.getLogger("lmdbq.daemon")
 FRAME_BYTES_MAX: Final = 64 * 1024
 SUBSCRIBE_SECONDS: Final = 30.0
 HEARTBEAT_SECONDS_MAX: Final = 15.0
+REPORTING_SHARE: Final = 0.4  # of a stopping daemon's grace; what is held then is released, while that can be committed
 
 
 async def stream(request: web.Request) -> web.StreamResponse:
@@ -99,8 +101,11 @@ class Stream:
         self._writing = asyncio.Lock()
 
     async def run(self) -> None:
-        """Push tasks until the daemon drains and everything held was reported. A connection that ends cancels this."""
-        helpers = [asyncio.ensure_future(self._receive()), asyncio.ensure_future(self._beat())]
+        """Push tasks until the daemon drains and everything held was reported, or there is no time left for it.
+
+        A connection that ends cancels this.
+        """
+        helpers = [asyncio.ensure_future(helper) for helper in (self._receive(), self._beat(), self._notice_drain())]
         pushing = asyncio.ensure_future(self._push())
         try:
             await asyncio.wait([pushing, *helpers], return_when=asyncio.FIRST_EXCEPTION)
@@ -138,10 +143,17 @@ class Stream:
             if claimed.reason == "draining":
                 break
         await self._send(StreamFrame(bye=Bye("draining")))
-        while self._held:
-            self._place_free.clear()
-            await self._place_free.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._daemon.settings.grace_seconds * REPORTING_SHARE):
+                while self._held:
+                    self._place_free.clear()
+                    await self._place_free.wait()
         raise _Finished
+
+    async def _notice_drain(self) -> None:
+        """Wake the pushing from its wait for a free place."""
+        await self._daemon.draining.wait()
+        self._place_free.set()
 
     def _hold(self, tasks: list[ClaimedTask]) -> None:
         ends_ns = [self._daemon.clock.steady_ns() + task.keepalive_ns for task in tasks]

@@ -2,8 +2,8 @@
 
 Started in this order: the address is checked, the file is locked and opened, the engine runs, the socket listens. A
 first SIGTERM or SIGINT drains: /readyz turns red, dequeues answer "draining", what producers begin is refused with 503,
-workers may report, and when nothing is under way, or after the grace, the process ends. A second signal ends it at
-once, and so does SIGKILL: nothing was answered that is not on disk.
+workers may report, and when nothing is under way the process ends, within the grace whatever is. A second signal ends
+it at once, and so does SIGKILL: nothing was answered that is not on disk.
 
 Exit codes: 0 drained, 74 a commit failed (the file is verified at the next start), 75 somebody else has the file or the
 address, 78 a setting is wrong, 65 the file cannot be used.
@@ -103,11 +103,16 @@ async def _serve_store(settings: Settings, listen: Listen, store: Store, ownersh
     engine = Engine(store, SystemClock())
     await engine.start()
     app = make_app(settings, engine)
-    async with _listening(app, listen) as url:
-        ownership.announce(url)
-        signals = _Signals()
-        ready(f"lmdbq serves {url}  ·  data in {settings.data_directory()}  ·  durability {settings.durability}")
-        return await _until_over(app[DAEMON], signals, settings.grace_seconds)
+    try:
+        async with _listening(app, listen) as url:
+            ownership.announce(url)
+            signals = _Signals()
+            ready(f"lmdbq serves {url}  ·  data in {settings.data_directory()}  ·  durability {settings.durability}")
+            return await _until_over(app[DAEMON], signals, settings.grace_seconds)
+    except _AddressTaken:
+        with contextlib.suppress(LmdbqError):
+            await engine.stop()
+        raise
 
 
 async def _until_over(daemon: Daemon, signals: _Signals, grace_seconds: float) -> int:
