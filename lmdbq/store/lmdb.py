@@ -78,7 +78,7 @@ class LmdbStore:
     def _verify_first(self, shared: Environment) -> None:
         """Check the whole file if the last process to write it had a commit fail."""
         mark = self._directory / VERIFY_FIRST_NAME
-        if not mark.exists():
+        if shared.failed is not None or not mark.exists():  # after a failure it is for another process to judge
             return
         with shared.reading() as txn:
             problems = check_file(shared, txn)

@@ -60,13 +60,21 @@ def apply_calls(
     """Run ``calls`` in one transaction; in several small ones, whole calls each, when space is low."""
     with shared.write_lock:
         _refuse_failed(shared)
-        shared.space.prepare(*measure(calls))
+        _prepare(shared, calls)
         if not shared.space.low:
             try:
                 return _transact(shared, calls, clock, gate)
             except _Low:
                 _log.debug("another process has used up the room")
         return _apply_low(shared, calls, clock, gate)
+
+
+def _prepare(shared: Environment, calls: Sequence[Call]) -> None:
+    """Make room for calls. Raises NotCommitted if the file cannot even be looked at."""
+    try:
+        shared.space.prepare(*measure(calls))
+    except (OSError, lmdb.Error) as error:
+        raise NotCommitted(f"room cannot be made in {shared.data_path} ({error}); nothing was changed") from error
 
 
 def _refuse_failed(shared: Environment) -> None:
@@ -83,7 +91,7 @@ def _apply_low(shared: Environment, calls: Sequence[Call], clock: Clock, gate: A
     wrote = False
     for members in _low_groups(calls):
         group = [_frugal(calls[member]) for member in members]
-        shared.space.prepare(*measure(group))
+        _prepare(shared, group)
         if shared.space.low and any(_grows(call) for call in group):
             outcomes[members[0]] = full(shared.space.pinned())
             continue
@@ -184,7 +192,7 @@ def _begin(shared: Environment, calls: Sequence[Call], *, may_be_low: bool) -> l
         if shared.space.still_holds():
             return txn
         txn.abort()
-        shared.space.prepare(*measure(calls))
+        _prepare(shared, calls)
         if shared.space.low and not may_be_low:
             raise _Low
     raise NotCommitted("other processes use up the room in the file faster than it can be had; nothing was changed")
@@ -220,7 +228,7 @@ def mend_now(shared: Environment, broken: Broken, clock: Clock) -> None:
     """Make what a read found damaged anew, in a transaction of its own. Raises NotCommitted, CommitUnknown, Broken."""
     with shared.write_lock:
         _refuse_failed(shared)
-        shared.space.prepare(RESERVE_OPS, 0)
+        _prepare(shared, ())
         txn = _begin(shared, (), may_be_low=True)
         try:
             work = open_work(shared, txn, clock)

@@ -85,20 +85,20 @@ class Space:
             self.low = False
             self._set_map(self._whole_map)
             return
+        self._allocated = None  # another process may have let the file grow
         allocated = self._known_allocated()
         self._set_map(allocated)
         self._shared.env.reader_check()
         with self._shared.reading() as txn:
-            self.low = allocated // self.page_bytes - self.used_pages(txn) < self._wanted_pages
+            room_pages = min(allocated, self.max_bytes or allocated) // self.page_bytes
+            self.low = room_pages - self.used_pages(txn) < self._wanted_pages
 
     def still_holds(self) -> bool:
         """Whether what was prepared is still so, now that the caller's write transaction keeps others from writing."""
         if not self._is_cut:
             return self._covers()
-        if self._shared.map_bytes == self._known_allocated():
-            return True
-        self._allocated = None  # another process let the file grow, and we had to follow
-        return False
+        # Otherwise another process let the file grow, and our map had to follow.
+        return self._shared.map_bytes == self._known_allocated()
 
     def pinned(self) -> str:
         """Return who keeps old pages from being used again, for the detail of a refusal; "" if nobody does."""
@@ -116,6 +116,9 @@ class Space:
     def _covers(self) -> bool:
         """Whether the file is allocated as far as is wanted, or can be now."""
         wanted = (self._used_end() + self._wanted_pages) * self.page_bytes
+        if self.max_bytes and wanted > self.max_bytes:  # even if another process has let the file grow so far
+            self._allocate(self.max_bytes)
+            return False
         return wanted <= self._known_allocated() or self._allocate(wanted)
 
     def _known_allocated(self) -> int:
@@ -131,12 +134,12 @@ class Space:
         """Grow the file to at least ``wanted`` bytes, by a stride if the disk allows; False if it does not."""
         allocated = self._known_allocated()
         targets = [min(wanted + max(wanted // 8, 1 << 20), wanted + GROW_BYTES_MAX), wanted]
-        if self.max_bytes:
-            targets = [target for target in targets if target <= self.max_bytes] or [self.max_bytes]
         for target in targets:
+            if self.max_bytes and target > self.max_bytes:
+                continue
             if target > allocated and _reserve(self._shared.data_fd, allocated, target - allocated):
                 self._allocated = target
-                return target >= wanted
+                return True
         return False
 
     def _set_map(self, map_bytes: int) -> None:
