@@ -27,6 +27,7 @@ def main() -> None:
 @click.option("--seconds", default=2.0, show_default=True, help="How long a turn is timed.")
 @click.option("--warm", default=0.5, show_default=True, help="Seconds before that.")
 @click.option("--syncs/--no-syncs", default=True, help="Count syncs in an extra run.")
+@click.option("--patience", default=10.0, show_default=True, help="Seconds a turn waits for a quiet machine.")
 @click.option("--directory", type=click.Path(file_okay=False, path_type=Path), help="On which disk.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Result file; else by date.")
 def run_command(
@@ -35,11 +36,12 @@ def run_command(
     seconds: float,
     warm: float,
     syncs: bool,
+    patience: float,
     directory: Path | None,
     out: Path | None,
 ) -> None:
     """Measure, and write a result file."""
-    plan = Plan(rounds, warm, seconds, syncs, directory)
+    plan = Plan(rounds, warm, seconds, syncs, directory, patience)
     result = run(chosen or rows.groups(), plan, lambda line: click.echo(line, err=True))
     path = out or RESULTS / f"{result.at.replace(':', '').replace('+0000', 'Z')}.json"
     results.save(result, path)

@@ -51,6 +51,33 @@ def usage(pid: int, warm_seconds: float, seconds: float) -> dict[str, float]:
     }
 
 
+def busy_percent(seconds: float = 0.1) -> float:
+    """Return how busy the machine's cores are, by whomever, during the next ``seconds``; 0 where nobody tells."""
+    before = _ticks()
+    time.sleep(seconds)
+    spent = [now - then for now, then in zip(_ticks(), before, strict=True)]
+    idle, whole = sum(spent[3:5]), sum(spent)
+    return 100 * (1 - idle / whole) if whole else 0.0
+
+
+def _ticks() -> list[int]:
+    """Return what all cores together have spent so far, by kind: user, nice, system, idle, waiting for disks, ..."""
+    path = Path("/proc/stat")
+    return (
+        [int(field) for field in path.read_text(encoding="ascii").split("\n", 1)[0].split()[1:]]
+        if path.exists()
+        else []
+    )
+
+
+def wait_until_quiet(percent: float, patience_seconds: float) -> float:
+    """Wait until the machine is at most ``percent`` busy, or patience is at its end; return how busy it then is."""
+    end = time.monotonic() + patience_seconds
+    while (busy := busy_percent()) > percent and time.monotonic() < end:
+        pass
+    return busy
+
+
 def facts(directory: Path) -> dict[str, Any]:
     """Return what the machine is, as far as it tells; ``directory`` is where the files will be."""
     return {

@@ -21,7 +21,8 @@ class Cell(Struct, frozen=True):
     """What one target did with one workload, in a group of cells that took turns.
 
     rounds: the values of each round, in order; a round of one cell ran beside the same round of the others in its
-    group. absent: why there are none. syncs_per_1000: as seen, None if nobody looked.
+    group. busy_before_percent: how busy others kept the machine when each round began. absent: why there are none.
+    syncs_per_1000: as seen, None if nobody looked.
     """
 
     group: str
@@ -29,6 +30,7 @@ class Cell(Struct, frozen=True):
     target: str
     durability: str
     rounds: list[dict[str, float]] = []
+    busy_before_percent: list[float] = []
     absent: str = ""
     syncs_per_1000: float | None = None
 

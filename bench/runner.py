@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from msgspec import Struct, structs
 
@@ -31,7 +32,8 @@ Say = Callable[[str], None]
 class Plan(Struct, frozen=True):
     """How to measure. rounds: how often each cell has its turn. seconds: how long it is then timed, after warm-up.
 
-    directory: where files are made, on the disk that is to be measured; None: the working directory.
+    directory: where files are made, on the disk that is to be measured; None: the working directory. patience_seconds:
+    how long a turn waits for others to leave the machine to it; how busy they were then stands beside its figures.
     """
 
     rounds: int = 5
@@ -39,6 +41,10 @@ class Plan(Struct, frozen=True):
     seconds: float = 2.0
     count_syncs: bool = True
     directory: Path | None = None
+    patience_seconds: float = 10.0
+
+
+BUSY_PERCENT_MAX: Final = 10.0
 
 
 class WrongCount(Exception):
@@ -85,19 +91,27 @@ def run_group(group: str, plan: Plan, say: Say, pairs: Iterable[tuple[str, str]]
     present = [cell for cell in cells if not cell.absent]
     for number in range(plan.rounds):
         for cell in present if number % 2 == 0 else reversed(present):
+            busy = procfs.wait_until_quiet(BUSY_PERCENT_MAX, plan.patience_seconds)
             sample, _ = measure_once(cell, plan)
             cell.rounds.append(sample.values)
+            cell.busy_before_percent.append(busy)
             shown = "  ".join(f"{name} {value:,.6g}" for name, value in sample.values.items())
-            say(f"round {number + 1}/{plan.rounds}  {cell.workload.name}  ·  {cell.target}  ·  {shown}")
+            say(
+                f"round {number + 1}/{plan.rounds}  {cell.workload.name}  ·  {cell.target}  ·  {shown}" + _warning(busy)
+            )
     if plan.count_syncs and not syncs.absent():
         return [_with_syncs(cell, plan, say) for cell in cells]
     return cells
 
 
+def _warning(busy: float) -> str:
+    return f"  (others kept the machine {busy:.0f} % busy)" if busy > BUSY_PERCENT_MAX else ""
+
+
 def _empty(group: str, workload: str, target: str) -> Cell:
     chosen = TARGETS[target]
     assert WORKLOADS[workload].kind in chosen.kinds, f"{target} cannot do {workload}"
-    return Cell(group, WORKLOADS[workload], target, chosen.durability, [], chosen.absent())
+    return Cell(group, WORKLOADS[workload], target, chosen.durability, [], [], chosen.absent())
 
 
 def _with_syncs(cell: Cell, plan: Plan, say: Say) -> Cell:

@@ -7,6 +7,8 @@ import doctest
 import importlib
 import os
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from click.testing import CliRunner
 from msgspec import structs
 
 from bench import __main__ as command
-from bench import inputs, results, rows, runner, syncs
+from bench import inputs, procfs, results, rows, runner, syncs
 from bench.raw import RawQueue
 from bench.results import Cell, Result
 from bench.stats import ratio_interval
@@ -31,7 +33,7 @@ OURS = [name for name in TARGETS if not name.startswith("Redis")]
 
 def once(target: str, workload: Workload, directory: Path, seconds: float = 0.2) -> dict[str, float]:
     """Measure for a moment. The runner itself compares what was acknowledged with what is stored."""
-    plan = runner.Plan(1, 0.05, seconds, count_syncs=False, directory=directory)
+    plan = runner.Plan(1, 0.05, seconds, count_syncs=False, directory=directory, patience_seconds=0)
     sample, _ = runner.measure_once(Cell("test", workload, target, ""), plan)
     assert list(directory.iterdir()) == []
     return sample.values
@@ -84,7 +86,7 @@ def test_an_answer_that_is_no_200_ends_the_run(tmp_path: Path, monkeypatch: pyte
 
 def test_a_peer_that_is_not_installed_is_absent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setattr(shutil, "which", lambda _: None)
-    plan = runner.Plan(1, 0, 0.1, count_syncs=False, directory=tmp_path)
+    plan = runner.Plan(1, 0, 0.1, count_syncs=False, directory=tmp_path, patience_seconds=0)
     pairs = [("enqueue 1,000", "Redis always, pipelined")]
     (cell,) = runner.run_group("batches", plan, lambda _: None, pairs)
     assert (cell.absent, cell.rounds) == ("redis-server is not installed", [])
@@ -93,11 +95,30 @@ def test_a_peer_that_is_not_installed_is_absent(monkeypatch: pytest.MonkeyPatch,
 
 def test_cells_take_turns_and_every_other_round_goes_backwards(tmp_path: Path):
     said: list[str] = []
-    plan = runner.Plan(2, 0, 0.05, count_syncs=False, directory=tmp_path)
+    plan = runner.Plan(2, 0, 0.05, count_syncs=False, directory=tmp_path, patience_seconds=0)
     pairs = [("enqueue 1,000, one caller", "raw py-lmdb"), ("enqueue 1,000, one caller", "embedded")]
     cells = runner.run_group("test", plan, said.append, pairs)
     assert [line.split("  ·  ")[1] for line in said] == ["raw py-lmdb", "embedded", "embedded", "raw py-lmdb"]
     assert [len(cell.rounds) for cell in cells] == [2, 2]
+
+
+def test_a_turn_waits_for_a_quiet_machine_and_says_when_it_is_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    seen = iter([90.0, 50.0, 5.0, 60.0])
+    monkeypatch.setattr(procfs, "busy_percent", lambda: next(seen))
+    assert procfs.wait_until_quiet(10, 60) == 5.0
+    said: list[str] = []
+    plan = runner.Plan(1, 0, 0.05, count_syncs=False, directory=tmp_path, patience_seconds=0)
+    (cell,) = runner.run_group("test", plan, said.append, [("enqueue 1,000, one caller", "raw py-lmdb")])
+    assert cell.busy_before_percent == [60.0]
+    assert "others kept the machine 60 % busy" in said[0]
+
+
+def test_a_machine_that_works_is_seen_to_be_busy():
+    ends = time.monotonic() + 0.3
+    with ThreadPoolExecutor() as threads:
+        worked = threads.submit(lambda: sum(1 for _ in iter(lambda: time.monotonic() < ends, False)))
+        assert procfs.busy_percent(0.2) > 0
+        assert worked.result() > 0
 
 
 # --- the reference script ---------------------------------------------------------------------------------------------
