@@ -55,7 +55,8 @@ class _Verbs:
         return claimed.tasks
 
     def report(self, claimed: list[ClaimedTask]) -> None:
-        self._apply(Report([Completion(task.id, task.deliveries, Status.SUCCEEDED) for task in claimed]))
+        succeeded = Status.SUCCEEDED
+        self._apply(Report([Completion(task.id, task.deliveries, succeeded) for task in claimed]))
 
     def count(self) -> int:
         return self._store.count(Filter())
