@@ -12,9 +12,11 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import pytest
 
 MARK = "import sys; print('ready', flush=True); sys.stdin.readline()\n"
 CHANGING = (
@@ -43,15 +45,38 @@ class Ended(NamedTuple):
     errors: str
 
 
+_started: list[subprocess.Popen[str]] = []
+
+
+@pytest.fixture(autouse=True)
+def no_child_is_left() -> Iterator[None]:
+    """End the children that a test which failed has left; import it where children are started."""
+    yield
+    while _started:
+        process = _started.pop()
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
 def start(program: str, *arguments: object) -> subprocess.Popen[str]:
     """Start a Python program with pipes."""
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-c", program, *map(str, arguments)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+    _started.append(process)
+    return process
+
+
+def go(process: subprocess.Popen[str]) -> None:
+    """Let a process that waits at MARK, or for a line, go on."""
+    assert process.stdin is not None
+    process.stdin.write("go\n")
+    process.stdin.flush()
 
 
 def await_line(process: subprocess.Popen[str], expected: str) -> None:

@@ -22,7 +22,7 @@ from lmdbq.store import lmdb_apply, lmdb_calls
 from lmdbq.store.environment import VERIFIED_NAME, VERIFY_FIRST_NAME
 from lmdbq.store.lmdb import LmdbStore, open_store
 from lmdbq.store.space import Space
-from tests.crashes import MARK, Moment, await_line, fail_at, kill_at, moments, run, start
+from tests.crashes import MARK, Moment, await_line, fail_at, go, kill_at, moments, no_child_is_left, run, start  # noqa: F401
 from tests.store_driver import EVERYTHING, Driver, entry
 
 KILLS = 1_000 if os.environ.get("LMDBQ_STORM") == "1" else 50
@@ -225,9 +225,7 @@ def test_a_file_that_another_process_lets_grow_beyond_our_map(tmp_path: Path):
     mine = q.add(queue="mine")
     with start(GROW, tmp_path) as other:
         await_line(other, "open")
-        assert other.stdin is not None
-        other.stdin.write("go\n")
-        other.stdin.flush()
+        go(other)
         await_line(other, "grown")
         assert q.task(mine).state is State.READY  # a read, first
         assert q.take("mine").id == mine
@@ -247,9 +245,7 @@ def test_a_write_is_the_first_to_see_that_the_file_has_grown(tmp_path: Path):
     with start(GROW, tmp_path) as other:
         await_line(other, "open")
         q.add(queue="mine")
-        assert other.stdin is not None
-        other.stdin.write("go\n")
-        other.stdin.flush()
+        go(other)
         await_line(other, "grown")
         assert len(q.claim(limit=3).tasks) == 3
     assert store.check() == []
@@ -382,10 +378,7 @@ def test_a_storm_of_kills_loses_nothing_that_was_answered(tmp_path: Path):
     for number in range(KILLS):
         with start(WRITER, directory, number, 10_000) as writer:
             await_line(writer, "ready")
-            assert writer.stdin is not None
-            assert writer.stdout is not None
-            writer.stdin.write("go\n")
-            writer.stdin.flush()
+            go(writer)
             said = "".join(writer.stdout.readline() for _ in range(chosen.randrange(1, 40)))
             writer.kill()
             said += writer.communicate()[0]

@@ -16,7 +16,7 @@ from lmdbq.store import creation, environment
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.lmdb import LmdbStore, open_store
-from tests.crashes import MARK, await_line, kill_at, moments, start
+from tests.crashes import MARK, await_line, go, kill_at, moments, no_child_is_left, start  # noqa: F401
 from tests.store_driver import Driver
 
 CREATE = f"""
@@ -62,9 +62,7 @@ def test_two_processes_create_at_the_same_time(tmp_path: Path):
         for creator in creators:
             await_line(creator, "ready")
         for creator in creators:
-            assert creator.stdin is not None
-            creator.stdin.write("go\n")
-            creator.stdin.flush()
+            go(creator)
         for creator in creators:
             assert creator.communicate()[1] == ""
             assert creator.returncode == 0

@@ -18,7 +18,7 @@ from lmdbq.clock import ManualClock
 from lmdbq.errors import StoreFull
 from lmdbq.model import Call, Claim, Completion, Done, Enqueue, Entry, Expire, Op, Prune, Refused, Report, State, Status
 from lmdbq.store.lmdb import open_store
-from tests.crashes import await_line, start
+from tests.crashes import MARK, await_line, go, no_child_is_left, start  # noqa: F401
 from tests.store_driver import EVERYTHING, Driver, S, entry
 
 ROOM_BYTES = 16 * 1024 * 1024
@@ -249,5 +249,54 @@ def test_a_store_cannot_be_made_on_a_full_disk(tmpfs: Path, size: int):
     (tmpfs / "other").unlink()
     store = open_store(tmpfs / "q")
     Driver(store, ManualClock()).add()
+    assert store.check() == []
+    store.close()
+
+
+CROWD = f"""
+import random, sys
+from collections import Counter
+from lmdbq.clock import SystemClock
+from lmdbq.model import Call, Claim, Completion, Done, Enqueue, Entry, Report, Status
+from lmdbq.store.lmdb import open_store
+store, clock, chosen = open_store(sys.argv[1]), SystemClock(), random.Random(int(sys.argv[2]))
+store.info()
+{MARK}
+told = Counter()
+for _ in range(8):
+    while True:
+        sizes = [chosen.choice((100, 3_000, 60_000)) for _ in range(chosen.randrange(1, 20))]
+        outcome = store.apply([Call((Enqueue([Entry(bytes(size)) for size in sizes]),))], clock).outcomes[0]
+        if not isinstance(outcome, Done):
+            told[outcome.code] += 1
+            break
+        told["enqueued"] += len(sizes)
+    for _ in range(20):
+        claimed = store.apply([Call((Claim(("default",), limit=10),))], clock).outcomes[0]
+        done = Report([Completion(task.id, task.deliveries, Status.SUCCEEDED) for task in claimed.outcomes[0].tasks])
+        reported = store.apply([Call((done,))], clock).outcomes[0]
+        told["ended"] += sum(outcome.outcome == "ok" for outcome in reported.outcomes[0].outcomes)
+print(told["enqueued"], told["ended"], set(told) - {{"enqueued", "ended"}})
+"""
+
+
+def test_several_processes_fill_a_disk_together(tmpfs: Path):
+    """What one has made room for another may use up: no commit meets the full disk all the same."""
+    store = open_store(tmpfs / "q")
+    Driver(store, ManualClock()).add()
+    crowd = [start(CROWD, tmpfs / "q", seed) for seed in range(3)]
+    for process in crowd:
+        await_line(process, "ready")
+    for process in crowd:
+        go(process)
+    enqueued = ended = 0
+    for process in crowd:
+        said, errors = process.communicate()
+        assert process.returncode == 0, errors
+        first, second, codes = said.split(" ", 2)
+        assert codes.strip() == "{'full'}"
+        enqueued, ended = enqueued + int(first), ended + int(second)
+    assert enqueued > 1_000
+    assert store.count(EVERYTHING) == enqueued + 1 - ended
     assert store.check() == []
     store.close()
