@@ -186,18 +186,15 @@ def _mend_slot(work: Work, key: bytes, _: set[_Tally]) -> None:
     Without any there was only a ttl, which is lost.
     """
     work.delete("dedupe", key)
-    until = 0
-    for found in [found for found, _ in work.of("forget", b"")]:
-        parts = ks.read_forget(found)
-        if (parts.kind, parts.key) == (ks.MemoKind.SLOT, key):
-            until = parts.remove_at
-            forget_key = found
+    forgets = [found for found, _ in work.of("forget", b"") if ks.read_forget(found)[1:] == (ks.MemoKind.SLOT, key)]
     holder = _slot_holder(work, key)
     if holder is not None:
+        until = max((ks.read_forget(found).remove_at for found in forgets), default=0)
         task_id, record, whole_key = holder
         work.put("dedupe", key, rec.write_slot(rec.Slot(task_id, record.queue_no, record.created_at, until, whole_key)))
-    elif until:
-        work.delete("forget", forget_key)
+        return
+    for found in forgets:
+        work.delete("forget", found)
 
 
 def _slot_holder(work: Work, key: bytes) -> tuple[int, rec.TaskRecord, bytes] | None:
