@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from pathlib import Path
 
 import click
@@ -42,9 +43,14 @@ def run_command(
 ) -> None:
     """Measure, and write a result file."""
     plan = Plan(rounds, warm, seconds, syncs, directory, patience)
-    result = run(chosen or rows.groups(), plan, lambda line: click.echo(line, err=True))
-    path = out or RESULTS / f"{result.at.replace(':', '').replace('+0000', 'Z')}.json"
-    results.save(result, path)
+    now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H%M%SZ")
+    path = out or RESULTS / f"{now}.json"
+    result = run(
+        chosen or rows.groups(),
+        plan,
+        say=lambda line: click.echo(line, err=True),
+        keep=lambda so_far: results.save(so_far, path),
+    )
     click.echo(rows.table_of_rows(result))
     click.echo(rows.table_of_cells(result))
     click.echo(f"written to {path}", err=True)

@@ -94,9 +94,12 @@ ROWS: Final = (
     ),
 )
 
-# Measured beside the rows' own cells, because a reader will ask; nothing is required of them.
+# Groups of which nothing is required, but which a reader will ask for.
 BESIDE: Final = {
-    "batches": (
+    "more batches": (
+        (_BATCH, _RAW),
+        (_BATCH, "HTTP JSON"),
+        ("enqueue 1,000, four callers", "HTTP JSON"),
         (_BATCH, "HTTP MessagePack"),
         (_BATCH, "HTTP NDJSON"),
         (_BATCH, "Redis always, pipelined, two clients"),

@@ -127,11 +127,14 @@ def _with_syncs(cell: Cell, plan: Plan, say: Say) -> Cell:
     return structs.replace(cell, syncs_per_1000=per_1000)
 
 
-def run(groups: Sequence[str], plan: Plan, say: Say) -> Result:
-    """Measure groups of the table and return the result."""
+def run(groups: Sequence[str], plan: Plan, say: Say, keep: Callable[[Result], None]) -> Result:
+    """Measure groups of the table and return the result; ``keep`` gets what there is after each group."""
     with _fresh_directory(plan) as directory:
         machine = procfs.facts(directory)
     at = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-    cells = [cell for group in groups for cell in run_group(group, plan, say)]
     how = "not counted" if not plan.count_syncs else syncs.absent() or syncs.HOW
-    return Result(at, plan.rounds, plan.warm_seconds, plan.seconds, machine, how, cells)
+    result = Result(at, plan.rounds, plan.warm_seconds, plan.seconds, machine, how, [])
+    for group in groups:
+        result.cells.extend(run_group(group, plan, say))
+        keep(result)
+    return result

@@ -44,6 +44,7 @@ WORKLOADS: Final = {
     for workload in (
         Workload("enqueue 1,000", ENQUEUE, callers=2),
         Workload("enqueue 1,000, one caller", ENQUEUE),
+        Workload("enqueue 1,000, four callers", ENQUEUE, callers=4),
         Workload("enqueue 100", ENQUEUE, batch=100, callers=2),
         Workload("enqueue 1,000 of 1 kB", ENQUEUE, callers=2, payload_bytes=1_000),
         Workload("enqueue 1, 64 callers", ENQUEUE, batch=1, callers=64),
