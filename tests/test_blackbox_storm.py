@@ -12,7 +12,7 @@ import random
 import threading
 import time
 import uuid
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ SECONDS = 75 if STORM else 8
 KILL_EVERY_SECONDS = 1.0 if STORM else 0.8
 BATCHES_PAUSE_SECONDS = 0.02
 LEASE_SECONDS = 2
-LOSING = 0.04  # share of tasks whose worker forgets them
+LATE = 0.05  # share of tasks whose worker comes back with them when others have them, or nobody
+LATE_SECONDS = 1.6 * LEASE_SECONDS
 FAILING = 0.06
 
 
@@ -82,15 +83,16 @@ class Storm:
     def entry(number: int) -> dict[str, Any]:
         return {
             "payload": {"number": number},
-            "dedupe_key": str(number),
+            "dedupe_key": str(number) if number % 2 else "",
             "keepalive_timeout_in_seconds": LEASE_SECONDS,
             "retry_strategy": {"max_attempts": 100, "max_deliveries": 1000, "retry_intervals_in_seconds": [0, 0.2]},
             "keep": {"succeeded_in_seconds": 3600},
         }
 
     def work(self, share: int) -> None:
-        """Dequeue, and succeed, fail or forget."""
+        """Dequeue, and succeed or fail, in time or late."""
         chance = random.Random(1000 + share)
+        late: deque[tuple[float, Any]] = deque()
         while self.working.is_set():
             body = {
                 "queue_names": ["storm"],
@@ -101,11 +103,12 @@ class Storm:
             for task in (self.insist("/v1/dequeue", body) or {"tasks": []})["tasks"]:
                 self.begin(task)
                 fate = chance.random()
-                if fate < LOSING:
-                    continue
-                status = "failed" if fate < LOSING + FAILING else "succeeded"
-                report = {"lease": task["lease"], "status": status}
-                self.end(task, status, self.insist("/v1/report", {"reports": [report]}))
+                if fate < LATE:
+                    late.append((time.monotonic() + LATE_SECONDS, task))
+                else:
+                    self.end(task, "failed" if fate < LATE + FAILING else "succeeded")
+            while late and late[0][0] < time.monotonic():
+                self.end(late.popleft()[1], "succeeded")
 
     def begin(self, task: dict[str, Any]) -> None:
         deliveries = self.ledger.started[task["id"]]
@@ -114,7 +117,9 @@ class Storm:
         deliveries.add(task["deliveries"])
         self.ledger.numbers[task["payload"]["number"]].add(task["id"])
 
-    def end(self, task: dict[str, Any], status: str, answer: Any) -> None:
+    def end(self, task: dict[str, Any], status: str) -> None:
+        report = {"lease": task["lease"], "status": status}
+        answer = self.insist("/v1/report", {"reports": [report]})
         outcome = answer["outcomes"][0]["outcome"] if answer else "none"
         if outcome != "ok":
             self.ledger.stale.append(outcome)
@@ -154,7 +159,7 @@ def test_a_storm_of_kills_loses_nothing_and_does_nothing_twice(tmp_path: Path):
 
 
 def wait_until_drained(daemon: Daemon) -> bool:
-    """Wait until nothing waits or runs: forgotten leases lapse after LEASE_SECONDS."""
+    """Wait until nothing waits or runs."""
     ends_at = time.monotonic() + 60
     while time.monotonic() < ends_at:
         counts = daemon.queue("storm")["counts"]
@@ -181,6 +186,7 @@ def judge(ledger: Ledger, daemon: Daemon) -> None:
     assert queue["totals"]["succeeded"] == len(ids)
     assert {state: count for state, count in queue["counts"].items() if count} == {"succeeded": len(ids)}
     assert set(ledger.stale) <= {"stale_lease", "not_running"}
+    assert "stale_lease" in ledger.stale, "nobody was late: fences were not tried"
     for one in ids[:: max(1, len(ids) // 200)]:
         shown = daemon.ok("GET", f"/v1/tasks/{one}")
         assert (shown["state"], shown["deliveries"]) == ("succeeded", ledger.finished[one][0])
