@@ -59,10 +59,10 @@ def no_child_is_left() -> Iterator[None]:
             process.communicate()
 
 
-def start(program: str, *arguments: object) -> subprocess.Popen[str]:
-    """Start a Python program with pipes."""
+def start(program: str, *arguments: object, under: Sequence[str] = ()) -> subprocess.Popen[str]:
+    """Start a Python program with pipes. under: a command that starts the one behind it."""
     process = subprocess.Popen(
-        [sys.executable, "-c", program, *map(str, arguments)],
+        [*under, sys.executable, "-c", program, *map(str, arguments)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

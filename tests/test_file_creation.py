@@ -348,3 +348,32 @@ def test_the_slot_of_a_killed_reader_is_cleared_at_the_next_opening(tmp_path: Pa
     assert store.check() == []
     store.close()
     other.communicate("")
+
+
+CONTAINED = """
+import os, sys
+from lmdbq.errors import NotOurFile
+from lmdbq.store.lmdb import open_store
+assert os.getpid() == 1
+try:
+    open_store(sys.argv[1]).info()
+    print("open", flush=True)
+    sys.stdin.readline()
+except NotOurFile as error:
+    print(error.detail)
+"""
+CONTAINER = ("unshare", "--pid", "--fork", "--kill-child")
+
+
+def test_two_containers_on_one_volume_are_told_why_they_cannot(tmp_path: Path):
+    """Both are process 1, and LMDB tells its readers apart by that number alone."""
+    first = start(CONTAINED, tmp_path, under=CONTAINER)
+    await_line(first, "open")
+    second = start(CONTAINED, tmp_path, under=CONTAINER)
+    assert "Share the daemon's address instead of the file" in second.communicate()[0]
+    first.kill()
+    first.communicate()
+    third = start(CONTAINED, tmp_path, under=CONTAINER)  # what the first has left behind does not stand in its way
+    await_line(third, "open")
+    third.communicate("go\n")
+    use(tmp_path)
