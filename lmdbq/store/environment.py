@@ -128,8 +128,11 @@ class Environment:
 
     def side(self, boot_no: int) -> Side:
         """Return the lease extensions of a boot."""
-        with self._idle:
-            return self._sides.setdefault(boot_no, Side(self.directory, boot_no))
+        known = self._sides.get(boot_no)
+        if known is None:
+            with self._idle:
+                known = self._sides.setdefault(boot_no, Side(self.directory, boot_no))
+        return known
 
     def mark_failed(self, detail: str) -> None:
         """Remember that a commit failed: write nothing more, and let the next opener verify the file."""

@@ -43,6 +43,7 @@ class Side:
     def __init__(self, directory: Path, boot_no: int) -> None:
         self.boot_no = boot_no
         self._path = directory / f"{SIDE_PREFIX}{boot_no}"
+        self._data_path = self._path / _DATA_NAME
         self._directory = directory
         self._env: lmdb.Environment | None = None
         self._opening = threading.Lock()
@@ -67,7 +68,7 @@ class Side:
             return self._env
 
     def _exists(self) -> bool:
-        return self._env is not None or (self._path / _DATA_NAME).exists()
+        return self._env is not None or self._data_path.exists()
 
     def is_empty(self) -> bool:
         """Whether there is nothing to look up: then reports and lapses need not."""
