@@ -120,6 +120,20 @@ def test_at_most_twenty_problems_are_named():
     assert len(problems_of(requests.read_enqueue, {"entries": [{"scheduled_at": 1}] * 50})) == limits.PROBLEMS_MAX
 
 
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ({"dedupe_key": "k", "dedupe_until": "never"}, "started, finished, deleted, ttl"),
+        ({"dedupe_key": "k", "overwrite_on_duplicate": ["id"]}, "payload, type, priority"),
+        ({"retry_strategy": {"backoff": {"kind": "linear"}}}, "intervals, exponential, polynomial"),
+    ],
+)
+def test_a_word_that_is_none_is_met_with_those_that_are(entry: dict[str, Any], words: str):
+    with pytest.raises(InvalidInput) as refused:
+        requests.read_enqueue(json.dumps({"entries": [entry]}).encode(), JSON_CODEC)
+    assert words in refused.value.problems[0].detail
+
+
 def test_an_unknown_field_is_met_with_the_nearest_known_one():
     with pytest.raises(InvalidInput, match="did you mean 'dedupe_key'"):
         requests.read_entry(b'{"dedup_key": "k"}', JSON_CODEC)

@@ -10,7 +10,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from types import UnionType
-from typing import Annotated, Any, Final, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 import msgspec
 from msgspec import UNSET, Raw, Struct
@@ -199,7 +199,9 @@ def _explain_field(kind: Any, raw: bytes, codec: Codec, pointer: str, problems: 
     elif _struct_in(kind) is not None:
         explain(kind, raw, codec, pointer, problems)
     if len(problems.found) == before:
-        problems.add(*_translate(bad, pointer))
+        code, pointer, detail = _translate(bad, pointer)
+        words = ", ".join(_words(kind))
+        problems.add(code, pointer, f"{detail}; it is one of {words}" if code == "bad_value" and words else detail)
 
 
 def _failure(kind: Any, raw: bytes, codec: Codec) -> Exception | None:
@@ -224,6 +226,20 @@ def _options(kind: Any) -> list[Any]:
     if get_origin(kind) in (Union, UnionType):
         return [option for part in get_args(kind) if part is not type(None) for option in _options(part)]
     return [kind]
+
+
+def _words(kind: Any) -> list[str]:
+    """Return the words a field may be, or that may stand in its list or choose its kind; none if it takes others."""
+    found: list[str] = []
+    for option in _options(kind):
+        origin = get_origin(option)
+        if origin is Literal:
+            found += get_args(option)
+        elif origin is list:
+            found += _words(get_args(option)[0])
+        elif isinstance(option, type) and issubclass(option, Struct) and isinstance(option.__struct_config__.tag, str):
+            found.append(option.__struct_config__.tag)
+    return found
 
 
 def _struct_in(kind: Any) -> type[Struct] | None:
