@@ -301,6 +301,7 @@ def test_where_data_is_kept(environ: dict[str, str], expected: str):
         ("LMDBQ_IDEMPOTENCY_KEPT", "0"),
         ("LMDBQ_IDEMPOTENCY_KEPT", "nan"),
         ("LMDBQ_STRICT_QUEUES", "perhaps"),
+        ("LMDBQ_MAX_SIZE", "7MiB"),
     ],
 )
 def test_wrong_settings_are_named(name: str, value: str):

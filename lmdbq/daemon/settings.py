@@ -137,6 +137,7 @@ DEFAULTS: Final = (
     ),
 )
 
+MAX_SIZE_MIN: Final = 8 * 1024**2  # a smaller file is full from the start: all of it would be kept for deletes
 _UNITS: Final = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 
 
@@ -197,7 +198,11 @@ def _wrong(settings: Settings) -> list[Problem]:
     checks = (
         ("durability", settings.durability in ("full", "batch"), "it is full or batch"),
         ("auth", settings.auth in ("", "none"), "it is none, or left out"),
-        ("max_size", settings.max_size >= 0, "it is a number of bytes, 0 for no limit"),
+        (
+            "max_size",
+            settings.max_size == 0 or settings.max_size >= MAX_SIZE_MIN,
+            f"it is at least {MAX_SIZE_MIN // 2**20}MiB, for room is kept for what must go on when it is full; 0: no limit",
+        ),
         ("idempotency_kept_seconds", 1 <= settings.idempotency_kept_seconds <= 86_400, "it is 1 to 86400 seconds"),
         ("grace_seconds", 0 <= settings.grace_seconds <= 600, "it is 0 to 600 seconds"),
     )
