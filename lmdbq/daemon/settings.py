@@ -201,7 +201,7 @@ def _wrong(settings: Settings) -> list[Problem]:
         (
             "max_size",
             settings.max_size == 0 or settings.max_size >= MAX_SIZE_MIN,
-            f"it is at least {MAX_SIZE_MIN // 2**20}MiB, for room is kept for what goes on when it is full; 0: no limit",
+            f"it is at least {MAX_SIZE_MIN // 2**20}MiB, as room is kept for what goes on when it is full; 0: no limit",
         ),
         ("idempotency_kept_seconds", 1 <= settings.idempotency_kept_seconds <= 86_400, "it is 1 to 86400 seconds"),
         ("grace_seconds", 0 <= settings.grace_seconds <= 600, "it is 0 to 600 seconds"),
