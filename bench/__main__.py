@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import signal
+import sys
 from pathlib import Path
 
 import click
@@ -43,6 +45,9 @@ def run_command(
 ) -> None:
     """Measure, and write a result file."""
     plan = Plan(rounds, warm, seconds, syncs, directory, patience)
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)
+    )  # so that servers are stopped, files removed
     now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H%M%SZ")
     path = out or RESULTS / f"{now}.json"
     result = run(
