@@ -206,7 +206,7 @@ def _wrong(settings: Settings) -> list[Problem]:
         ("idempotency_kept_seconds", 1 <= settings.idempotency_kept_seconds <= 86_400, "it is 1 to 86400 seconds"),
         ("grace_seconds", 0 <= settings.grace_seconds <= 600, "it is 0 to 600 seconds"),
     )
-    return [Problem("bad_setting", f"/{name}", f"{name}: {detail}") for name, right, detail in checks if not right]
+    return [Problem("bad_setting", f"/{name}", detail) for name, right, detail in checks if not right]
 
 
 def shown(settings: Settings) -> list[tuple[Setting, Any]]:

@@ -17,7 +17,7 @@ from lmdbq.store.lmdb_work import Queue, Work
 
 def task(work: Work, task_id: int) -> Task | Outcome:
     """Return one task, or why there is none."""
-    if not 0 < task_id < 2**64:
+    if not 0 <= task_id < 2**64:
         return Outcome.NOT_FOUND
     try:
         found = locate(work, task_id)
