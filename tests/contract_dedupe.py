@@ -154,6 +154,26 @@ class DedupeContract:
         assert q.state(newcomer) is State.READY
         assert q.totals().expired == 1
 
+    def test_an_overdue_holder_takes_its_slot_with_it_whatever_the_newcomer_asks(self, q: Driver):
+        holder = bring(q, State.READY, expires_in_ns=S)
+        q.clock.advance(2)
+        done = q.enqueue(entry(dedupe=Dedupe(key="k", until=Until.TTL, ttl_ns=9 * S)))
+        assert done.placed(0).outcome is Outcome.ENQUEUED
+        assert [task.id for task in q.all_tasks()] == [done.ids[0]] != [holder]
+        assert (q.totals().expired, q.totals().deduplicated) == (1, 0)
+
+    def test_a_retry_expires_an_overdue_holder_first_also_one_with_a_ttl(self, q: Driver):
+        cancelled = bring(q, State.CANCELLED)
+        q.clock.advance(1)
+        short = q.add(dedupe=Dedupe(key="k", until=Until.TTL, ttl_ns=S), expires_in_ns=9 * S)
+        q.delete(short)
+        q.clock.advance(1)
+        q.add(dedupe=Dedupe(key="k", until=Until.TTL, ttl_ns=50 * S), expires_in_ns=S)
+        q.clock.advance(2)
+        assert q.retry(cancelled).outcome is Outcome.DEDUPE_CONFLICT  # the ttl goes on without its task
+        assert [task.id for task in q.all_tasks()] == [cancelled]
+        assert q.totals().expired == 1
+
     def test_an_overdue_holder_of_a_ttl_is_expired_and_still_blocks(self, q: Driver):
         holder = bring(q, State.READY, expires_in_ns=S, dedupe=Dedupe(key="k", until=Until.TTL, ttl_ns=9 * S))
         q.clock.advance(1)

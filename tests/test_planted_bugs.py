@@ -64,13 +64,13 @@ def a_removed_task_keeps_its_dedupe_slot(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_key_is_free_as_soon_as_its_task_runs(patch: pytest.MonkeyPatch) -> None:
-    blocks = lmdb_plan.Planner._blocks
+    blocks = lmdb_plan.Planner._is_blocked
 
     def forgiving(self: Any, taken: Any, rule: Any) -> bool:
         is_running = taken.draft is not None and taken.draft.state is State.RUNNING
         return not is_running and blocks(self, taken, rule)
 
-    patch.setattr(lmdb_plan.Planner, "_blocks", forgiving)
+    patch.setattr(lmdb_plan.Planner, "_is_blocked", forgiving)
 
 
 def a_report_is_accepted_whatever_its_delivery(patch: pytest.MonkeyPatch) -> None:

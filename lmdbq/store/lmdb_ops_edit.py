@@ -21,7 +21,7 @@ from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.lmdb_drafts import draft_of, overwrite, write_stored
 from lmdbq.store.lmdb_ops_report import absent, sound
-from lmdbq.store.lmdb_plan import BLOCKING, too_many_types
+from lmdbq.store.lmdb_plan import blocks, too_many_types
 from lmdbq.store.lmdb_standing import Located, leave
 from lmdbq.store.lmdb_tasks import change_state, get_slot, long_key, put_slot, remove
 from lmdbq.store.lmdb_work import Work
@@ -120,14 +120,9 @@ def _take_slot_back(work: Work, task: Located) -> bool:
     if slot is not None and slot.id == task.id:
         return True
     if slot is not None and work.queue_of(slot.queue_no) is not None:
-        young = now_wall < slot.taken_at + rule.ttl_ns
-        if slot.blocks_until:
-            if now_wall < slot.blocks_until:
-                return False
-        elif rule.until is Until.TTL:
-            if young:
-                return False
-        elif (young or not rule.ttl_ns) and _holder_state(work, slot.id) in BLOCKING[rule.until]:
+        state = _holder_state(work, slot.id)
+        went_with_its_task = state is None and slot.blocks_until <= now_wall
+        if not went_with_its_task and blocks(rule, now_wall, slot.taken_at, slot.blocks_until, state):
             return False
     until = now_wall + rule.ttl_ns if rule.until is Until.TTL else 0
     put_slot(work, key, rec.Slot(task.id, task.queue.no, now_wall, until, long_key(rule.key)))

@@ -35,7 +35,7 @@ from lmdbq.store.lmdb_rows import read_slot
 from lmdbq.store.lmdb_standing import locate
 from lmdbq.store.lmdb_work import Queue, Work
 
-BLOCKING: dict[Until, frozenset[State]] = {
+_BLOCKING: dict[Until, frozenset[State]] = {
     Until.STARTED: frozenset({State.SCHEDULED, State.READY}),
     Until.FINISHED: frozenset({State.SCHEDULED, State.READY, State.RUNNING}),
     Until.DELETED: frozenset(State),
@@ -106,7 +106,7 @@ class Planner:
             return
         name = self._slot_name(entry, rule)
         taken = self._taken(plan, name)
-        if taken is not None and self._blocks(taken, rule):
+        if taken is not None and self._is_blocked(taken, rule):
             self._plan_duplicate(plan, index, entry, rule, taken, (scheduled_at, expires_at))
             return
         draft = Draft(entry, scheduled_at, expires_at, state)
@@ -180,7 +180,10 @@ class Planner:
         slot = read_slot(slot_key, value)
         if work.queue_of(slot.queue_no) is None or (slot.long_key and slot.long_key != key.encode()):
             return None
-        taken = Taken(slot.id, self._holder(plan, slot.id), slot.taken_at, slot.blocks_until)
+        holder = self._holder(plan, slot.id)
+        if holder is None and slot.blocks_until <= work.now.wall:
+            return None  # it went with its task
+        taken = Taken(slot.id, holder, slot.taken_at, slot.blocks_until)
         plan.slots[name] = taken
         return taken
 
@@ -203,16 +206,9 @@ class Planner:
     def _newest(self, plan: Plan, draft: Draft) -> Draft:
         return plan.drafts.get(draft.id) or self._drafts.get(draft.id) or draft if draft.id else draft
 
-    def _blocks(self, taken: Taken, rule: ResolvedDedupe) -> bool:
-        now_wall = self._work.now.wall
-        if taken.blocks_until:
-            return now_wall < taken.blocks_until
-        young = now_wall < taken.taken_at + rule.ttl_ns
-        if rule.until is Until.TTL:
-            return young
-        if taken.draft is None or taken.draft.state not in BLOCKING[rule.until]:
-            return False
-        return young or not rule.ttl_ns
+    def _is_blocked(self, taken: Taken, rule: ResolvedDedupe) -> bool:
+        state = None if taken.draft is None else taken.draft.state
+        return blocks(rule, self._work.now.wall, taken.taken_at, taken.blocks_until, state)
 
     def _plan_duplicate(
         self,
@@ -254,6 +250,16 @@ class Planner:
         if rule.scope is Scope.GLOBAL:
             return (rule.scope, "", rule.key)
         return (rule.scope, entry.queue if rule.scope is Scope.QUEUE else entry.type, rule.key)
+
+
+def blocks(rule: ResolvedDedupe, now_wall: int, taken_at: int, blocks_until: int, state: State | None) -> bool:
+    """Whether a slot stands in the way of a newcomer with ``rule``. state: of its holder, None = no longer stored."""
+    if blocks_until:
+        return now_wall < blocks_until
+    young = now_wall < taken_at + rule.ttl_ns
+    if rule.until is Until.TTL:
+        return young
+    return state in _BLOCKING[rule.until] and (young or not rule.ttl_ns)
 
 
 def too_many_types(pointer: str, queue_name: str) -> Problem:
