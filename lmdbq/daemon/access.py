@@ -137,10 +137,6 @@ class Access:
             )
         self._hosts = frozenset(host.lower() for host in settings.allow_hosts)
 
-    @property
-    def needs_token(self) -> bool:
-        return bool(self._tokens)
-
     def check(self, needed: str, host: str, authorization: str, origin: str, fetch_site: str) -> None:
         """Raise Denied unless a request with these headers ("": not sent) may do what needs the role ``needed``."""
         if self._tokens:

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lmdbq import lifecycle, limits
-from lmdbq.clock import whole_us
 from lmdbq.model import Claim, Claimed, ClaimedTask, State
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.lmdb_memos import put_memo
 from lmdbq.store.lmdb_ops_timed import sweep_queue
 from lmdbq.store.lmdb_rows import read_memo
-from lmdbq.store.lmdb_standing import Located, locate
+from lmdbq.store.lmdb_standing import Located, locate, seen_lease
 from lmdbq.store.lmdb_taker import Taker, wanted_types
 from lmdbq.store.lmdb_work import Queue, Work
 
@@ -81,9 +80,7 @@ def _remembered(work: Work, op: Claim) -> list[ClaimedTask]:
 def _claimed_again(work: Work, task: Located) -> ClaimedTask:
     record, lease = task.record, task.lease
     assert lease is not None
-    extension = work.get_extension(task.id, task.deliveries, lease.boot_no)
-    keepalive, deadline = (extension or lease).keepalive, (extension or lease).deadline
-    left = deadline - work.now.steady if lease.boot_no == work.now.boot_no else keepalive
+    keepalive, lease_expires_at, _ = seen_lease(work, task.id, lease)
     retry = lifecycle.resolve_retry(record.options.retry, task.queue.settings.retry)
     return ClaimedTask(
         task.id,
@@ -99,7 +96,7 @@ def _claimed_again(work: Work, task: Located) -> ClaimedTask:
         lifecycle.attempts(State.RUNNING, task.failures, retry.max_attempts),
         retry.max_attempts,
         keepalive,
-        whole_us(work.now.wall + left),
+        lease_expires_at,
         record.options,
     )
 

@@ -7,11 +7,11 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from lmdbq import lifecycle, limits
-from lmdbq.clock import Clock, whole_us
+from lmdbq.clock import Clock
 from lmdbq.model import ENDED, Due, Filter, Outcome, Page, QueueView, State, Task, Totals
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
-from lmdbq.store.lmdb_standing import Located, locate, stand
+from lmdbq.store.lmdb_standing import Located, locate, seen_lease, stand
 from lmdbq.store.lmdb_work import Queue, Work
 
 
@@ -36,13 +36,8 @@ def view(work: Work, found: Located) -> Task:
     retry = lifecycle.resolve_retry(record.options.retry, found.queue.settings.retry)
     running: dict[str, object] = {}
     if lease is not None:
-        extension = work.get_extension(found.id, found.deliveries, lease.boot_no)
-        moved = extension or lease
-        left = moved.deadline - work.now.steady if lease.boot_no == work.now.boot_no else moved.keepalive
-        running = {
-            "lease_expires_at": whole_us(work.now.wall + left),
-            "progress": extension.progress if extension else None,
-        }
+        _, lease_expires_at, progress = seen_lease(work, found.id, lease)
+        running = {"lease_expires_at": lease_expires_at, "progress": progress}
     shown = Task(
         id=found.id,
         queue=found.queue.name,

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from lmdbq.clock import whole_us
 from lmdbq.model import ENDED, State
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
@@ -188,6 +189,14 @@ def move_lease(work: Work, task_id: int, boot_no: int, deadline: int) -> None:
     shorten_lease(work, last_id, run, (task_id,))
     moved = run._replace(length=1, boot_no=boot_no, deadline=deadline)
     put_lease(work, task_id, moved)
+
+
+def seen_lease(work: Work, task_id: int, run: rec.LeaseRun) -> tuple[int, int, float | None]:
+    """Return (length in ns, end in wall ns, an estimate, progress) of a lease, with what heartbeats made of it."""
+    extension = work.get_extension(task_id, run.deliveries, run.boot_no)
+    keepalive, deadline = (extension or run).keepalive, (extension or run).deadline
+    left = deadline - work.now.steady if run.boot_no == work.now.boot_no else keepalive
+    return keepalive, whole_us(work.now.wall + left), extension.progress if extension else None
 
 
 # --- one task, any standing ---

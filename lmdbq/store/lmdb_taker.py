@@ -16,7 +16,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from lmdbq import lifecycle
-from lmdbq.limits import US_NS
+from lmdbq.clock import whole_us
 from lmdbq.model import PLAIN, Claim, ClaimedTask, Options, State
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
@@ -160,7 +160,7 @@ class Taker:
             key.priority - ks.PRIORITY_BIAS,
             (run.deliveries + 1, min(run.failures + 1, max_attempts), max_attempts),
             keepalive,
-            work.now.wall + keepalive // US_NS * US_NS,
+            whole_us(work.now.wall + keepalive),
             (queue.no, key.type_no, keepalive, run.deliveries + 1, run.failures),
         )
 
@@ -239,7 +239,7 @@ class Taker:
                 min(run.failures + 1, max_attempts),
                 max_attempts,
                 keepalive,
-                work.now.wall + keepalive // US_NS * US_NS,
+                whole_us(work.now.wall + keepalive),
                 options,
             )
         )

@@ -88,7 +88,6 @@ _TALLY: Final = struct.Struct(">6Q")
 _TOTALS: Final = struct.Struct(">11Q")
 _SEQUENCE: Final = struct.Struct(">QII")
 _EXTENSION: Final = struct.Struct(">IIQQd")
-_ZERO_CRC: Final = bytes(CRC_BYTES)
 
 TASK_HEAD_BYTES: Final = _TASK_HEAD.size
 _SLOT_SCOPE_AT: Final = TASK_HEAD_BYTES - 1 - 4 - 4  # scope, owner_no and length of options end the head

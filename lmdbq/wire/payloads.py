@@ -17,7 +17,6 @@ import re
 from typing import Any, Final
 
 import msgspec
-from msgspec import Raw
 
 from lmdbq import limits
 from lmdbq.errors import NotParseable
@@ -174,8 +173,3 @@ def decode(data: bytes, encoding: Encoding) -> Any:
     if encoding is Encoding.BYTES:
         return data
     return msgspec.json.decode(data) if encoding is Encoding.JSON else msgspec.msgpack.decode(data)
-
-
-def raw_of(data: bytes) -> Raw:
-    """Return ready-made JSON or MessagePack bytes for a Struct that is encoded in the same format."""
-    return Raw(data)
