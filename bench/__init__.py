@@ -1,5 +1,1 @@
-"""The benchmark harness: workloads and targets as data, one runner, results as files.
-
-``python -m bench`` lists what it can do. Everything a figure needs stands in its result file: the command, the machine,
-LMDB's engine, every round, and the syncs that were *seen*, not configured. No figure is published without such a file.
-"""
+"""What lmdbq must reach, and the committed results: the table over the engine in ``lmdbq.bench``. See ``python -m bench``."""

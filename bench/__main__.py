@@ -9,11 +9,12 @@ from pathlib import Path
 
 import click
 
-from bench import results, rows
-from bench.runner import Plan, run
-from bench.stats import ratio_interval
-from bench.targets import TARGETS
-from bench.targets.base import RATE
+from bench import rows
+from lmdbq.bench import results, tables
+from lmdbq.bench.runner import Plan, run
+from lmdbq.bench.stats import ratio_interval
+from lmdbq.bench.targets import TARGETS
+from lmdbq.bench.targets.base import RATE
 
 RESULTS = Path(__file__).parent / "results"
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -51,13 +52,13 @@ def run_command(
     now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H%M%SZ")
     path = out or RESULTS / f"{now}.json"
     result = run(
-        chosen or rows.groups(),
+        {group: rows.cells_of(group) for group in chosen or rows.groups()},
         plan,
         say=lambda line: click.echo(line, err=True),
         keep=lambda so_far: results.save(so_far, path),
     )
-    click.echo(rows.table_of_rows(result))
-    click.echo(rows.table_of_cells(result))
+    click.echo(tables.table_of_rows(rows.ROWS, result))
+    click.echo(tables.table_of_cells(result))
     click.echo(f"written to {path}", err=True)
 
 
@@ -67,9 +68,9 @@ def run_command(
 def table_command(result: Path, everything: bool) -> None:
     """Print the table of a result file as Markdown."""
     loaded = results.load(result)
-    click.echo(rows.table_of_rows(loaded), nl=False)
+    click.echo(tables.table_of_rows(rows.ROWS, loaded), nl=False)
     if everything:
-        click.echo("\n" + rows.table_of_cells(loaded), nl=False)
+        click.echo("\n" + tables.table_of_cells(loaded), nl=False)
 
 
 @main.command("compare")

@@ -16,12 +16,13 @@ from click.testing import CliRunner
 from msgspec import structs
 
 from bench import __main__ as command
-from bench import inputs, procfs, results, rows, runner, syncs
-from bench.raw import RawQueue
-from bench.results import Cell, Result
-from bench.stats import ratio_interval
-from bench.targets import RATE, TARGETS
-from bench.workloads import ENQUEUE, IDLE, LATENCY, LIFE, WORKERS, Workload
+from bench import rows
+from lmdbq.bench import inputs, procfs, results, runner, syncs, tables
+from lmdbq.bench.raw import RawQueue
+from lmdbq.bench.results import Cell, Result
+from lmdbq.bench.stats import ratio_interval
+from lmdbq.bench.targets import RATE, TARGETS
+from lmdbq.bench.workloads import ENQUEUE, IDLE, LATENCY, LIFE, WORKERS, Workload
 
 RESULTS = sorted((Path(__file__).parent.parent / "bench" / "results").glob("*.json"))
 SMALL = Workload("small", ENQUEUE, batch=100, callers=2)
@@ -90,7 +91,7 @@ def test_a_peer_that_is_not_installed_is_absent(monkeypatch: pytest.MonkeyPatch,
     pairs = [("enqueue 1,000", "Redis always, pipelined")]
     (cell,) = runner.run_group("batches", plan, lambda _: None, pairs)
     assert (cell.absent, cell.rounds) == ("redis-server is not installed", [])
-    assert "absent: redis-server is not installed" in rows.table_of_cells(result([cell]))
+    assert "absent: redis-server is not installed" in tables.table_of_cells(result([cell]))
 
 
 def test_cells_take_turns_and_every_other_round_goes_backwards(tmp_path: Path):
@@ -167,7 +168,9 @@ def result(cells: list[Cell]) -> Result:
 
 
 def test_rows_are_medians_of_ratios_inside_a_round():
-    table = rows.table_of_rows(result([cell("embedded", [80, 90, 40]), cell("raw py-lmdb", [100, 100, 50])]))
+    table = tables.table_of_rows(
+        rows.ROWS, result([cell("embedded", [80, 90, 40]), cell("raw py-lmdb", [100, 100, 50])])
+    )
     lines = table.splitlines()
     assert lines[2] == "| embedded, 1,000 per transaction ÷ raw | ≥ 0.7 | 0.80 | 0.80-0.90 | yes |"
     assert lines[3].endswith("| ≥ 0.4 | not measured | | |")
@@ -180,7 +183,7 @@ def test_of_two_denominators_the_harder_one_counts_and_a_row_that_is_missed_says
         structs.replace(one, group="singles", workload=Workload("enqueue 1, 64 callers", ENQUEUE))
         for one in (slow, fast, ours)
     ]
-    assert "| ≥ 1.8 | 1.50 | 1.50-1.50 | **no** |" in rows.table_of_rows(result(named))
+    assert "| ≥ 1.8 | 1.50 | 1.50-1.50 | **no** |" in tables.table_of_rows(rows.ROWS, result(named))
 
 
 def test_results_survive_their_file(tmp_path: Path):
@@ -201,7 +204,7 @@ def test_the_table_is_printed_from_a_committed_result(path: Path):
     assert {"lmdb_engine", "fsync_4kb_ms", "cores", "command"} <= set(loaded.machine)
     assert all(len(one.rounds) == loaded.rounds or one.absent for one in loaded.cells)
     shown = CliRunner().invoke(command.main, ["table", str(path)], catch_exceptions=False).output
-    assert shown == rows.table_of_rows(loaded)
+    assert shown == tables.table_of_rows(rows.ROWS, loaded)
     measured = {(one.group, one.workload.name, one.target) for one in loaded.cells if one.rounds}
     for row, line in zip(rows.ROWS, shown.splitlines()[2:], strict=True):
         assert ("not measured" in line) == ((row.group, *row.numerator) not in measured), line
@@ -252,8 +255,8 @@ def test_a_descriptor_that_syncs_each_write_is_known(tmp_path: Path):
         os.close(synced)
 
 
-@pytest.mark.parametrize("module", ["inputs", "rows", "stats", "syncs"])
+@pytest.mark.parametrize("module", ["inputs", "stats", "syncs", "tables"])
 def test_examples(module: str):
-    tried = doctest.testmod(importlib.import_module(f"bench.{module}"))
+    tried = doctest.testmod(importlib.import_module(f"lmdbq.bench.{module}"))
     assert tried.attempted > 0
     assert tried.failed == 0

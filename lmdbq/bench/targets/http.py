@@ -1,4 +1,4 @@
-"""The daemon over HTTP: JSON, MessagePack and NDJSON, loaded by drivers of ``bench.http_load``."""
+"""The daemon over HTTP: JSON, MessagePack and NDJSON, loaded by drivers of ``lmdbq.bench.http_load``."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from typing import Any, Final
 import msgspec
 from msgspec import structs
 
-from bench import inputs, procfs
-from bench.http_load import Connection
-from bench.inputs import JSON, MSGPACK, NDJSON
-from bench.processes import drive, serving
-from bench.stats import percentile
-from bench.targets.base import RATE, Sample, Session
-from bench.workloads import ENQUEUE, IDLE, LATENCY, WORKERS, Workload
+from lmdbq.bench import inputs, procfs
+from lmdbq.bench.http_load import Connection
+from lmdbq.bench.inputs import JSON, MSGPACK, NDJSON
+from lmdbq.bench.processes import drive, serving
+from lmdbq.bench.stats import percentile
+from lmdbq.bench.targets.base import RATE, Sample, Session
+from lmdbq.bench.workloads import ENQUEUE, IDLE, LATENCY, WORKERS, Workload
 
 _FILL: Final = 10_000
 _WORKERS: Final = 4
@@ -69,7 +69,7 @@ class HttpSession:
             specs = [self._spec(mode, workload, seed=seed, seconds=length) for seed in range(workload.callers)]
         else:
             specs = [self._spec("single", workload, seed=0, seconds=length, connections=workload.callers)]
-        done = drive("bench.http_load", specs, self._directory, warm_seconds, seconds)
+        done = drive("lmdbq.bench.http_load", specs, self._directory, warm_seconds, seconds)
         rate = sum(one["counted"] for one in done) / seconds
         return Sample({RATE: rate}, left=sum(one["sent"] for one in done))
 
@@ -77,7 +77,7 @@ class HttpSession:
         """Workers that wait, a producer at its rate: from when a task was due to be sent to when its worker has it."""
         specs = [self._spec("worker", workload) for _ in range(_WORKERS)]
         specs.append(self._spec("paced", workload, connections=workload.callers))
-        *workers, producer = drive("bench.http_load", specs, self._directory, warm_seconds, seconds)
+        *workers, producer = drive("lmdbq.bench.http_load", specs, self._directory, warm_seconds, seconds)
         assert sum(worker["total"] for worker in workers) == producer["sent"], "tasks were lost, or started twice"
         late = sorted(one for worker in workers for one in worker["late_ms"])
         return Sample({f"p{share}_ms": percentile(late, share) for share in (50, 90, 99)}, left=0)

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from msgspec import Struct
 
-from bench.workloads import Workload
+from lmdbq.bench.workloads import Workload
 
 RATE: Final = "tasks_per_second"
 

@@ -13,20 +13,21 @@ import gc
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from msgspec import Struct, structs
 
-from bench import procfs, rows, syncs
-from bench.processes import Failed
-from bench.results import Cell, Result
-from bench.targets import TARGETS, Sample
-from bench.workloads import ENQUEUE, WORKLOADS
+from lmdbq.bench import procfs, syncs
+from lmdbq.bench.processes import Failed
+from lmdbq.bench.results import Cell, Result
+from lmdbq.bench.targets import TARGETS, Sample
+from lmdbq.bench.workloads import ENQUEUE, WORKLOADS
 
 Say = Callable[[str], None]
+Pair = tuple[str, str]  # the names of a workload and a target
 
 
 class Plan(Struct, frozen=True):
@@ -85,9 +86,9 @@ def measure_once(cell: Cell, plan: Plan, *, count_syncs: bool = False) -> tuple[
     return sample, counted.syncs
 
 
-def run_group(group: str, plan: Plan, say: Say, pairs: Iterable[tuple[str, str]] | None = None) -> list[Cell]:
-    """Measure the cells of a group in turns. pairs: (workload, target), if not those the table needs."""
-    cells = [_empty(group, *pair) for pair in (rows.cells_of(group) if pairs is None else pairs)]
+def run_group(group: str, plan: Plan, say: Say, pairs: Iterable[Pair]) -> list[Cell]:
+    """Measure cells in turns."""
+    cells = [_empty(group, *pair) for pair in pairs]
     present = [cell for cell in cells if not cell.absent]
     for number in range(plan.rounds):
         for cell in present if number % 2 == 0 else reversed(present):
@@ -127,14 +128,14 @@ def _with_syncs(cell: Cell, plan: Plan, say: Say) -> Cell:
     return structs.replace(cell, syncs_per_1000=per_1000)
 
 
-def run(groups: Sequence[str], plan: Plan, say: Say, keep: Callable[[Result], None]) -> Result:
-    """Measure groups of the table and return the result; ``keep`` gets what there is after each group."""
+def run(groups: Mapping[str, Sequence[Pair]], plan: Plan, say: Say, keep: Callable[[Result], None]) -> Result:
+    """Measure groups of cells and return the result; ``keep`` gets what there is after each group."""
     with _fresh_directory(plan) as directory:
         machine = procfs.facts(directory)
     at = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     how = "not counted" if not plan.count_syncs else syncs.absent() or syncs.HOW
     result = Result(at, plan.rounds, plan.warm_seconds, plan.seconds, machine, how, [])
-    for group in groups:
-        result.cells.extend(run_group(group, plan, say))
+    for group, pairs in groups.items():
+        result.cells.extend(run_group(group, plan, say, pairs))
         keep(result)
     return result

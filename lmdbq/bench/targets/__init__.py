@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from bench.targets import embedded, http, limits, redis
-from bench.targets.base import RATE, Sample, Session, Target
+from lmdbq.bench.targets import embedded, http, limits, redis
+from lmdbq.bench.targets.base import RATE, Sample, Session, Target
 
 __all__ = ["RATE", "TARGETS", "Sample", "Session", "Target"]
 

@@ -19,9 +19,9 @@ from typing import Any, Final
 
 import msgspec
 
-from bench import inputs
-from bench.processes import driver_main
-from bench.workloads import Workload
+from lmdbq.bench import inputs
+from lmdbq.bench.processes import driver_main
+from lmdbq.bench.workloads import Workload
 
 PENDING: Final = "asynq:{benchmark.default}:pending"
 ACTIVE: Final = "asynq:{benchmark.default}:active"

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw, Struct
 
-from bench.workloads import Workload
+from lmdbq.bench.workloads import Workload
 
 QUEUE: Final = "benchmark"
 JSON: Final = "application/json"

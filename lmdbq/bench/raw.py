@@ -6,7 +6,7 @@ clock. For a whole life it moves each task from its ready key to a lease key and
 dedupe keys it also keeps an index from key to id, and asks that index. One call is one transaction, synced by default.
 
 The trap: it does less than a queue. It checks no values, counts nothing, knows neither deadlines nor retries, and
-keeps no checksums. It is a limit, not a competitor. ``python -m bench.raw`` runs it alone.
+keeps no checksums. It is a limit, not a competitor. ``python -m lmdbq.bench.raw`` runs it alone.
 """
 
 from __future__ import annotations

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from bench.inputs import QUEUE, Batch
-from bench.targets.base import Session
-from bench.targets.inprocess import InProcess
-from bench.workloads import ENQUEUE, LIFE
+from lmdbq.bench.inputs import QUEUE, Batch
+from lmdbq.bench.targets.base import Session
+from lmdbq.bench.targets.inprocess import InProcess
+from lmdbq.bench.workloads import ENQUEUE, LIFE
 from lmdbq.clock import SystemClock
 from lmdbq.model import (
     PLAIN,

@@ -13,10 +13,10 @@ from typing import Any, Final, Protocol
 
 from msgspec import structs
 
-from bench import inputs
-from bench.inputs import Batch
-from bench.targets.base import RATE, Sample
-from bench.workloads import LIFE, Workload
+from lmdbq.bench import inputs
+from lmdbq.bench.inputs import Batch
+from lmdbq.bench.targets.base import RATE, Sample
+from lmdbq.bench.workloads import LIFE, Workload
 
 _FILL: Final = 1_000
 _POOL: Final = 64

@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from bench.targets.base import RATE
-from bench.workloads import Workload
+from lmdbq.bench.targets.base import RATE
+from lmdbq.bench.workloads import Workload
 
 
 class Cell(Struct, frozen=True):

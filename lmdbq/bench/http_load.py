@@ -20,9 +20,9 @@ from typing import Any, Final
 
 import msgspec
 
-from bench import inputs
-from bench.processes import driver_main
-from bench.workloads import Workload
+from lmdbq.bench import inputs
+from lmdbq.bench.processes import driver_main
+from lmdbq.bench.workloads import Workload
 
 PATH: Final = "/v1/enqueue"
 ANSWER_SECONDS: Final = 30.0  # no request of a benchmark takes so long, and nothing waits for ever

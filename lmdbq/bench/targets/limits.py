@@ -1,4 +1,4 @@
-"""The limits: LMDB by hand (``bench.raw``), and the daemon's own server that decodes a request and does nothing."""
+"""The limits: LMDB by hand (``lmdbq.bench.raw``), and the daemon's own server that decodes a request and does nothing."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from bench.inputs import JSON, Batch
-from bench.processes import serving
-from bench.raw import RawQueue
-from bench.targets.base import Session
-from bench.targets.http import HttpSession
-from bench.targets.inprocess import InProcess
-from bench.workloads import ENQUEUE, LIFE
+from lmdbq.bench.inputs import JSON, Batch
+from lmdbq.bench.processes import serving
+from lmdbq.bench.raw import RawQueue
+from lmdbq.bench.targets.base import Session
+from lmdbq.bench.targets.http import HttpSession
+from lmdbq.bench.targets.inprocess import InProcess
+from lmdbq.bench.workloads import ENQUEUE, LIFE
 
 
 class _Verbs:
@@ -68,7 +68,7 @@ class NoOpTarget:
 
     @contextmanager
     def open(self, directory: Path) -> Iterator[Session]:
-        with serving([sys.executable, "-m", "bench.noop_server"], directory) as (pid, port):
+        with serving([sys.executable, "-m", "lmdbq.bench.noop_server"], directory) as (pid, port):
             yield HttpSession(directory, pid, port, JSON, keeps=False)
 
 

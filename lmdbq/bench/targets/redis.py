@@ -12,10 +12,10 @@ from typing import Any, Final
 
 import msgspec
 
-from bench.processes import drive, free_port, running, wait_for_port
-from bench.redis_load import PENDING
-from bench.targets.base import RATE, Sample, Session
-from bench.workloads import ENQUEUE, WORKERS, Workload
+from lmdbq.bench.processes import drive, free_port, running, wait_for_port
+from lmdbq.bench.redis_load import PENDING
+from lmdbq.bench.targets.base import RATE, Sample, Session
+from lmdbq.bench.workloads import ENQUEUE, WORKERS, Workload
 
 
 class RedisSession:
@@ -47,7 +47,7 @@ class RedisSession:
             "connections": workload.callers,
         }
         specs = [{**spec, "seed": seed} for seed in range(self._clients)]
-        done = drive("bench.redis_load", specs, self._directory, warm_seconds, seconds)
+        done = drive("lmdbq.bench.redis_load", specs, self._directory, warm_seconds, seconds)
         rate = sum(one["counted"] for one in done) / seconds
         return Sample({RATE: rate}, left=sum(one["sent"] for one in done))
 
