@@ -1,4 +1,4 @@
-"""The table of what must be reached, as data: its rows, the groups of cells that take turns for it, and those beside it."""
+"""What must be reached, as data: the rows of the table, the cells that take turns for them, and those beside them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The limits: LMDB by hand (``lmdbq.bench.raw``), and the daemon's own server that decodes a request and does nothing."""
+"""The limits: LMDB by hand (``raw``), and the daemon's own server that decodes a request and does nothing."""
 
 from __future__ import annotations
 
