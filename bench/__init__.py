@@ -1,1 +1,1 @@
-"""What lmdbq must reach, and the committed results: a table over the engine ``lmdbq.bench``; see ``python -m bench``."""
+"""What lmdbq must reach, and the committed results: a table over the engine in the package; see ``python -m bench``."""
