@@ -9,16 +9,16 @@ client side turns it into ``Refusal``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lmdbq.model import Problem
 
 
 class LmdbqError(Exception):
-    """Any error of lmdbq. ``detail`` is one sentence that says what to do."""
+    """Any error of lmdbq. ``detail`` is one sentence that says what to do, ``code`` the stable word for it."""
 
-    code: ClassVar[str] = "error"
+    code = "error"
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
@@ -122,12 +122,120 @@ class Unreachable(ClientError):
 
 
 class Refusal(ClientError):
-    """The daemon refused the call: ``status`` and ``code`` say why, ``problems`` where. Nothing was changed."""
+    """The call was refused: ``status`` (as HTTP has it) and ``code`` say why, ``problems`` where. Nothing was changed.
+
+    ``reason`` is the same word as ``code``.
+    """
 
     code = "refused"
 
     def __init__(self, status: int, code: str, detail: str, problems: Sequence[Problem] = ()) -> None:
         super().__init__(detail)
         self.status = status
-        self.reason = code
+        self.code = self.reason = code
         self.problems = tuple(problems)
+
+
+class AccessDenied(Refusal):
+    """The daemon wants a token, or one whose role allows this. Set LMDBQ_TOKEN, or ``Client(token=...)``."""
+
+    code = "unauthorized"
+
+
+class NotFound(Refusal):
+    """There is no such task or queue."""
+
+    code = "not_found"
+
+
+class TaskGone(Refusal):
+    """The task has ended and is no longer stored: it was not kept (``keep``), expired, or was deleted."""
+
+    code = "gone"
+
+
+class Conflict(Refusal):
+    """The state of the task does not allow this; its ``info()`` shows it."""
+
+    code = "conflict"
+
+
+class Duplicate(Conflict):
+    """A task with this dedupe key stands in the way, and the entry asked to be rejected then."""
+
+    code = "duplicate"
+
+
+class Full(Refusal):
+    """No room is left for new tasks. Reports and deletes go on; enqueue again when space is free."""
+
+    code = "full"
+
+
+class NotNow(Refusal):
+    """The daemon is stopping or busy, and was for as long as the client has patience. Call again later."""
+
+    code = "not_now"
+
+
+_REFUSALS = {
+    401: AccessDenied,
+    403: AccessDenied,
+    404: NotFound,
+    409: Conflict,
+    410: TaskGone,
+    429: NotNow,
+    503: NotNow,
+    507: Full,
+}
+
+
+def refusal(status: int, code: str, detail: str, problems: Sequence[Problem] = ()) -> Refusal:
+    """Return the error of a refused call: the class that its status has, ``Refusal`` for any other.
+
+    >>> type(refusal(409, "duplicate", "a task has this key")).__name__
+    'Duplicate'
+    """
+    kind = Duplicate if code == Duplicate.code else _REFUSALS.get(status, Refusal)
+    return kind(status, code, detail, problems)
+
+
+class LeaseLost(ClientError):
+    """The lease no longer holds: it lapsed, was reported before, or its task was deleted. Drop what was done for it.
+
+    ``code`` says which: stale_lease (somebody else has the task), not_running or not_found.
+    """
+
+    code = "stale_lease"
+
+    def __init__(self, detail: str, code: str) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
+class ResultTimeout(ClientError, TimeoutError):
+    """The task had not ended in time. It goes on; ask again, or ``cancel()`` it."""
+
+    code = "timeout"
+
+
+class TaskError(ClientError):
+    """A task whose result was asked for has ended without one. ``task`` is its ``TaskInfo``, with its errors."""
+
+    code = "task_error"
+
+    def __init__(self, detail: str, task: Any) -> None:
+        super().__init__(detail)
+        self.task = task
+
+
+class TaskDead(TaskError):
+    """Its last attempt failed. ``retry()`` gives it all its attempts again."""
+
+    code = "dead"
+
+
+class TaskCancelled(TaskError):
+    """It was cancelled. ``retry()`` makes it ready again."""
+
+    code = "cancelled"

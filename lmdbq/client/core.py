@@ -1,8 +1,9 @@
 """What travels between a client and the daemon, without any I/O: a request for each verb, and the meaning of an answer.
 
 Every function here is pure: it builds a ``Request``, which knows the Struct its answer is, or reads an answer's status
-and body. Whoever owns the socket (``client.http`` today) sends the one and hands in the other, so a second front end
-repeats nothing of it. Bodies and answers are the shapes of ``wire``: there is no second vocabulary to learn.
+and body. Whoever owns the socket sends the one and hands in the other, so a second front end repeats nothing of it;
+``conversation`` tells it when to send again. Bodies and answers are the shapes of ``wire``: there is no second
+vocabulary to learn.
 
 The trap is sending twice. A connection that breaks after the request has left says nothing about whether it was carried
 out. ``Request.repeatable`` is True only where a repetition cannot do harm: reads, requests with an idempotency key or a
@@ -12,13 +13,15 @@ claim id, reports and extensions (a lease is a fence), and settings that are rep
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+import random
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
 
-from lmdbq.errors import InvalidInput, LmdbqError, Refusal
+from lmdbq.errors import InvalidInput, LmdbqError, Unreachable, refusal
 from lmdbq.ids import parse_id
 from lmdbq.model import Problem
 from lmdbq.wire import answers
@@ -30,6 +33,8 @@ JSON_TYPE: Final = "application/json"
 # Statuses that say "not now": the daemon is draining, starting, waiting for the file, or wants its caller to slow down.
 NOT_NOW: Final = frozenset({429, 503})
 _INVALID: Final = frozenset({400, 422})
+_PAUSE_SECONDS_MIN: Final = 0.05
+_PAUSE_SECONDS_MAX: Final = 1.0
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -238,6 +243,72 @@ def health(ready: bool) -> Request[answers.HealthAnswer]:
     return Request("GET", "/readyz" if ready else "/livez", answers.HealthAnswer)
 
 
+# --- sending, and sending again ---------------------------------------------------------------------------------------
+
+
+class Reply(NamedTuple):
+    """What came back."""
+
+    status: int
+    content_type: str
+    body: bytes
+    retry_after_seconds: float
+
+    def may_repeat(self, request: Request[Any]) -> bool:
+        return self.status in NOT_NOW and request.repeatable
+
+
+class Broken(NamedTuple):
+    """An exchange that ended without an answer. sent: whether the daemon may have seen the request."""
+
+    cause: Exception
+    sent: bool
+    retry_after_seconds: float = 0.0
+
+    def may_repeat(self, request: Request[Any]) -> bool:
+        return request.repeatable or not self.sent
+
+
+def conversation(request: Request[T], where: str, patience_seconds: float) -> Generator[float, Reply | Broken, T]:
+    """Yield how many seconds to wait before each exchange, take what came of it, and return the decoded answer.
+
+    It goes on where a repetition is harmless and ``patience_seconds`` (since the first failure) allows. Raises what
+    ``settle`` does.
+    """
+    got = yield 0.0
+    give_up_at = 0.0
+    pauses = _pauses()
+    while got.may_repeat(request):
+        pause = max(next(pauses), got.retry_after_seconds)
+        give_up_at = give_up_at or time.monotonic() + patience_seconds
+        if time.monotonic() + pause > give_up_at:
+            break
+        got = yield pause
+    return settle(request, where, got)
+
+
+def settle(request: Request[T], where: str, got: Reply | Broken) -> T:
+    """Return the answer of an exchange. Raises Unreachable if there is none, else what ``interpret`` does."""
+    if isinstance(got, Reply):
+        return interpret(request, got.status, got.content_type, got.body)
+    doubt = "; it may have been carried out" if got.sent else ""
+    why = getattr(got.cause, "strerror", None) or str(got.cause) or type(got.cause).__name__
+    raise Unreachable(f"no answer from {where} ({why}){doubt}") from got.cause
+
+
+def retry_after_seconds(header: str) -> float:
+    """Return a Retry-After header in seconds; one that is not a plain number counts as none."""
+    return float(header) if header.isdigit() else 0.0
+
+
+def _pauses() -> Iterator[float]:
+    """Yield the seconds between attempts: doubling up to a second, and spread, lest many march in step."""
+    pause = _PAUSE_SECONDS_MIN
+    while True:
+        yield pause * random.uniform(0.5, 1.0)  # noqa: S311  (no secret depends on it)
+        pause = min(pause * 2, _PAUSE_SECONDS_MAX)
+
+
 # --- answers ----------------------------------------------------------------------------------------------------------
 
 
@@ -253,10 +324,14 @@ def interpret(request: Request[T], status: int, content_type: str, body: bytes) 
         except msgspec.DecodeError as error:
             raise LmdbqError(f"this is no answer of an lmdbq daemon of this version: {error}") from error
     said = _problem_answer(status, content_type, body)
-    problems = [_problem(each) for each in said.problems or ()]
+    raise error_of(status, said.code, said.detail, [_problem(each) for each in said.problems or ()])
+
+
+def error_of(status: int, code: str, detail: str, problems: Sequence[Problem] = ()) -> LmdbqError:
+    """Return the error of a call that was refused: InvalidInput where values are wrong, else a Refusal."""
     if status in _INVALID and problems:
-        raise InvalidInput(problems)
-    raise Refusal(status, said.code, said.detail, problems)
+        return InvalidInput(problems)
+    return refusal(status, code, detail, problems)
 
 
 def _problem_answer(status: int, content_type: str, body: bytes) -> answers.ProblemAnswer:

@@ -3,53 +3,26 @@
 ``Sender`` is what every verb of ``HttpClient`` goes through. It is lazy (nothing is opened before the first call),
 thread-safe (each thread has its own connection) and may be used on both sides of a fork. When no daemon answers, a call
 goes on trying for ``patience`` seconds; the trap is that a request which has left may have been carried out, so it is
-sent again only if a repetition can do no harm: see ``core.Request.repeatable``.
+sent again only if a repetition can do no harm: see ``core.conversation``.
 """
 
 from __future__ import annotations
 
 import http.client
 import os
-import random
 import threading
 import time
-from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from lmdbq.client import core
 from lmdbq.client.address import WHERE_DEFAULT, parse_where
 from lmdbq.client.connection import Pool, break_off
-from lmdbq.client.core import Request, T
-from lmdbq.errors import InvalidInput, Unreachable
+from lmdbq.client.core import Broken, Reply, Request, T
+from lmdbq.errors import InvalidInput
 from lmdbq.model import Problem
 
 WHERE_VARIABLE: Final = "LMDBQ_URL"
 TOKEN_VARIABLE: Final = "LMDBQ_TOKEN"  # noqa: S105  (the name of a variable)
-_PAUSE_SECONDS_MIN: Final = 0.05
-_PAUSE_SECONDS_MAX: Final = 1.0
-
-
-class _Answer(NamedTuple):
-    """What came back."""
-
-    status: int
-    content_type: str
-    body: bytes
-    retry_after_seconds: float
-
-    def may_repeat(self, request: Request[Any]) -> bool:
-        return self.status in core.NOT_NOW and request.repeatable
-
-
-class _Broken(NamedTuple):
-    """An exchange that ended without an answer. sent: whether the daemon may have seen the request."""
-
-    cause: Exception
-    sent: bool
-    retry_after_seconds: float = 0.0
-
-    def may_repeat(self, request: Request[Any]) -> bool:
-        return request.repeatable or not self.sent
 
 
 class Sender:
@@ -72,7 +45,7 @@ class Sender:
         self._pool = Pool(address)
         self._lock = threading.Lock()
         self._parked: set[http.client.HTTPConnection] = set()
-        self._headers = {"Accept": core.JSON_TYPE, **_authorization(token)}
+        self._headers = {"Accept": core.JSON_TYPE, **authorization(token)}
 
     def close(self) -> None:
         """Close every connection. A later call opens a new one."""
@@ -89,40 +62,34 @@ class Sender:
 
         stop: once it is set, the call neither waits for tasks nor tries again, and raises Unreachable.
         """
-        give_up_at = 0.0
-        pauses = _pauses()
+        talk = core.conversation(request, self.where, self._patience)
+        next(talk)
         while True:
             got = self._exchange(request, stop)
-            if not got.may_repeat(request):
-                return self._settle(request, got)
-            pause = max(next(pauses), got.retry_after_seconds)
-            give_up_at = give_up_at or time.monotonic() + self._patience
-            if (stop is not None and stop.is_set()) or time.monotonic() + pause > give_up_at:
-                return self._settle(request, got)
+            try:
+                pause = talk.send(got)
+            except StopIteration as answered:
+                answer: T = answered.value
+                return answer
+            if stop is not None and stop.is_set():
+                return core.settle(request, self.where, got)
             _wait(pause, stop)
 
-    def _settle(self, request: Request[T], got: _Answer | _Broken) -> T:
-        if isinstance(got, _Answer):
-            return core.interpret(request, got.status, got.content_type, got.body)
-        doubt = "; it may have been carried out" if got.sent else ""
-        why = getattr(got.cause, "strerror", None) or str(got.cause) or type(got.cause).__name__
-        raise Unreachable(f"no answer from {self.where} ({why}){doubt}") from got.cause
-
-    def _exchange(self, request: Request[Any], stop: threading.Event | None) -> _Answer | _Broken:
+    def _exchange(self, request: Request[Any], stop: threading.Event | None) -> Reply | Broken:
         try:
             connection = self._pool.acquire(self._timeout + request.wait_seconds)
         except OSError as error:
-            return _Broken(error, sent=False)
+            return Broken(error, sent=False)
         try:
             if not self._park(connection, request, stop):
-                return _Broken(InterruptedError("stopped"), sent=False)
+                return Broken(InterruptedError("stopped"), sent=False)
             headers = {**self._headers, **request.headers}
             connection.request(request.method, self._prefix + request.target, request.body or None, headers)
             response = connection.getresponse()
             body = response.read()
         except (OSError, http.client.HTTPException) as error:
             connection.close()
-            return _Broken(error, sent=True)
+            return Broken(error, sent=True)
         except BaseException:
             connection.close()  # an answer may still come: this connection must not be used for another request
             raise
@@ -130,7 +97,8 @@ class Sender:
             with self._lock:
                 self._parked.discard(connection)
         said = response.headers
-        return _Answer(response.status, said.get("Content-Type", ""), body, _seconds(said.get("Retry-After", "")))
+        retry_after = core.retry_after_seconds(said.get("Retry-After", ""))
+        return Reply(response.status, said.get("Content-Type", ""), body, retry_after)
 
     def _park(
         self, connection: http.client.HTTPConnection, request: Request[Any], stop: threading.Event | None
@@ -143,7 +111,7 @@ class Sender:
         return stop is None or not stop.is_set()
 
 
-def _authorization(token: str | None) -> dict[str, str]:
+def authorization(token: str | None) -> dict[str, str]:
     """Return the header for a token, if there is one. A line end around it (it came from a file) is taken off."""
     said = (os.environ.get(TOKEN_VARIABLE, "") if token is None else token).strip()
     if not said:
@@ -151,19 +119,6 @@ def _authorization(token: str | None) -> dict[str, str]:
     if not (said.isascii() and said.isprintable()):
         raise InvalidInput([Problem("bad_token", "token", "a token is printable ASCII on one line")])
     return {"Authorization": f"Bearer {said}"}
-
-
-def _pauses() -> Iterator[float]:
-    """Yield the seconds between attempts: doubling up to a second, and spread, lest many march in step."""
-    pause = _PAUSE_SECONDS_MIN
-    while True:
-        yield pause * random.uniform(0.5, 1.0)  # noqa: S311  (no secret depends on it)
-        pause = min(pause * 2, _PAUSE_SECONDS_MAX)
-
-
-def _seconds(retry_after: str) -> float:
-    """Return a Retry-After header in seconds; one that is not a plain number counts as none."""
-    return float(retry_after) if retry_after.isdigit() else 0.0
 
 
 def _wait(seconds: float, stop: threading.Event | None) -> None:
