@@ -10,10 +10,11 @@ How the pieces fit:  Entry --Enqueue--> Task --Claim--> ClaimedTask --Report--> 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum, StrEnum
-from typing import Final
+from typing import Final, overload
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from lmdbq import limits
 
@@ -184,6 +185,46 @@ class Entry(Struct, frozen=True, gc=False):
     options: Options = PLAIN
 
 
+class UniformEntries(Sequence[Entry]):
+    """Entries that say nothing but a payload, and share queue, type, encoding and priority: most large batches.
+
+    They travel from the wire to the store as one list of payloads; an Entry is made only of one that is asked for. A
+    payload may be a ``msgspec.Raw``, which is the bytes where they stand in the request's body.
+    """
+
+    __slots__ = ("encoding", "payloads", "priority", "queue", "type")
+
+    def __init__(
+        self,
+        payloads: Sequence[bytes | Raw],
+        queue: str = "default",
+        type: str = "default",
+        encoding: Encoding = Encoding.JSON,
+        priority: int = 0,
+    ) -> None:
+        self.payloads = payloads
+        self.queue = queue
+        self.type = type
+        self.encoding = encoding
+        self.priority = priority
+
+    def __len__(self) -> int:
+        return len(self.payloads)
+
+    @overload
+    def __getitem__(self, index: int) -> Entry: ...
+    @overload
+    def __getitem__(self, index: slice) -> UniformEntries: ...
+    def __getitem__(self, index: int | slice) -> Entry | UniformEntries:
+        if isinstance(index, slice):
+            return UniformEntries(self.payloads[index], self.queue, self.type, self.encoding, self.priority)
+        return Entry(bytes(self.payloads[index]), self.queue, self.type, self.encoding, self.priority)
+
+    def size_bytes(self) -> int:
+        """Return how many bytes the payloads have."""
+        return sum(map(len, self.payloads))
+
+
 class QueueSettings(Struct, frozen=True, omit_defaults=True):
     """What a queue decides for its tasks where they say nothing; 0 and None mean the built-in default.
 
@@ -208,7 +249,7 @@ DEFAULT_SETTINGS: Final = QueueSettings()
 class Enqueue(Struct, frozen=True, tag=True):
     """Accept ``entries`` (1..10,000). create_queues False: an unknown queue refuses the call."""
 
-    entries: tuple[Entry, ...] | list[Entry]
+    entries: Sequence[Entry]
     create_queues: bool = True
 
 

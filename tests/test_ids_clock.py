@@ -33,7 +33,7 @@ def test_printed_ids_sort_as_their_numbers_do(one: int, other: int):
 def test_many_ids_are_printed_as_each_of_them_is(scattered: list[int], first: int, length: int):
     numbers = [*scattered, *range(first, first + length)]
 
-    assert ids.format_ids(numbers) == [ids.format_id(number) for number in numbers]
+    assert ids.format_ids(numbers) == [ids.format_id(number).encode() for number in numbers]
 
 
 @pytest.mark.parametrize(

@@ -212,9 +212,14 @@ def test_a_batch_accepts_the_payloads_a_single_entry_does(text: bytes):
             return None
 
     one = accepted(requests.read_entry, b'{"payload":' + text + b"}")
-    plain = accepted(requests.read_enqueue, b'{"entries":[{"payload":' + text + b"}]}")
-    other = accepted(requests.read_enqueue, b'{"entries":[{"payload":' + text + b',"tags":[]}]}')
-    assert [one] == ([None] if plain is None else plain.entries) == ([None] if other is None else other.entries)
+    plain, other = (
+        [None] if batch is None else list(batch.entries)
+        for batch in (
+            accepted(requests.read_enqueue, b'{"entries":[{"payload":' + text + b"}]}"),
+            accepted(requests.read_enqueue, b'{"entries":[{"payload":' + text + b',"tags":[]}]}'),
+        )
+    )
+    assert [one] == plain == other
 
 
 packable = st.recursive(

@@ -83,7 +83,9 @@ async def create_task(request: web.Request) -> web.StreamResponse:
     return reply(request, TaskCreated(render.entry_outcome(entry, placed, stored), task), status)
 
 
-async def _place(request: web.Request, daemon: Daemon, entries: list[Entry], body: bytes, prefix: str = "") -> Enqueued:
+async def _place(
+    request: web.Request, daemon: Daemon, entries: Sequence[Entry], body: bytes, prefix: str = ""
+) -> Enqueued:
     op = Enqueue(entries, create_queues=not daemon.settings.strict_queues)
     outcome = await daemon.engine.call(op, memo=memo_of(request, daemon, body), size_bytes=len(body))
     done = settled(outcome, prefix=prefix).outcomes[0]

@@ -39,6 +39,7 @@ from lmdbq.model import (
     Prune,
     Report,
     Retry,
+    UniformEntries,
 )
 from lmdbq.store.base import Store
 
@@ -241,6 +242,8 @@ def entries_of(op: Op) -> int:
 def bytes_of(op: Op) -> int:
     """Return roughly how many bytes ``op`` writes: its payloads or results."""
     if isinstance(op, Enqueue):
+        if isinstance(op.entries, UniformEntries):
+            return op.entries.size_bytes()
         return sum(len(entry.payload) for entry in op.entries)
     if isinstance(op, Report):
         return sum(len(completion.result or b"") for completion in op.completions)

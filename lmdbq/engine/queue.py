@@ -37,6 +37,7 @@ from lmdbq.model import (
     Op,
     Report,
     Status,
+    UniformEntries,
 )
 from lmdbq.store.base import Store
 
@@ -241,7 +242,10 @@ class Engine:
         expected: Counter[str] = Counter()
         for op in ops:
             if isinstance(op, Enqueue):
-                expected.update(one.queue for one in op.entries if not (one.delay_ns or one.scheduled_at))
+                if isinstance(op.entries, UniformEntries):
+                    expected[op.entries.queue] += len(op.entries)
+                else:
+                    expected.update(one.queue for one in op.entries if not (one.delay_ns or one.scheduled_at))
         if expected:
             self._waiters.stir(expected)
 

@@ -42,6 +42,7 @@ from lmdbq.model import (
     Report,
     Retry,
     Started,
+    UniformEntries,
 )
 from lmdbq.store import keyspace as ks
 from lmdbq.store import lmdb_ops_timed as timed
@@ -261,7 +262,10 @@ def _size_bytes(call: Call) -> int:
     total = 0
     for op in call.ops:
         if isinstance(op, Enqueue):
-            total += sum(len(entry.payload) + len(entry.options.metadata) for entry in op.entries)
+            if isinstance(op.entries, UniformEntries):
+                total += op.entries.size_bytes()
+            else:
+                total += sum(len(entry.payload) + len(entry.options.metadata) for entry in op.entries)
         elif isinstance(op, Report):
             total += sum(len(completion.result or b"") + _error_chars(completion) for completion in op.completions)
         elif isinstance(op, Edit):

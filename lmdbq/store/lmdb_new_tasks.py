@@ -7,30 +7,36 @@ and neighbouring ready tasks of the same place become one run, also over the bor
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Sequence
 
-from lmdbq.model import PLAIN, Entry, State
+from msgspec import Raw
+
+from lmdbq.model import PLAIN, Encoding, Entry, State, UniformEntries
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.lmdb_drafts import Draft
 from lmdbq.store.lmdb_work import Queue, Work
+from lmdbq.store.records import crc32
+
+Place = tuple[int, int, int, int]
+"""queue_no, type_no, encoding, priority as it is stored."""
 
 
 class _Stretch:
-    """Entries that differ in nothing but their payload, with ids from ``first_id``: ready now, no options."""
+    """New tasks that differ in nothing but their payload, with ids from ``first_id``: ready now, no options."""
 
-    __slots__ = ("entries", "first_id", "queue_no", "type_no")
+    __slots__ = ("first_id", "payloads", "place")
 
-    def __init__(self, queue_no: int, type_no: int, first_id: int, entries: Sequence[Entry]) -> None:
-        self.queue_no = queue_no
-        self.type_no = type_no
+    def __init__(self, place: Place, first_id: int, payloads: Sequence[bytes | Raw]) -> None:
+        self.place = place
         self.first_id = first_id
-        self.entries = entries
+        self.payloads = list(payloads)
 
 
 def are_plain(entries: Sequence[Entry]) -> bool:
     """Whether entries start now, never expire and have no options: nothing but a place and a payload."""
+    if isinstance(entries, UniformEntries):
+        return True
     for entry in entries:
         if (
             entry.options is not PLAIN
@@ -43,11 +49,13 @@ def are_plain(entries: Sequence[Entry]) -> bool:
     return True
 
 
-def stretches(entries: Sequence[Entry]) -> list[list[int]]:
-    """Return the indexes of plain entries as stretches, in the order in which they get their ids.
+def stretches(entries: Sequence[Entry]) -> list[tuple[UniformEntries, Sequence[int]]]:
+    """Return plain entries as stretches with the indexes of their entries, in the order in which they get their ids.
 
     Ids go by (queue, priority) as each first appears, then by input order; a new type or encoding begins a new stretch.
     """
+    if isinstance(entries, UniformEntries):
+        return [(entries, range(len(entries)))]
     groups: dict[tuple[str, int], list[int]] = {}
     for index, entry in enumerate(entries):
         group = groups.get((entry.queue, entry.priority))
@@ -55,15 +63,19 @@ def stretches(entries: Sequence[Entry]) -> list[list[int]]:
             groups[(entry.queue, entry.priority)] = [index]
         else:
             group.append(index)
-    found: list[list[int]] = []
+    found: list[tuple[UniformEntries, Sequence[int]]] = []
     for group in groups.values():
-        last = None
+        kind: tuple[str, Encoding] | None = None
+        payloads: list[bytes | Raw] = []
+        indexes: list[int] = []
         for index in group:
             entry = entries[index]
-            if last is None or entry.type != last.type or entry.encoding is not last.encoding:
-                found.append([])
-            found[-1].append(index)
-            last = entry
+            if kind != (entry.type, entry.encoding):
+                kind = (entry.type, entry.encoding)
+                payloads, indexes = [], []
+                found.append((UniformEntries(payloads, entry.queue, *kind, entry.priority), indexes))
+            payloads.append(entry.payload)
+            indexes.append(index)
     return found
 
 
@@ -77,9 +89,14 @@ class NewTasks:
         self._runs: list[list[int]] = []  # queue_no, type_no, priority, rank, last id, length
         self._heads: dict[tuple[object, ...], tuple[bytes, int]] = {}
 
-    def add_stretch(self, queue: Queue, type_no: int, first_id: int, entries: Sequence[Entry]) -> None:
-        """Add plain entries that differ in nothing but their payload."""
-        self._parts.append(_Stretch(queue.no, type_no, first_id, entries))
+    def add_stretch(self, queue: Queue, type_no: int, first_id: int, entries: UniformEntries) -> None:
+        """Add entries that are ready now; they join those before them if they are of the same place."""
+        place = (queue.no, type_no, int(entries.encoding), entries.priority + ks.PRIORITY_BIAS)
+        last = self._parts[-1] if self._parts else None
+        if isinstance(last, _Stretch) and last.place == place and last.first_id + len(last.payloads) == first_id:
+            last.payloads += entries.payloads
+        else:
+            self._parts.append(_Stretch(place, first_id, entries.payloads))
         self._work.stirred.add(queue.name)
 
     def add_drafts(self, drafts: list[Draft]) -> None:
@@ -101,17 +118,15 @@ class NewTasks:
             self._work.put("ready", key, rec.write_ready_run(key, length, 0, 0))
 
     def _write_stretch(self, stretch: _Stretch) -> None:
-        first, now_wall = stretch.entries[0], self._work.now.wall
-        priority = first.priority + ks.PRIORITY_BIAS
-        place = (stretch.queue_no, stretch.type_no, int(first.encoding), priority, now_wall, 0)
-        head, head_crc = self._head(place)
-        crc32, pack_crc, pack_id, join = zlib.crc32, rec.pack_crc, ks.U64.pack, b"".join
+        now_wall = self._work.now.wall
+        queue_no, type_no, _, priority = stretch.place
+        head, head_crc = self._head((*stretch.place, now_wall, 0))
+        pack_crc, pack_id, join = rec.pack_crc, ks.U64.pack, b"".join
         self._items += [
-            (pack_id(task_id), join((head, entry.payload, pack_crc(crc32(entry.payload, head_crc)))))
-            for task_id, entry in enumerate(stretch.entries, stretch.first_id)
+            (pack_id(task_id), join((head, payload, pack_crc(crc32(payload, head_crc)))))
+            for task_id, payload in enumerate(stretch.payloads, stretch.first_id)
         ]
-        length = len(stretch.entries)
-        self._add_run([stretch.queue_no, stretch.type_no, priority, now_wall], stretch.first_id, length)
+        self._add_run([queue_no, type_no, priority, now_wall], stretch.first_id, len(stretch.payloads))
 
     def _head(self, place: tuple[int, int, int, int, int, int]) -> tuple[bytes, int]:
         """Return what stands before the payload of plain tasks of one place, and its checksum."""
@@ -122,7 +137,7 @@ class NewTasks:
             head = rec.write_task_head(
                 queue_no, type_no, encoding, priority, created_at, scheduled_at, expires_at, rec.NO_SLOT, 0, PLAIN
             )
-            known = self._heads[place] = (head, zlib.crc32(head))
+            known = self._heads[place] = (head, crc32(head))
         return known
 
     def _add_run(self, place: list[int], first_id: int, length: int) -> None:

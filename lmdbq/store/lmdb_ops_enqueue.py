@@ -20,7 +20,7 @@ from lmdbq.store.lmdb_new_tasks import NewTasks, are_plain, stretches
 from lmdbq.store.lmdb_plan import Plan, Planner, SlotName, Taken
 from lmdbq.store.lmdb_standing import leave
 from lmdbq.store.lmdb_tasks import long_key, put_slot, quarantine, remove
-from lmdbq.store.lmdb_work import Queue, Work
+from lmdbq.store.lmdb_work import Work
 
 
 class EnqueueBatch:
@@ -48,22 +48,18 @@ class EnqueueBatch:
     def _accept_plain(self, entries: Sequence[Entry]) -> Enqueued | None:
         """Accept plain entries, a stretch at a time; None if they need planning after all."""
         work = self._work
-        targets: dict[tuple[str, str], tuple[Queue, int]] = {}
-        for entry in entries:
-            if (entry.queue, entry.type) in targets:
-                continue
-            queue, type_no = work.queue(entry.queue), work.type_no(entry.type)
+        parts = []
+        for stretch, indexes in stretches(entries):
+            queue, type_no = work.queue(stretch.queue), work.type_no(stretch.type)
             if queue is None or queue.settings.expires_in_ns or not type_no or not any(work.tally(queue.no, type_no)):
                 return None
-            targets[(entry.queue, entry.type)] = (queue, type_no)
+            parts.append((stretch, indexes, queue, type_no))
         number = first_id = next_id(work.last_id, work.now.wall)
         ids = list(range(first_id, first_id + len(entries)))
-        for indexes in stretches(entries):
-            first, length = entries[indexes[0]], len(indexes)
-            queue, type_no = targets[(first.queue, first.type)]
-            is_whole = length == len(entries)
-            self._new.add_stretch(queue, type_no, number, entries if is_whole else [entries[at] for at in indexes])
-            if not is_whole:
+        for stretch, indexes, queue, type_no in parts:
+            length = len(stretch)
+            self._new.add_stretch(queue, type_no, number, stretch)
+            if length != len(entries):
                 for task_id, at in enumerate(indexes, number):
                     ids[at] = task_id
             number += length

@@ -51,12 +51,16 @@ from __future__ import annotations
 
 import math
 import struct
-import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Struct
+
+try:  # the same sums as zlib's: a third of the time for 60 bytes, a fifth for 1 kB, a ninth for 8 kB
+    from zlib_ng.zlib_ng import crc32 as crc32
+except ImportError:  # where it has no wheel
+    from zlib import crc32 as crc32
 
 from lmdbq.model import (
     DEFAULT_SETTINGS,
@@ -95,7 +99,6 @@ _PLACE_AT: Final = 1 + 1  # behind shape and encoding: queue_no, type_no, priori
 _CREATED_AT: Final = _PLACE_AT + 4 + 4 + 2
 _TIMES: Final = struct.Struct(">QQQ")
 _PLAIN_TAIL: Final = bytes([NO_SLOT]) + bytes(4) + bytes(4)
-_crc32 = zlib.crc32
 pack_crc = _CRC.pack
 _T = TypeVar("_T")
 
@@ -123,12 +126,12 @@ def seal(data: bytes) -> bytes:
     >>> unseal(seal(b"abc"))
     b'abc'
     """
-    return data + _CRC.pack(_crc32(data))
+    return data + _CRC.pack(crc32(data))
 
 
 def unseal(value: bytes) -> bytes:
     """Return what was sealed. Raises Damaged if the checksum is wrong."""
-    if _crc32(value) != CRC_RESIDUE:
+    if crc32(value) != CRC_RESIDUE:
         raise Damaged("its checksum is wrong")
     return value[:-CRC_BYTES]
 
@@ -195,7 +198,7 @@ def write_task_head(
 
 def write_task(head: bytes, payload: bytes) -> bytes:
     """Return a whole TaskRecord of a head and a payload."""
-    return b"".join((head, payload, _CRC.pack(_crc32(payload, _crc32(head)))))
+    return b"".join((head, payload, _CRC.pack(crc32(payload, crc32(head)))))
 
 
 def write_task_record(record: TaskRecord) -> bytes:
@@ -217,7 +220,7 @@ def write_task_record(record: TaskRecord) -> bytes:
 
 def is_plain(value: bytes) -> bool:
     """Whether a record is sound and says nothing but its payload and place: no options, no dedupe slot."""
-    return value[_SLOT_SCOPE_AT:TASK_HEAD_BYTES] == _PLAIN_TAIL and _crc32(value) == CRC_RESIDUE
+    return value[_SLOT_SCOPE_AT:TASK_HEAD_BYTES] == _PLAIN_TAIL and crc32(value) == CRC_RESIDUE
 
 
 def read_plain(value: bytes, place: bytes) -> tuple[Encoding, int, int, bytes] | None:
@@ -237,7 +240,7 @@ def read_task(value: bytes) -> TaskRecord:
     size = len(value)
     if size < TASK_HEAD_BYTES + CRC_BYTES:
         raise Damaged(f"it is {size} bytes long, too short for a task")
-    if _crc32(value) != CRC_RESIDUE:
+    if crc32(value) != CRC_RESIDUE:
         raise Damaged("its checksum is wrong")
     head = _TASK_HEAD.unpack_from(value)
     shape, encoding, queue_no, type_no, priority, created_at, scheduled_at, expires_at, scope, owner, length = head
@@ -334,11 +337,11 @@ class Standing(NamedTuple):
 
 def _keyed(key: bytes, value: bytes) -> bytes:
     body = value[:-CRC_BYTES]
-    return body + _CRC.pack(_crc32(body, _crc32(key)))
+    return body + _CRC.pack(crc32(body, crc32(key)))
 
 
 def _check_keyed(key: bytes, value: bytes, size: int) -> None:
-    if len(value) != size or _crc32(value, _crc32(key)) != CRC_RESIDUE:
+    if len(value) != size or crc32(value, crc32(key)) != CRC_RESIDUE:
         raise Damaged("its checksum does not fit its key")
 
 

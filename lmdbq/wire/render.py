@@ -8,13 +8,25 @@ megabyte built twice costs more than all the rest. MessagePack answers say the s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec import UNSET, Raw
 
-from lmdbq.ids import format_id, format_ids, format_lease
-from lmdbq.model import PLAIN, Claimed, ClaimedTask, Encoding, Enqueued, Entry, Outcome, Placed, State, Task
+from lmdbq.ids import format_id, format_ids, format_lease, id_parts
+from lmdbq.model import (
+    PLAIN,
+    Claimed,
+    ClaimedTask,
+    Encoding,
+    Enqueued,
+    Entry,
+    Outcome,
+    Placed,
+    State,
+    Task,
+    UniformEntries,
+)
 from lmdbq.wire import payloads, values
 from lmdbq.wire.answers import DequeueAnswer, EnqueueAnswer, EntryOutcome, ReportAnswer, ReportOutcome, TaskAnswer
 from lmdbq.wire.problems import Codec
@@ -22,43 +34,71 @@ from lmdbq.wire.requests import Batch
 from lmdbq.wire.views import payload_fields, task_answer
 
 _text = msgspec.json.encode
+_NEXT_ID: Final = b',{"id":"'
 
 
 def enqueue_answer(batch: Batch, done: Enqueued, stored: Mapping[int, Task], codec: Codec) -> bytes:
     """Return the body of /v1/enqueue. ``stored``: the tasks that were overwritten, as they are now."""
+    entries, with_tasks = batch
     if codec.is_json and not done.odd:
-        return _plain_answer(batch, done)
-    return codec.encode(enqueue_struct(batch.entries, done, stored, codec, with_tasks=batch.return_tasks))
+        if isinstance(entries, UniformEntries):
+            return _uniform_answer(entries, done, with_tasks=with_tasks)
+        return _plain_answer(entries, done, with_tasks=with_tasks)
+    return codec.encode(enqueue_struct(entries, done, stored, codec, with_tasks=with_tasks))
 
 
-def _plain_answer(batch: Batch, done: Enqueued) -> bytes:
-    """Every entry is newly enqueued, ready, and never expires."""
-    entries, with_tasks, uniform = batch
-    ids = "\n".join(format_ids(done.ids)).encode("ascii").split(b"\n")
-    count = len(ids)
-    parts: list[bytes] = []
+def _uniform_answer(entries: UniformEntries, done: Enqueued, *, with_tasks: bool) -> bytes:
+    """All are newly enqueued and alike, so their ids follow each other; only two digits of each are printed anew."""
+    outcome = _outcome_texts(entries[:1])[0]
+    tasks: list[bytes | Raw] = []
+    outcomes: list[bytes] = []
+    head, tail = b"", b""
     if with_tasks:
-        parts = [b""] * (4 * count)
-        parts[0::4] = ids
-        parts[1::4], parts[3::4] = _repeated(_task_texts(entries[:1] if uniform else entries, done.now), count)
-        parts[2::4] = (
-            [entry.payload for entry in entries]
-            if uniform
-            else [_in_json(entry.payload, entry.encoding) for entry in entries]
-        )
-        parts[-1] = parts[-1].replace(b',{"id":"', b"")
+        (head,), (tail,) = _task_texts(entries[:1], done.now)
+    at = 0
+    for prefix, ends in id_parts(done.ids[0], len(entries)):
+        count = len(ends)
+        if with_tasks:
+            # [prefix + end, head, payload, tail], but the prefix of each task stands at the end of what is before it
+            block: list[bytes | Raw] = [head] * (4 * count)
+            block[0::4] = ends
+            block[2::4] = entries.payloads[at : at + count]
+            block[3::4] = [tail + prefix] * count
+            block[0] = prefix + ends[0]
+            block[-1] = tail
+            tasks += block
+        texts = [outcome + prefix] * (2 * count)
+        texts[0::2] = ends
+        texts[0] = prefix + ends[0]
+        texts[-1] = outcome
+        outcomes += texts
+        at += count
+    return _framed(tasks, outcomes, with_tasks=with_tasks)
+
+
+def _plain_answer(entries: Sequence[Entry], done: Enqueued, *, with_tasks: bool) -> bytes:
+    """Every entry is newly enqueued, ready, and never expires."""
+    ids = format_ids(done.ids)
+    count = len(ids)
+    tasks: list[bytes | Raw] = []
+    if with_tasks:
+        tasks = [b""] * (4 * count)
+        tasks[0::4] = ids
+        tasks[1::4], tasks[3::4] = _task_texts(entries, done.now)
+        tasks[2::4] = [_in_json(entry.payload, entry.encoding) for entry in entries]
     outcomes = [b""] * (2 * count)
     outcomes[0::2] = ids
-    (outcomes[1::2],) = _repeated((_outcome_texts(entries[:1] if uniform else entries),), count)
-    outcomes[-1] = outcomes[-1].replace(b',{"id":"', b"")
-    start = b'{"tasks":[{"id":"' if with_tasks else b""
-    between = b'],"outcomes":[{"id":"' if with_tasks else b'{"outcomes":[{"id":"'
-    return b"".join([start, *parts, between, *outcomes, b"]}\n"])
+    outcomes[1::2] = _outcome_texts(entries)
+    return _framed(tasks, outcomes, with_tasks=with_tasks)
 
 
-def _repeated(texts: tuple[list[bytes], ...], count: int) -> tuple[list[bytes], ...]:
-    """Return lists of ``count`` texts: those that have only one, which is that of a uniform batch, repeated."""
-    return tuple(one if len(one) == count else one * count for one in texts)
+def _framed(tasks: list[bytes | Raw], outcomes: list[bytes], *, with_tasks: bool) -> bytes:
+    """Return the whole body. Each list begins in front of an id, and ends with a text that announces one more."""
+    outcomes[-1] = outcomes[-1].removesuffix(_NEXT_ID)
+    if not with_tasks:
+        return b"".join([b'{"outcomes":[{"id":"', *outcomes, b"]}\n"])
+    tasks[-1] = bytes(tasks[-1]).removesuffix(_NEXT_ID)
+    return b"".join([b'{"tasks":[{"id":"', *tasks, b'],"outcomes":[{"id":"', *outcomes, b"]}\n"])
 
 
 def _in_json(payload: bytes, encoding: Encoding) -> bytes:
@@ -190,7 +230,7 @@ def report_answer(outcomes: list[ReportOutcome], claimed: Claimed, now_wall: int
 
 def tasks_json(tasks: Sequence[ClaimedTask], start: bytes, end: bytes) -> list[bytes]:
     """Return the parts of claimed tasks in JSON, between ``start`` and ``end``."""
-    ids = "\n".join(format_ids([task.id for task in tasks])).encode("ascii").split(b"\n")
+    ids = format_ids([task.id for task in tasks])
     parts = [start]
     texts: dict[Any, bytes] = {}
     for number, task in zip(ids, tasks, strict=True):

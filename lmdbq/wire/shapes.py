@@ -129,7 +129,7 @@ class EntryBody(TaskFields, frozen=True, kw_only=True):
 class PlainEntry(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """The entry most producers send. A batch of these decodes four times as fast; anything else takes EntryBody."""
 
-    payload: Raw = Raw(b"")
+    payload: Raw = Raw(b"null")
     type: str = "default"
     priority: Priority = 0
     queue_name: str | None = None
