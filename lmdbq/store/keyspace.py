@@ -76,6 +76,7 @@ and from ``records`` (the values). Only this module joins or slices key bytes; i
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import struct
 from enum import IntEnum
@@ -146,6 +147,7 @@ def _utf8(text: str) -> bytes:
         raise BadKey("a name or key must be text that UTF-8 can write: it holds half of a surrogate pair") from None
 
 
+@functools.lru_cache(maxsize=1_024)  # every call names the same few queues and types
 def name_bytes(name: str) -> bytes:
     """Return a name as key bytes. Raises BadKey unless it is 1..128 bytes of UTF-8 without control characters."""
     data = _utf8(name)

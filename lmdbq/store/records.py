@@ -49,6 +49,7 @@ means "not said here"; *_ns are durations in nanoseconds:
 
 from __future__ import annotations
 
+import functools
 import math
 import struct
 from collections.abc import Iterable, Sequence
@@ -460,7 +461,7 @@ class Meta(Struct, omit_defaults=True):
     daemon_steady: int = 0
 
 
-class QueueRecord(Struct, omit_defaults=True):
+class QueueRecord(Struct, frozen=True, omit_defaults=True):
     """A queue."""
 
     no: int
@@ -485,6 +486,7 @@ class Memo(Struct, omit_defaults=True):
     leases: tuple[int, ...] = ()
 
 
+_NAMES_CACHED: Final = 1_024  # the few bytes of the catalog that every transaction reads are taken apart once
 _map_encoder = msgspec.msgpack.Encoder()
 _meta_decoder = msgspec.msgpack.Decoder(Meta)
 _queue_decoder = msgspec.msgpack.Decoder(QueueRecord)
@@ -503,6 +505,7 @@ def read_meta(value: bytes) -> Meta:
     return _decode(_meta_decoder, unseal(value))
 
 
+@functools.lru_cache(maxsize=_NAMES_CACHED)
 def read_queue(value: bytes) -> QueueRecord:
     """Return a queue. Raises Damaged."""
     return _decode(_queue_decoder, unseal(value))
@@ -523,6 +526,7 @@ def write_number(number: int) -> bytes:
     return seal(_NUMBER.pack(number))
 
 
+@functools.lru_cache(maxsize=_NAMES_CACHED)
 def read_number(value: bytes) -> int:
     """Return a catalog number. Raises Damaged."""
     number: int = _unpack(_NUMBER, unseal(value))[0]
@@ -534,6 +538,7 @@ def write_name(name: str) -> bytes:
     return seal(name.encode("utf-8"))
 
 
+@functools.lru_cache(maxsize=_NAMES_CACHED)
 def read_name(value: bytes) -> str:
     """Return a catalog name. Raises Damaged."""
     try:

@@ -14,6 +14,7 @@ is then as if nothing had been extended, and the writer moves the deadlines of t
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import threading
 from collections.abc import Mapping
@@ -43,7 +44,7 @@ class Side:
     def __init__(self, directory: Path, boot_no: int) -> None:
         self.boot_no = boot_no
         self._path = directory / f"{SIDE_PREFIX}{boot_no}"
-        self._data_path = self._path / _DATA_NAME
+        self._data_path = str(self._path / _DATA_NAME)
         self._directory = directory
         self._env: lmdb.Environment | None = None
         self._opening = threading.Lock()
@@ -68,7 +69,7 @@ class Side:
             return self._env
 
     def _exists(self) -> bool:
-        return self._env is not None or self._data_path.exists()
+        return self._env is not None or os.path.exists(self._data_path)  # noqa: PTH110  (pathlib's takes four times as long)
 
     def is_empty(self) -> bool:
         """Whether there is nothing to look up: then reports and lapses need not."""

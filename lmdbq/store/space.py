@@ -80,7 +80,7 @@ class Space:
         used_end = self._used_end()
         reserve_pages = RESERVE_TIMES * RESERVE_OPS * self._path_pages
         self._wanted_pages = reserve_pages + 2 * payload_bytes // self.page_bytes + min(ops * PAGES_PER_OP, used_end)
-        self._is_cut = not self._covers()
+        self._is_cut = not self._covers(used_end)
         if not self._is_cut:
             self.low = False
             self._set_map(self._whole_map)
@@ -96,7 +96,7 @@ class Space:
     def still_holds(self) -> bool:
         """Whether what was prepared is still so, now that the caller's write transaction keeps others from writing."""
         if not self._is_cut:
-            return self._covers()
+            return self._covers(self._used_end())
         # Otherwise another process let the file grow, and our map had to follow.
         return self._shared.map_bytes == self._known_allocated()
 
@@ -113,9 +113,9 @@ class Space:
         last_page: int = self._shared.env.info()["last_pgno"]
         return last_page + 1
 
-    def _covers(self) -> bool:
+    def _covers(self, used_end: int) -> bool:
         """Whether the file is allocated as far as is wanted, or can be now."""
-        wanted = (self._used_end() + self._wanted_pages) * self.page_bytes
+        wanted = (used_end + self._wanted_pages) * self.page_bytes
         if self.max_bytes and wanted > self.max_bytes:  # even if another process has let the file grow so far
             self._allocate(self.max_bytes)
             return False
