@@ -16,7 +16,7 @@ from lmdbq.store.lmdb_memos import put_memo
 from lmdbq.store.lmdb_ops_timed import sweep_queue
 from lmdbq.store.lmdb_rows import read_memo
 from lmdbq.store.lmdb_standing import Located, locate, seen_lease
-from lmdbq.store.lmdb_taker import Taker, wanted_types
+from lmdbq.store.lmdb_taker import Taken, Taker, wanted_types
 from lmdbq.store.lmdb_work import Queue, Work
 
 
@@ -34,7 +34,7 @@ def claim(work: Work, op: Claim) -> Claimed:
     taker.lease()
     if taker.tasks:
         if op.claim_id:
-            _remember(work, op, taker.tasks)
+            _remember(work, op, taker.taken)
         return Claimed(taker.tasks)
     return Claimed([], _reason(work, op, queues), min(_next_dues(work, queues), default=0))
 
@@ -101,13 +101,13 @@ def _claimed_again(work: Work, task: Located) -> ClaimedTask:
     )
 
 
-def _remember(work: Work, op: Claim, tasks: list[ClaimedTask]) -> None:
+def _remember(work: Work, op: Claim, taken: list[Taken]) -> None:
     leases: list[int] = []
-    for task in tasks:
-        if leases and leases[-3] + leases[-2] == task.id and leases[-1] == task.deliveries:
-            leases[-2] += 1
+    for first_id, length, shared in taken:
+        if leases and leases[-3] + leases[-2] == first_id and leases[-1] == shared.deliveries:
+            leases[-2] += length
         else:
-            leases += (task.id, 1, task.deliveries)
+            leases += (first_id, length, shared.deliveries)
     put_memo(
         work,
         ks.MemoKind.CLAIM,

@@ -1,13 +1,15 @@
 """Report, Extend and Cancel: what the holders of leases say, and what is said to them.
 
-A report of a whole batch is the common case, so completions are first sorted by id and the lease runs they belong to
-are shortened once each; then every task goes its own way (removed, kept, tried again). A lease is (id, delivery): the
-delivery is compared with the task's deliveries before anything else, so a stale holder changes nothing.
+A report of a whole batch is the common case, so completions are brought in the order of their ids, and the lease runs
+that they belong to are shortened once each; then every task goes its own way (removed, kept, tried again). A lease is
+(id, delivery): the delivery is compared with the task's deliveries before anything else, so a stale holder changes
+nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import le
 
 from lmdbq import lifecycle
 from lmdbq.clock import whole_us
@@ -36,63 +38,102 @@ from lmdbq.store.lmdb_work import Queue, Work
 
 _NO_ERROR = ErrorInfo()
 _SUCCEEDED = Reported(Outcome.OK)  # and removed
+_NOT_FOUND = Reported(Outcome.NOT_FOUND)
+_STALE = Reported(Outcome.STALE_LEASE)
 
 
 # --- report ---
 
 
 def report(work: Work, op: Report) -> ReportDone:
-    """Run one Report."""
-    outcomes: list[Reported | None] = [None] * len(op.completions)
-    again: list[int] = []
-    by_id = sorted(range(len(op.completions)), key=lambda index: op.completions[index].id)
-    last_id = -1
-    position = 0
-    while position < len(by_id):
-        index = by_id[position]
-        completion = op.completions[index]
-        if completion.id == last_id:  # the same task twice in one report: the second sees what the first did
-            again.append(index)
-            position += 1
-            continue
-        found = find_lease(work, completion.id)
+    """Run one Report. Of a task that comes twice in it, the second completion sees what the first did."""
+    ids = [completion.id for completion in op.completions]
+    if all(map(le, ids, ids[1:])):
+        return ReportDone(_report_rising(work, op.completions))
+    order = sorted(range(len(ids)), key=ids.__getitem__)
+    outcomes = [_SUCCEEDED] * len(ids)
+    for index, outcome in zip(order, _report_rising(work, [op.completions[at] for at in order]), strict=True):
+        outcomes[index] = outcome
+    return ReportDone(outcomes)
+
+
+def _report_rising(work: Work, completions: Sequence[Completion]) -> list[Reported]:
+    """Run completions whose ids rise, a lease run at a time."""
+    outcomes: list[Reported] = []
+    while len(outcomes) < len(completions):
+        position = len(outcomes)
+        found = find_lease(work, completions[position].id)
         if found is None:
-            outcomes[index] = _report_not_running(work, completion)
-            last_id = completion.id
-            position += 1
+            outcomes.append(_report_not_running(work, completions[position]))
+        else:
+            last_id, run = found
+            outcomes += _report_run(work, last_id, run, completions[position : position + run.length])
+    return outcomes
+
+
+def _report_run(work: Work, last_id: int, run: rec.LeaseRun, completions: Sequence[Completion]) -> list[Reported]:
+    """Run the first of ``completions``, and those behind it that are of the same lease run, each of another task.
+
+    Tasks that simply succeed are removed on the spot if their records say nothing but a place and a payload. Only the
+    bytes that say so are looked at, and no checksum is made: nobody reads the record again, and rot that makes just
+    these bytes of others leaves, at worst, a slot that names nobody, which blocks nobody. 0.7 us per task; each of the
+    others goes its own way, for 10.
+    """
+    queue = work.queue_of(run.queue_no)
+    is_removed = queue is not None and not lifecycle.resolve_keep(State.SUCCEEDED, False, queue.settings.keep)
+    with_history = work.with_history(last_id - run.length + 1, last_id)
+    records, pack_id, succeeded, previous_id = work.cursor("task"), ks.U64.pack, Status.SUCCEEDED, -1
+    outcomes: list[Reported] = []
+    taken: list[int] = []
+    others: list[tuple[int, Completion]] = []
+    for completion in completions:
+        task_id = completion.id
+        if not previous_id < task_id <= last_id:
+            break
+        previous_id = task_id
+        if queue is None or completion.delivery != run.deliveries:
+            outcomes.append(_NOT_FOUND if queue is None else _STALE)
             continue
-        run_last, run = found
-        taken: list[int] = []
-        while position < len(by_id):
-            index = by_id[position]
-            completion = op.completions[index]
-            if completion.id > run_last:
-                break
-            if completion.id == last_id:
-                again.append(index)
-            elif work.queue_of(run.queue_no) is None:
-                outcomes[index] = Reported(Outcome.NOT_FOUND)
-            elif completion.delivery != run.deliveries:
-                outcomes[index] = Reported(Outcome.STALE_LEASE)
-            else:
-                taken.append(index)
-            last_id = completion.id
-            position += 1
-        if taken:
-            shorten_lease(work, run_last, run, [op.completions[index].id for index in taken])
-            _complete_all(work, run, op.completions, taken, outcomes)
-    for index in again:
-        outcomes[index] = report(work, Report((op.completions[index],))).outcomes[0]
-    return ReportDone([outcome for outcome in outcomes if outcome is not None])
+        taken.append(task_id)
+        key = pack_id(task_id)
+        if (
+            is_removed
+            and completion.status is succeeded
+            and completion.result is None
+            and task_id not in with_history
+            and (records.key() == key or records.set_key(key))  # a deletion moves on to the next
+            and rec.says_nothing(records.value())
+        ):
+            records.delete()
+        else:
+            others.append((len(outcomes), completion))
+        outcomes.append(_SUCCEEDED)
+    if queue is not None and taken:
+        _leave_run(work, queue, last_id, run, taken, simple=len(taken) - len(others))
+        for position, completion in others:
+            outcomes[position] = _complete(work, completion, run, queue)
+    return outcomes
+
+
+def _leave_run(work: Work, queue: Queue, last_id: int, run: rec.LeaseRun, taken: list[int], simple: int) -> None:
+    """Take tasks out of their lease run; ``simple`` of them are gone already, and are counted here."""
+    work.stirred.add(queue.name)
+    shorten_lease(work, last_id, run, taken)
+    if work.has_extensions:
+        for task_id in taken:
+            work.forget_extension(task_id)
+    if simple:
+        work.count(queue.no, run.type_no, leaves=State.RUNNING, length=simple)
+        work.total(queue.no, "succeeded", simple)
 
 
 def _report_not_running(work: Work, completion: Completion) -> Reported:
     """Answer a report whose task is in no lease: a repeat, a stale one, or a task that is gone."""
     task = sound(work, completion.id)
     if task is None:
-        return Reported(Outcome.NOT_FOUND)
+        return _NOT_FOUND
     if task.deliveries != completion.delivery:
-        return Reported(Outcome.STALE_LEASE)
+        return _STALE
     history = task.history
     if (history.last_delivery, history.last_status) == (completion.delivery, completion.status):
         return Reported(Outcome.OK, task.state)
@@ -108,40 +149,6 @@ def sound(work: Work, task_id: int) -> Located | None:
         return None
 
 
-def _complete_all(
-    work: Work,
-    run: rec.LeaseRun,
-    completions: Sequence[Completion],
-    taken: list[int],
-    outcomes: list[Reported | None],
-) -> None:
-    """End the attempts whose tasks have left their lease run; those that simply succeed are counted once for all."""
-    queue = work.queue_of(run.queue_no)
-    assert queue is not None
-    work.stirred.add(queue.name)
-    is_removed = not lifecycle.resolve_keep(State.SUCCEEDED, False, queue.settings.keep)
-    any_history = work.any_history(completions[taken[0]].id, completions[taken[-1]].id)
-    pop = work.cursor("task").pop
-    simple = 0
-    for index in taken:
-        completion = completions[index]
-        if work.has_extensions:
-            work.forget_extension(completion.id)
-        if is_removed and completion.status is Status.SUCCEEDED and completion.result is None:
-            key = ks.task(completion.id)
-            value = pop(key)
-            if value and rec.is_plain(value) and not (any_history and work.get("history", key)):
-                outcomes[index] = _SUCCEEDED
-                simple += 1
-                continue
-            if value:
-                work.put("task", key, value)
-        outcomes[index] = _complete(work, completion, run, queue)
-    if simple:
-        work.count(queue.no, run.type_no, leaves=State.RUNNING, length=simple)
-        work.total(queue.no, "succeeded", simple)
-
-
 def _complete(work: Work, completion: Completion, run: rec.LeaseRun, queue: Queue) -> Reported:
     """End one attempt whose task has left its lease run."""
     task_id = completion.id
@@ -151,7 +158,7 @@ def _complete(work: Work, completion: Completion, run: rec.LeaseRun, queue: Queu
     except (rec.Damaged, ValueError) as error:
         work.count(run.queue_no, run.type_no, leaves=State.RUNNING)
         quarantine(work, task_id, str(error))
-        return Reported(Outcome.NOT_FOUND)
+        return _NOT_FOUND
     task = Located(task_id, queue, record, history, State.RUNNING, run.deliveries, run.failures, run)
     if completion.status is Status.SUCCEEDED:
         note_report(task, Status.SUCCEEDED)

@@ -90,6 +90,14 @@ class Rows:
         found: bool = self.txn.delete(key, db=self.db[database])
         return found
 
+    def delete_between(self, database: str, first: bytes, last: bytes) -> None:
+        """Remove every key from ``first`` to ``last``, both included; half the time of as many ``delete``."""
+        self.wrote = True
+        cursor = self.cursor(database)
+        if cursor.set_range(first):
+            while cursor.key() <= last and cursor.delete():  # which moves on to the next key
+                pass
+
     def append_tasks(self, items: list[tuple[bytes, bytes]]) -> None:
         """Append new task records; their ids rise, and are higher than any stored."""
         self.wrote = True

@@ -12,8 +12,10 @@ leased, ended or removed.
 from __future__ import annotations
 
 import heapq
-from operator import itemgetter
+from itertools import islice
 from typing import Any, NamedTuple
+
+from msgspec.structs import astuple
 
 from lmdbq import lifecycle
 from lmdbq.clock import whole_us
@@ -55,18 +57,22 @@ def _room(work: Work, queue: Queue) -> int | None:
     return max(0, queue.settings.max_running - work.in_state(queue.no, State.RUNNING))
 
 
-class _PlainRun(NamedTuple):
-    """What plain tasks of a fresh run share. place: b"" if it was delivered before. attempts: deliveries, attempts,
-    max_attempts. shared: what their lease run says."""
+class _Shared(NamedTuple):
+    """What neighbours must share to be one lease run."""
 
-    place: bytes
-    queue: str
-    type: str
-    priority: int
-    attempts: tuple[int, int, int]
+    queue_no: int
+    type_no: int
     keepalive: int
-    lease_expires_at: int
-    shared: tuple[int, int, int, int, int]
+    deliveries: int
+    failures: int
+
+
+class Taken(NamedTuple):
+    """Tasks of consecutive ids that were taken together."""
+
+    first_id: int
+    length: int
+    shared: _Shared
 
 
 class Taker:
@@ -78,10 +84,10 @@ class Taker:
         self._room: dict[int, int | None] = {}
         self._plain_rules: dict[int, tuple[int, int, int]] = {}
         self._records = work.cursor("task")
+        self._is_whole = True  # whether no record was found to be missing
         self._bytes = 0
         self._full = False
-        # id, (queue_no, type_no, keepalive, deliveries, failures)
-        self._leases: list[tuple[int, tuple[int, int, int, int, int]]] = []
+        self.taken: list[Taken] = []  # in the order in which they were taken, as ``tasks``
         self.tasks: list[ClaimedTask] = []
 
     def take(self, queues: list[Queue]) -> None:
@@ -114,30 +120,35 @@ class Taker:
 
     def _take_run(self, head: _Head) -> int:
         """Take from the front of a run; return how many ids left ready."""
-        work, key = self._work, head.key
-        room = self._room[head.queue.no]
-        taken = 0
-        found = self._records.set_range(ks.task(head.first_id))
-        records = self._records.iternext() if found else iter(())
-        limit, tasks, pack_id = self._op.limit, self.tasks, ks.U64.pack
-        plain = self._plain_run(head)
-        for task_id in range(head.first_id, key.last_id + 1):
-            if len(tasks) >= limit or room == 0:
-                break
-            stored_key, value = next(records, (b"", b""))
-            if stored_key != pack_id(task_id):  # the cursor was moved by a removal, or the record is missing
-                value = work.get("task", ks.task(task_id)) or b""
-                if self._records.set_range(ks.task(task_id + 1)):
-                    records = self._records.iternext()
-            leased = self._take_plain(plain, task_id, value) or self._take_one(head, task_id, value)
+        queue_no, last_id = head.queue.no, head.key.last_id
+        task_id = head.first_id
+        while task_id <= last_id and (wanted := self._wanted(queue_no)):
+            task = self._take_one(head, task_id)
             if self._full:
                 break
-            taken += 1
-            if leased and room is not None:
-                room -= 1
-        self._room[head.queue.no] = room
+            length = 1
+            if task is not None:
+                if task_id < last_id and not head.run.deliveries and task.options.dedupe is None:
+                    length += self._take_alike(head, task, min(last_id - task_id, wanted - 1))
+                self._note(head, task, length)
+            task_id += length
+        taken = task_id - head.first_id
         self._shorten(head, taken)
         return taken
+
+    def _wanted(self, queue_no: int) -> int:
+        """Return how many more tasks of a queue may be taken."""
+        wanted, room = self._op.limit - len(self.tasks), self._room[queue_no]
+        return wanted if room is None else min(wanted, room)
+
+    def _note(self, head: _Head, task: ClaimedTask, length: int) -> None:
+        """Remember that ``task``, and those behind it that are like it, ``length`` in all, were taken."""
+        queue_no, run = head.queue.no, head.run
+        shared = _Shared(queue_no, head.key.type_no, task.keepalive_ns, task.deliveries, run.failures)
+        self.taken.append(Taken(task.id, length, shared))
+        room = self._room[queue_no]
+        if room is not None:
+            self._room[queue_no] = room - length
 
     def _shorten(self, head: _Head, taken: int) -> None:
         work, key, run = self._work, head.key, head.run
@@ -149,62 +160,75 @@ class Taker:
             raw = ks.ready(*key)
             work.put("ready", raw, rec.write_ready_run(raw, run.length - taken, run.deliveries, run.failures))
 
-    def _plain_run(self, head: _Head) -> _PlainRun:
-        """Return what the plain tasks of a run share."""
-        work, queue, key, run = self._work, head.queue, head.key, head.run
-        max_attempts, _, keepalive = self._rules(queue, PLAIN)
-        return _PlainRun(
-            b"" if run.deliveries else ks.place(*key[:3]),
-            queue.name,
-            work.type_name(key.type_no),
-            key.priority - ks.PRIORITY_BIAS,
-            (run.deliveries + 1, min(run.failures + 1, max_attempts), max_attempts),
-            keepalive,
-            whole_us(work.now.wall + keepalive),
-            (queue.no, key.type_no, keepalive, run.deliveries + 1, run.failures),
-        )
+    def _take_alike(self, head: _Head, first: ClaimedTask, length_max: int) -> int:
+        """Take the tasks behind ``first``, which was just taken, as long as their records begin with the same bytes as
+        its own: all that is not payload. Nothing about them needs a decision then. Returns how many were taken.
 
-    def _take_plain(self, run: _PlainRun, task_id: int, value: bytes) -> bool:
-        """Lease a task that was never delivered and says nothing but its payload; False if it is none of those."""
-        plain = rec.read_plain(value, run.place)
-        if plain is None:
-            return False
-        encoding, created_at, scheduled_at, payload = plain
-        size = len(payload)
-        if self.tasks and self._bytes + size > self._op.bytes_max:
-            return False
-        self._bytes += size
-        self._leases.append((task_id, run.shared))
-        self.tasks.append(
-            ClaimedTask(
-                task_id,
-                run.queue,
-                run.type,
-                payload,
-                encoding,
-                run.priority,
-                created_at,
-                scheduled_at,
-                0,
-                *run.attempts,
-                run.keepalive,
-                run.lease_expires_at,
-                PLAIN,
+        It holds in a run that was never delivered, where no history matters. That no record is missing shows at the
+        end: as many keys as ids lie between the first and the last. 0.8 us per task, one by one 5.
+        """
+        records, tasks = self._records, self.tasks
+        if not self._is_whole or not records.set_key(ks.task(first.id)):
+            return 0
+        _, queue, type_name, _, encoding, priority, created_at, scheduled_at, expires_at, *lease, options = astuple(
+            first
+        )
+        deliveries, attempts, max_attempts, keepalive, lease_expires_at = lease
+        around_bytes = len(records.value()) - len(first.payload)
+        start = around_bytes - rec.CRC_BYTES
+        alike = records.value()[:start]
+        task_id, bytes_left = first.id, self._op.bytes_max - self._bytes
+        for value in islice(records.iternext(keys=False), 1, length_max + 1):
+            size = len(value) - around_bytes
+            if value[:start] != alike or rec.crc32(value) != rec.CRC_RESIDUE or size > bytes_left:
+                stands_at = task_id + 1
+                break
+            bytes_left -= size
+            task_id += 1
+            tasks.append(
+                ClaimedTask(
+                    task_id,
+                    queue,
+                    type_name,
+                    value[start : -rec.CRC_BYTES],
+                    encoding,
+                    priority,
+                    created_at,
+                    scheduled_at,
+                    expires_at,
+                    deliveries,
+                    attempts,
+                    max_attempts,
+                    keepalive,
+                    lease_expires_at,
+                    options,
+                )
             )
-        )
-        return True
+        else:
+            stands_at = task_id
+        length = task_id - first.id
+        if records.key() != ks.task(stands_at):
+            self._is_whole = False
+            del tasks[len(tasks) - length :]
+            return 0
+        if expires_at and length:
+            queue_no = head.queue.no
+            keys = (ks.expiry(queue_no, expires_at, first.id + 1), ks.expiry(queue_no, expires_at, task_id))
+            self._work.delete_between("expiry", *keys)
+        self._bytes = self._op.bytes_max - bytes_left
+        return length
 
-    def _take_one(self, head: _Head, task_id: int, value: bytes) -> bool:
-        """Lease one task, or deal with it; True if it was leased."""
+    def _take_one(self, head: _Head, task_id: int) -> ClaimedTask | None:
+        """Take one task, or deal with it; None if it was not taken."""
         work, op, queue, run = self._work, self._op, head.queue, head.run
         try:
-            record = rec.read_task(value)
+            record = rec.read_task(work.get("task", ks.task(task_id)) or b"")
             if (record.queue_no, record.type_no, record.priority) != head.key[:3]:
                 raise rec.Damaged("it does not agree with the ready key that holds it")
-            history = work.get_history(task_id)
+            history = work.get_history(task_id) if run.deliveries else None
         except (rec.Damaged, ValueError) as error:
             quarantine(work, task_id, str(error), taken_from=head.key)
-            return False
+            return None
         options = record.options
         max_attempts, max_deliveries, keepalive = self._rules(queue, options)
         if record.expires_at:
@@ -212,38 +236,36 @@ class Taker:
             if record.expires_at <= work.now.wall:
                 work.total(queue.no, "expired")
                 remove(work, self._located(task_id, head, record, history))
-                return False
+                return None
         if run.deliveries and run.deliveries - (history.base_deliveries if history else 0) >= max_deliveries:
             end(work, self._located(task_id, head, record, history), State.DEAD, "max_deliveries")
-            return False
+            return None
         if self.tasks and self._bytes + len(record.payload) > op.bytes_max:
             self._full = True
             if record.expires_at:
                 work.put("expiry", ks.expiry(queue.no, record.expires_at, task_id))
-            return False
+            return None
         self._bytes += len(record.payload)
         deliveries = run.deliveries + 1
-        self._leases.append((task_id, (queue.no, record.type_no, keepalive, deliveries, run.failures)))
-        self.tasks.append(
-            ClaimedTask(
-                task_id,
-                queue.name,
-                work.type_name(record.type_no),
-                record.payload,
-                record.encoding,
-                record.priority - ks.PRIORITY_BIAS,
-                record.created_at,
-                record.scheduled_at,
-                record.expires_at,
-                deliveries,
-                min(run.failures + 1, max_attempts),
-                max_attempts,
-                keepalive,
-                whole_us(work.now.wall + keepalive),
-                options,
-            )
+        task = ClaimedTask(
+            task_id,
+            queue.name,
+            work.type_name(record.type_no),
+            record.payload,
+            record.encoding,
+            record.priority - ks.PRIORITY_BIAS,
+            record.created_at,
+            record.scheduled_at,
+            record.expires_at,
+            deliveries,
+            min(run.failures + 1, max_attempts),
+            max_attempts,
+            keepalive,
+            whole_us(work.now.wall + keepalive),
+            options,
         )
-        return True
+        self.tasks.append(task)
+        return task
 
     def _rules(self, queue: Queue, options: Options) -> tuple[int, int, int]:
         """Return (max_attempts, max_deliveries, keepalive) of a task; those of plain ones once for each queue."""
@@ -264,16 +286,15 @@ class Taker:
 
     def lease(self) -> None:
         """Write the leases of everything taken: a run for each stretch of ids that share all of it."""
-        self._leases.sort(key=itemgetter(0))
-        length, last_id, shared = 0, -1, (0, 0, 0, 0, 0)
-        for task_id, this in self._leases:
-            if task_id != last_id + 1 or this != shared:
+        length, last_id, shared = 0, -1, _Shared(0, 0, 0, 0, 0)
+        for taken in sorted(self.taken):
+            if taken.first_id != last_id + 1 or taken.shared != shared:
                 self._put_run(last_id, length, shared)
-                length, shared = 0, this
-            length, last_id = length + 1, task_id
+                length, shared = 0, taken.shared
+            length, last_id = length + taken.length, taken.first_id + taken.length - 1
         self._put_run(last_id, length, shared)
 
-    def _put_run(self, last_id: int, length: int, shared: tuple[int, int, int, int, int]) -> None:
+    def _put_run(self, last_id: int, length: int, shared: _Shared) -> None:
         if not length:
             return
         work, now = self._work, self._work.now

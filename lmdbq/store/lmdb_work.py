@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Collection
+from itertools import takewhile
 
 import lmdb
 
@@ -89,12 +91,15 @@ class Work(Counts):
         value = self.get("history", ks.history(task_id))
         return None if value is None else rec.read_history(value)
 
-    def any_history(self, first_id: int, last_id: int) -> bool:
-        """Whether any task of ``first_id`` .. ``last_id`` has a history."""
+    def with_history(self, first_id: int, last_id: int) -> Collection[int]:
+        """Return those tasks of ``first_id`` .. ``last_id`` that have a history."""
         if not self._has_history:
-            return False
+            return ()
         cursor = self.cursor("history")
-        return bool(cursor.set_range(ks.history(first_id))) and ks.read_id(cursor.key()) <= last_id
+        if not cursor.set_range(ks.history(first_id)):
+            return ()
+        last = ks.history(last_id)
+        return {ks.read_id(key) for key in takewhile(last.__ge__, cursor.iternext(values=False))}
 
     def put_history(self, task_id: int, history: rec.History) -> None:
         """Write a task's history."""
@@ -127,8 +132,6 @@ class Work(Counts):
     def has_extensions(self) -> bool:
         """Whether any lease may have been extended."""
         return self._has_extensions or bool(self.extensions)
-
-    # --- numbers ---
 
     # --- queues ---
 

@@ -96,9 +96,6 @@ _EXTENSION: Final = struct.Struct(">IIQQd")
 
 TASK_HEAD_BYTES: Final = _TASK_HEAD.size
 _SLOT_SCOPE_AT: Final = TASK_HEAD_BYTES - 1 - 4 - 4  # scope, owner_no and length of options end the head
-_PLACE_AT: Final = 1 + 1  # behind shape and encoding: queue_no, type_no, priority
-_CREATED_AT: Final = _PLACE_AT + 4 + 4 + 2
-_TIMES: Final = struct.Struct(">QQQ")
 _PLAIN_TAIL: Final = bytes([NO_SLOT]) + bytes(4) + bytes(4)
 pack_crc = _CRC.pack
 _T = TypeVar("_T")
@@ -219,21 +216,10 @@ def write_task_record(record: TaskRecord) -> bytes:
     return write_task(head, record.payload)
 
 
-def is_plain(value: bytes) -> bool:
-    """Whether a record is sound and says nothing but its payload and place: no options, no dedupe slot."""
-    return value[_SLOT_SCOPE_AT:TASK_HEAD_BYTES] == _PLAIN_TAIL and crc32(value) == CRC_RESIDUE
-
-
-def read_plain(value: bytes, place: bytes) -> tuple[Encoding, int, int, bytes] | None:
-    """Return (encoding, created_at, scheduled_at, payload) of a sound record that stands at ``place`` and says nothing
-    else; None for any other, which ``read_task`` is to read. A third of its time, and most records are such."""
-    if value[_PLACE_AT:_CREATED_AT] != place or not is_plain(value):
-        return None
-    created_at, scheduled_at, expires_at = _TIMES.unpack_from(value, _CREATED_AT)
-    encoding = ENCODINGS.get(value[1])
-    if expires_at or encoding is None or value[0] != SHAPE_SINGLE:
-        return None
-    return encoding, created_at, scheduled_at, value[TASK_HEAD_BYTES:-CRC_BYTES]
+def says_nothing(value: bytes) -> bool:
+    """Whether a record says nothing but a place, times and a payload: no options, no dedupe slot. Not whether it is
+    sound."""
+    return value[_SLOT_SCOPE_AT:TASK_HEAD_BYTES] == _PLAIN_TAIL
 
 
 def read_task(value: bytes) -> TaskRecord:
