@@ -1,3 +1,92 @@
-"""lmdbq: a durable task queue that is one file. ``lmdbq serve`` starts it; "ok" means on disk."""
+"""lmdbq: a durable task queue that is one file. ``lmdbq serve`` starts it; "ok" means on disk.
+
+Each name below is imported when it is first used, so that ``import lmdbq`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from lmdbq.client.aio import AsyncClient as AsyncClient
+    from lmdbq.client.aio_handles import AsyncHandle as AsyncHandle
+    from lmdbq.client.aio_handles import AsyncLease as AsyncLease
+    from lmdbq.client.aio_handles import AsyncQueueHandle as AsyncQueueHandle
+    from lmdbq.client.aio_handles import AsyncSelection as AsyncSelection
+    from lmdbq.client.entries import Entry as Entry
+    from lmdbq.client.info import QueueInfo as QueueInfo
+    from lmdbq.client.info import TaskInfo as TaskInfo
+    from lmdbq.client.options import Dedupe as Dedupe
+    from lmdbq.client.options import Keep as Keep
+    from lmdbq.client.options import Options as Options
+    from lmdbq.client.options import RetryStrategy as RetryStrategy
+    from lmdbq.client.sync import Client as Client
+    from lmdbq.client.sync_handles import Handle as Handle
+    from lmdbq.client.sync_handles import Lease as Lease
+    from lmdbq.client.sync_handles import QueueHandle as QueueHandle
+    from lmdbq.client.sync_handles import Selection as Selection
+    from lmdbq.client.tasks import Task as Task
+    from lmdbq.client.tasks import Tasks as Tasks
+    from lmdbq.errors import AccessDenied as AccessDenied
+    from lmdbq.errors import Conflict as Conflict
+    from lmdbq.errors import Duplicate as Duplicate
+    from lmdbq.errors import Full as Full
+    from lmdbq.errors import InvalidInput as InvalidInput
+    from lmdbq.errors import LeaseLost as LeaseLost
+    from lmdbq.errors import LmdbqError as LmdbqError
+    from lmdbq.errors import NotFound as NotFound
+    from lmdbq.errors import NotNow as NotNow
+    from lmdbq.errors import Refusal as Refusal
+    from lmdbq.errors import ResultTimeout as ResultTimeout
+    from lmdbq.errors import StoreError as StoreError
+    from lmdbq.errors import TaskCancelled as TaskCancelled
+    from lmdbq.errors import TaskDead as TaskDead
+    from lmdbq.errors import TaskError as TaskError
+    from lmdbq.errors import TaskGone as TaskGone
+    from lmdbq.errors import Unreachable as Unreachable
+
+_MODULES = {
+    "client.aio": ("AsyncClient",),
+    "client.aio_handles": ("AsyncHandle", "AsyncLease", "AsyncQueueHandle", "AsyncSelection"),
+    "client.entries": ("Entry",),
+    "client.info": ("QueueInfo", "TaskInfo"),
+    "client.options": ("Dedupe", "Keep", "Options", "RetryStrategy"),
+    "client.sync": ("Client",),
+    "client.sync_handles": ("Handle", "Lease", "QueueHandle", "Selection"),
+    "client.tasks": ("Task", "Tasks"),
+    "errors": (
+        "AccessDenied",
+        "Conflict",
+        "Duplicate",
+        "Full",
+        "InvalidInput",
+        "LeaseLost",
+        "LmdbqError",
+        "NotFound",
+        "NotNow",
+        "Refusal",
+        "ResultTimeout",
+        "StoreError",
+        "TaskCancelled",
+        "TaskDead",
+        "TaskError",
+        "TaskGone",
+        "Unreachable",
+    ),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'lmdbq' has no attribute {name!r}")
+    found = getattr(import_module(f"lmdbq.{_HOME[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmdbq.client import core
+from lmdbq.client import core, reports
 from lmdbq.client.address import parse_where
 from lmdbq.client.http import subscription
 from lmdbq.errors import InvalidInput, LmdbqError, Refusal
@@ -189,11 +189,11 @@ def test_payload_and_result_are_json_or_bytes_or_none():
 
 def test_success_with_json_with_bytes_and_with_nothing():
     encode = msgspec.json.encode
-    assert json.loads(encode(core.succeeded(LEASE, {"a": 1}))) == {**said, "result": {"a": 1}}
-    assert json.loads(encode(core.succeeded(LEASE, b"\xff\x00")))["result_base64"] == "/wA="
-    assert json.loads(encode(core.succeeded(LEASE))) == said
-    with pytest.raises(TypeError):
-        core.succeeded(LEASE, object())
+    assert json.loads(encode(reports.succeeded(LEASE, {"a": 1}))) == {**said, "result": {"a": 1}}
+    assert json.loads(encode(reports.succeeded(LEASE, b"\xff\x00")))["result_base64"] == "/wA="
+    assert json.loads(encode(reports.succeeded(LEASE))) == said
+    with pytest.raises(InvalidInput, match="/result"):
+        reports.succeeded(LEASE, object())
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 Every function here is pure: it builds a ``Request``, which knows the Struct its answer is, or reads an answer's status
 and body. Whoever owns the socket sends the one and hands in the other, so a second front end repeats nothing of it;
-``conversation`` tells it when to send again. Bodies and answers are the shapes of ``wire``: there is no second
+``conversation`` says when to send again. Bodies and answers are the shapes of ``wire``: there is no second
 vocabulary to learn.
 
 The trap is sending twice. A connection that breaks after the request has left says nothing about whether it was carried
@@ -13,15 +13,13 @@ claim id, reports and extensions (a lease is a fence), and settings that are rep
 from __future__ import annotations
 
 import base64
-import random
-import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
 
-from lmdbq.errors import InvalidInput, LmdbqError, Unreachable, refusal
+from lmdbq.errors import InvalidInput, LmdbqError, refusal
 from lmdbq.ids import parse_id
 from lmdbq.model import Problem
 from lmdbq.wire import answers
@@ -30,11 +28,7 @@ from lmdbq.wire.shapes import DequeueRequest, EntryBody, ExtendEntry, ReportEntr
 T = TypeVar("T")
 Fields: TypeAlias = Mapping[str, Any]
 JSON_TYPE: Final = "application/json"
-# Statuses that say "not now": the daemon is draining, starting, waiting for the file, or wants its caller to slow down.
-NOT_NOW: Final = frozenset({429, 503})
 _INVALID: Final = frozenset({400, 422})
-_PAUSE_SECONDS_MIN: Final = 0.05
-_PAUSE_SECONDS_MAX: Final = 1.0
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -99,6 +93,11 @@ def _send(
     if key:
         headers["Idempotency-Key"] = key
     return Request(method, path, answer, _encode(body), headers, repeatable, wait_seconds)
+
+
+def raw(json: bytes) -> msgspec.Raw:
+    """Return JSON as a value that is sent as it is."""
+    return msgspec.Raw(json)
 
 
 def _said(**fields: object) -> dict[str, object]:
@@ -243,72 +242,6 @@ def health(ready: bool) -> Request[answers.HealthAnswer]:
     return Request("GET", "/readyz" if ready else "/livez", answers.HealthAnswer)
 
 
-# --- sending, and sending again ---------------------------------------------------------------------------------------
-
-
-class Reply(NamedTuple):
-    """What came back."""
-
-    status: int
-    content_type: str
-    body: bytes
-    retry_after_seconds: float
-
-    def may_repeat(self, request: Request[Any]) -> bool:
-        return self.status in NOT_NOW and request.repeatable
-
-
-class Broken(NamedTuple):
-    """An exchange that ended without an answer. sent: whether the daemon may have seen the request."""
-
-    cause: Exception
-    sent: bool
-    retry_after_seconds: float = 0.0
-
-    def may_repeat(self, request: Request[Any]) -> bool:
-        return request.repeatable or not self.sent
-
-
-def conversation(request: Request[T], where: str, patience_seconds: float) -> Generator[float, Reply | Broken, T]:
-    """Yield how many seconds to wait before each exchange, take what came of it, and return the decoded answer.
-
-    It goes on where a repetition is harmless and ``patience_seconds`` (since the first failure) allows. Raises what
-    ``settle`` does.
-    """
-    got = yield 0.0
-    give_up_at = 0.0
-    pauses = _pauses()
-    while got.may_repeat(request):
-        pause = max(next(pauses), got.retry_after_seconds)
-        give_up_at = give_up_at or time.monotonic() + patience_seconds
-        if time.monotonic() + pause > give_up_at:
-            break
-        got = yield pause
-    return settle(request, where, got)
-
-
-def settle(request: Request[T], where: str, got: Reply | Broken) -> T:
-    """Return the answer of an exchange. Raises Unreachable if there is none, else what ``interpret`` does."""
-    if isinstance(got, Reply):
-        return interpret(request, got.status, got.content_type, got.body)
-    doubt = "; it may have been carried out" if got.sent else ""
-    why = getattr(got.cause, "strerror", None) or str(got.cause) or type(got.cause).__name__
-    raise Unreachable(f"no answer from {where} ({why}){doubt}") from got.cause
-
-
-def retry_after_seconds(header: str) -> float:
-    """Return a Retry-After header in seconds; one that is not a plain number counts as none."""
-    return float(header) if header.isdigit() else 0.0
-
-
-def _pauses() -> Iterator[float]:
-    """Yield the seconds between attempts: doubling up to a second, and spread, lest many march in step."""
-    pause = _PAUSE_SECONDS_MIN
-    while True:
-        yield pause * random.uniform(0.5, 1.0)  # noqa: S311  (no secret depends on it)
-        pause = min(pause * 2, _PAUSE_SECONDS_MAX)
-
-
 # --- answers ----------------------------------------------------------------------------------------------------------
 
 
@@ -363,15 +296,3 @@ def result_of(task: answers.TaskAnswer) -> Any:
     if task.result_base64:
         return base64.b64decode(task.result_base64)
     return msgspec.json.decode(task.result) if task.result else None
-
-
-def succeeded(lease: str, result: Any = None) -> ReportEntry:
-    """Return the report of an attempt that succeeded; bytes are a result, None is none.
-
-    Raises TypeError or ValueError if ``result`` is nothing that JSON can say.
-    """
-    if isinstance(result, (bytes, bytearray)):
-        return ReportEntry(lease=lease, status="succeeded", result_base64=base64.b64encode(result).decode("ascii"))
-    if result is None:
-        return ReportEntry(lease=lease, status="succeeded")
-    return ReportEntry(lease=lease, status="succeeded", result=msgspec.Raw(_encode(result)))

@@ -6,23 +6,17 @@ Every enqueue carries an idempotency key and every ``subscription`` a claim id, 
 
 from __future__ import annotations
 
-import os
 import threading
-import time
 from collections.abc import Iterator, Sequence
 
 from lmdbq.client import core
 from lmdbq.client.core import Fields
+from lmdbq.client.keys import new_key
 from lmdbq.client.sending import Sender
 from lmdbq.errors import Refusal
 from lmdbq.limits import PAGE_TASKS_MAX
 from lmdbq.wire import answers
 from lmdbq.wire.shapes import DequeueRequest, EntryBody, ExtendEntry, ReportEntry
-
-
-def new_key() -> str:
-    """Return a fresh idempotency key or claim id."""
-    return core.key_at(time.time_ns(), os.urandom(8))
 
 
 class HttpClient(Sender):

@@ -3,7 +3,7 @@
 ``Sender`` is what every verb of ``HttpClient`` goes through. It is lazy (nothing is opened before the first call),
 thread-safe (each thread has its own connection) and may be used on both sides of a fork. When no daemon answers, a call
 goes on trying for ``patience`` seconds; the trap is that a request which has left may have been carried out, so it is
-sent again only if a repetition can do no harm: see ``core.conversation``.
+sent again only if a repetition can do no harm: see ``conversation``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import Any, Final
 from lmdbq.client import core
 from lmdbq.client.address import WHERE_DEFAULT, parse_where
 from lmdbq.client.connection import Pool, break_off
-from lmdbq.client.core import Broken, Reply, Request, T
+from lmdbq.client.conversation import Broken, Reply, conversation, retry_after_seconds, settle
+from lmdbq.client.core import Request, T
 from lmdbq.errors import InvalidInput
 from lmdbq.model import Problem
 
@@ -62,7 +63,7 @@ class Sender:
 
         stop: once it is set, the call neither waits for tasks nor tries again, and raises Unreachable.
         """
-        talk = core.conversation(request, self.where, self._patience)
+        talk = conversation(request, self.where, self._patience)
         next(talk)
         while True:
             got = self._exchange(request, stop)
@@ -72,7 +73,7 @@ class Sender:
                 answer: T = answered.value
                 return answer
             if stop is not None and stop.is_set():
-                return core.settle(request, self.where, got)
+                return settle(request, self.where, got)
             _wait(pause, stop)
 
     def _exchange(self, request: Request[Any], stop: threading.Event | None) -> Reply | Broken:
@@ -97,7 +98,7 @@ class Sender:
             with self._lock:
                 self._parked.discard(connection)
         said = response.headers
-        retry_after = core.retry_after_seconds(said.get("Retry-After", ""))
+        retry_after = retry_after_seconds(said.get("Retry-After", ""))
         return Reply(response.status, said.get("Content-Type", ""), body, retry_after)
 
     def _park(

@@ -21,9 +21,9 @@ from typing import Any, Final
 
 import msgspec
 
-from lmdbq.client.core import succeeded
 from lmdbq.client.http import HttpClient, subscription
 from lmdbq.client.leases import Held, Job, log, note_outcomes
+from lmdbq.client.reports import succeeded
 from lmdbq.errors import InvalidInput, LmdbqError, Refusal
 from lmdbq.limits import GRACE_WORKER_SECONDS, RESULT_BYTES_MAX
 from lmdbq.wire.answers import DequeueAnswer, ReportAnswer

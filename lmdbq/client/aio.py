@@ -1,0 +1,160 @@
+"""``AsyncClient``: the verbs of a queue, awaited. ``sync.py`` is made from this file by ``packaging/make_sync.py``.
+
+A verb is a request of ``core``, carried by the transport of the client's place, and the reading of its answer; what is
+the same for all places is here, what differs is in the transports. Nothing is opened before the first call.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any, ParamSpec, TypeVar, Unpack, overload
+
+from lmdbq.client import core
+from lmdbq.client.aio_handles import AsyncHandle, AsyncLease, AsyncQueueHandle, AsyncSelection
+from lmdbq.client.entries import Entry, bodies_of
+from lmdbq.client.info import QueueInfo, TaskInfo
+from lmdbq.client.keys import new_key
+from lmdbq.client.options import Filters, Seconds, filter_fields_of, seconds
+from lmdbq.client.places import AsyncTransport, Place, place_of
+from lmdbq.client.tasks import Task
+from lmdbq.limits import WAIT_SECONDS_MAX
+from lmdbq.wire.shapes import DequeueRequest
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class AsyncClient:
+    """A queue: a daemon's, or the file in a directory, or one in memory.
+
+    where: "http://…", "unix:///PATH", "./dir", ":memory:"; None: $LMDBQ_URL, else http://127.0.0.1:7325.
+    token: for a daemon; None = $LMDBQ_TOKEN, if set. timeout: seconds a daemon's answer may take, beside the wait that
+    a call asks for, and for how long an absent daemon is tried again. durability: of a directory, "full" (default:
+    synced before the answer) or "batch" (a power cut may lose the last). Raises InvalidInput for what cannot be.
+
+    Every method raises InvalidInput (a value is wrong), Refusal (``code`` says why), Unreachable (no daemon answered)
+    or StoreError (the file cannot be used); they may be called from anywhere, at the same time, and after a fork.
+    """
+
+    def __init__(
+        self,
+        where: str | os.PathLike[str] | None = None,
+        /,
+        *,
+        token: str | None = None,
+        timeout: float = 30.0,
+        durability: str | None = None,
+    ) -> None:
+        self._begin(place_of(where, token=token, timeout=timeout, durability=durability))
+
+    def _begin(self, place: Place) -> None:
+        self._place = place
+        self._transport: AsyncTransport = place.async_transport()
+
+    @property
+    def where(self) -> str:
+        """The place, as it was named."""
+        return self._place.where
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.where!r})"
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Let go of connections and files. A later call opens them again, but what was in memory is gone."""
+        await self._transport.close()
+
+    # --- producing
+
+    @overload
+    async def enqueue(self, entry: Entry[R], /) -> AsyncHandle[R]: ...
+
+    @overload
+    async def enqueue(self, task: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> AsyncHandle[R]: ...
+
+    async def enqueue(self, what: Any, /, *args: Any, **kwargs: Any) -> AsyncHandle[Any]:
+        """Enqueue a call of a task's function, or an entry, and return the task's handle once it is on disk.
+
+        Options go on the task: ``enqueue(greet.using(delay=60), "Ada")``. Raises TypeError if the arguments do not fit
+        the function, Duplicate if its dedupe key is taken and it asked to be rejected then.
+        """
+        entry = what if isinstance(what, Entry) else what.entry(*args, **kwargs)
+        (handle,) = await self.enqueue_many([entry])
+        return handle
+
+    async def enqueue_many(self, entries: Iterable[Entry[R]]) -> list[AsyncHandle[R]]:
+        """Enqueue up to 10,000 entries, all or none, and return their handles in the same order."""
+        said = list(entries)
+        if not said:
+            return []
+        request = core.enqueue(bodies_of(said), queue_name=None, return_tasks=False, key=new_key())
+        outcomes = (await self._transport.call(request)).outcomes
+        return [
+            AsyncHandle(self._transport, one.id, entry.returns, one.outcome, one.deduped)
+            for entry, one in zip(said, outcomes, strict=True)
+        ]
+
+    # --- tasks and queues
+
+    def task(self, id: str, /) -> AsyncHandle[Any]:
+        """Return the handle of a task, by its id. Nothing is asked yet."""
+        return AsyncHandle(self._transport, id)
+
+    def tasks(self, **filters: Unpack[Filters]) -> AsyncSelection:
+        """Return the tasks that match: ``queue``, ``type``, ``state``, ``tag``, ``dedupe_key``. Asks nothing yet."""
+        return AsyncSelection(self._transport, filter_fields_of(filters))
+
+    def queue(self, name: str = "default", /) -> AsyncQueueHandle:
+        """Return the handle of a queue. Nothing is asked yet."""
+        return AsyncQueueHandle(self._transport, name)
+
+    async def queues(self) -> list[QueueInfo]:
+        """Return every queue, by name: settings, counts, totals, what holds it up."""
+        return (await self._transport.call(core.queues())).queues
+
+    async def wait(
+        self, handles: Iterable[AsyncHandle[Any]], *, timeout: Seconds | None = None
+    ) -> list[TaskInfo | None]:
+        """Wait until all these tasks have ended, and return how; None for one of which nothing was kept.
+
+        timeout: seconds, None = as long as it takes. Raises ResultTimeout.
+        """
+        until = None if timeout is None else time.monotonic() + seconds(timeout)
+        ended = []
+        for handle in handles:
+            left = None if until is None else max(0.0, until - time.monotonic())
+            ended.append(await handle.wait(timeout=left))
+        return ended
+
+    # --- working, by hand; ``Worker`` does it for functions
+
+    async def dequeue(
+        self,
+        *queues: str,
+        types: Sequence[str] = (),
+        limit: int = 1,
+        wait: Seconds = 20.0,
+        lease: Seconds | None = None,
+    ) -> list[AsyncLease]:
+        """Take up to ``limit`` (<= 1,000) ready tasks of ``queues`` ("default" if none is named), and return them.
+
+        types: only these, empty = all. wait: seconds to wait for the first (<= 60). lease: how long it is ours without
+        ``extend`` (1 s .. 12 h), None = each task's own.
+        """
+        wanted = DequeueRequest(
+            queue_names=list(queues) or None,
+            types=list(types) or None,
+            limit=limit,
+            wait_in_seconds=min(seconds(wait), WAIT_SECONDS_MAX),
+            keepalive_timeout_in_seconds=None if lease is None else seconds(lease),
+            claim_id=new_key(),
+        )
+        given = (await self._transport.call(core.dequeue(wanted))).tasks
+        return [AsyncLease(self._transport, task) for task in given]

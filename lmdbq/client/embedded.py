@@ -1,0 +1,110 @@
+"""A queue in this process as a transport: the same requests as over HTTP, answered by an engine on a thread of its own.
+
+Lazy, thread-safe, and fork-checked: the process id is compared at each call, and a child opens a directory for itself.
+What is in memory belongs to the process that made it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future
+from typing import Any
+
+from lmdbq.client.core import Request, T
+from lmdbq.client.embedded_file import OpenQueue, give_up
+from lmdbq.client.embedded_verbs import answer
+from lmdbq.client.loop_thread import engine_thread
+from lmdbq.errors import StoreClosed, Unreachable
+
+
+class Embedded:
+    """Opens a queue at the first call. is_memory: it cannot be opened a second time, nor in a forked child."""
+
+    def __init__(self, opener: Callable[[], OpenQueue], where: str, *, is_memory: bool) -> None:
+        self.where = where
+        self._opener = opener
+        self._is_memory = is_memory
+        self._was_closed = False
+        self._forget()
+
+    def _forget(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._open: OpenQueue | None = None
+        self._finalizer: weakref.finalize[..., Any] | None = None
+        self._parked: set[Future[Any]] = set()
+
+    def queue(self) -> OpenQueue:
+        """Return the open queue. Blocks while it is opened. Raises StoreError if it cannot be."""
+        if self._pid != os.getpid():
+            if self._is_memory:
+                raise StoreClosed("a queue in memory belongs to the process that made it; this one was forked from it")
+            self._forget()
+        known = self._open
+        if known is not None:
+            return known
+        with self._lock:
+            if self._open is None:
+                if self._was_closed and self._is_memory:
+                    raise StoreClosed("this queue was in memory, and has been closed; make another one")
+                self._open = self._opener()
+                self._finalizer = weakref.finalize(self, give_up, self._open, wait=False)
+                self._finalizer.atexit = False
+            return self._open
+
+    def submit(self, request: Request[T]) -> Future[T]:
+        """Begin a request. Cancelling the future drops it where that is still possible."""
+        return engine_thread.submit(answer(self.queue(), request))
+
+    def call(self, request: Request[T], stop: threading.Event | None = None) -> T:
+        """Carry out a request and return its answer. stop: see ``interrupt``."""
+        future = self.submit(request)
+        if request.wait_seconds:
+            self._parked.add(future)
+            if stop is not None and stop.is_set():
+                future.cancel()
+        try:
+            return future.result()
+        except CancelledError:
+            raise Unreachable("the call was interrupted") from None
+        except BaseException:
+            future.cancel()
+            raise
+        finally:
+            self._parked.discard(future)
+
+    def interrupt(self) -> None:
+        """Break off the calls that wait for tasks; they raise Unreachable."""
+        for future in tuple(self._parked):
+            future.cancel()
+
+    def close(self) -> None:
+        """Give up the queue. What is in a directory is there when it is opened again."""
+        if self._pid != os.getpid():
+            return
+        with self._lock:
+            queue, self._open, self._was_closed = self._open, None, True
+            if self._finalizer is not None:
+                self._finalizer.detach()
+        if queue is not None:
+            give_up(queue, wait=True)
+
+
+class AsyncEmbedded:
+    """The same for callers on any event loop."""
+
+    def __init__(self, embedded: Embedded) -> None:
+        self.embedded = embedded
+
+    async def call(self, request: Request[T]) -> T:
+        """Carry out a request and return its answer."""
+        await asyncio.to_thread(self.embedded.queue)
+        return await asyncio.wrap_future(self.embedded.submit(request))
+
+    async def close(self) -> None:
+        """Give up the queue."""
+        await asyncio.to_thread(self.embedded.close)

@@ -1,0 +1,200 @@
+"""Tasks of an embedded queue: one and its history, pages, actions; and the commit that every verb ends in."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import msgspec
+from msgspec import UNSET
+
+from lmdbq.client.core import Request, error_of
+from lmdbq.client.embedded_file import OpenQueue
+from lmdbq.errors import InvalidInput, LmdbqError, refusal
+from lmdbq.ids import format_id, parse_id
+from lmdbq.model import (
+    ENDED,
+    WAITING,
+    Cancel,
+    Changed,
+    ChangeDone,
+    Delete,
+    Done,
+    Edit,
+    Filter,
+    Op,
+    OpOutcome,
+    Outcome,
+    Problem,
+    Refused,
+    Retry,
+    State,
+    Task,
+)
+from lmdbq.wire import answers, filters, render, requests, shapes
+from lmdbq.wire.problems import JSON_CODEC, Problems, status_of
+from lmdbq.wire.values import format_cursor, read_cursor
+from lmdbq.wire.views import task_answer, why_waiting
+
+LOOK_SECONDS: Final = 0.25  # how often who waits for a task's end looks, for ends that other processes brought about
+_ACTIONS: Final[dict[str, type[Cancel | Delete | Retry]]] = {"cancel": Cancel, "delete": Delete, "retry": Retry}
+Query = dict[str, list[str]]
+
+
+def id_of(text: str) -> int:
+    """Return the number of a task id. Raises NotFound."""
+    try:
+        return parse_id(text)
+    except ValueError as bad:
+        raise refusal(404, "not_found", str(bad)) from None
+
+
+async def one_task(queue: OpenQueue, request: Request[Any], task_id: int, verb: str, query: Query) -> Any:
+    """Carry out a request about one task."""
+    match request.method, verb:
+        case "GET", "":
+            task = await _until_ended(queue, task_id, request.wait_seconds)
+            return _shown_task(queue, task, _how(query))
+        case "PATCH", "":
+            entry, fields = requests.read_edit(request.body, JSON_CODEC)
+            await _change(queue, Edit(task_id, entry, fields), "only a scheduled or ready task can be edited")
+            return _shown_task(queue, _look(queue, task_id), "full")
+        case "DELETE", "":
+            await _change(queue, Delete((task_id,)), "")
+            return None
+        case "POST", "cancel":
+            return _changed(await _change(queue, Cancel((task_id,)), "this task has ended already"))
+        case _:
+            return _changed(await _change(queue, Retry((task_id,)), "only a dead or cancelled task can be retried"))
+
+
+async def _until_ended(queue: OpenQueue, task_id: int, wait_seconds: float) -> Task:
+    """Return the task, when it has ended or the time is over."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + wait_seconds
+    while True:
+        moved = queue.next_move()
+        task = _look(queue, task_id)
+        left = until - loop.time()
+        if task.state in ENDED or left <= 0:
+            return task
+        await asyncio.wait([moved], timeout=min(left, LOOK_SECONDS))
+
+
+def _look(queue: OpenQueue, task_id: int) -> Task:
+    found = queue.store.task(task_id, queue.clock)
+    if isinstance(found, Task):
+        return found
+    raise _missing(found)
+
+
+def _missing(outcome: Outcome) -> LmdbqError:
+    if outcome is Outcome.GONE:
+        return refusal(410, "gone", "this task is no longer stored: it ended and was not kept, expired, or was deleted")
+    return refusal(404, "not_found", "no task was ever given this id")
+
+
+async def _change(queue: OpenQueue, op: Cancel | Edit | Delete | Retry, conflict: str) -> Changed:
+    told = await commit(queue, op)
+    assert isinstance(told, ChangeDone)
+    changed = told.outcomes[0]
+    state = f" (it is {changed.state.word})" if changed.state is not None else ""
+    details = {
+        Outcome.CONFLICT: conflict + state,
+        Outcome.DEDUPE_CONFLICT: "another task has taken its dedupe_key meanwhile; cancel or delete that one first",
+        Outcome.EXPIRED: "its expires_at has passed, so it would never run; enqueue it anew",
+    }
+    if changed.outcome in (Outcome.GONE, Outcome.NOT_FOUND):
+        raise _missing(changed.outcome)
+    if changed.outcome in details:
+        raise refusal(409, changed.outcome.value, details[changed.outcome])
+    return changed
+
+
+def _changed(changed: Changed) -> answers.ChangeAnswer:
+    return answers.ChangeAnswer(format_id(changed.id), changed.outcome.value, word_of(changed.state))
+
+
+def word_of(state: State | None) -> Any:
+    """Return the word of a state, None for none."""
+    return render.state_word(state)
+
+
+def _shown_task(queue: OpenQueue, task: Task, how: str) -> answers.TaskAnswer:
+    waiting = None
+    if task.state in WAITING:
+        waiting = why_waiting(task, queue.store.queue(task.queue), queue.is_consumed(task.queue, task.type))
+    return task_answer(task, JSON_CODEC, payload=how, waiting_for=waiting)
+
+
+def _how(query: Query) -> str:
+    return query.get("payload", ["full"])[0]
+
+
+def filter_of(query: Query) -> Filter:
+    """Return the filter that a query says. Raises InvalidInput."""
+    said: dict[str, Any] = {
+        name: query[name][0] for name in ("queue_name", "type", "tag", "dedupe_key") if name in query
+    }
+    states = [word for text in query.get("state", ()) for word in text.split(",") if word]
+    problems = Problems()
+    try:
+        body = msgspec.convert({**said, "state": states}, shapes.FilterBody)
+    except msgspec.ValidationError as bad:
+        raise InvalidInput([Problem("bad_parameter", "", str(bad).replace("`", "'"))]) from None
+    wanted = filters.filter_of(body, "", problems)
+    problems.raise_if_any()
+    return wanted
+
+
+async def page_of_tasks(queue: OpenQueue, query: Query) -> answers.TasksAnswer:
+    """Return a page of tasks."""
+    problems = Problems()
+    after = read_cursor(query.get("cursor", [None])[0], "/cursor", problems)
+    problems.raise_if_any()
+    limit = int(query.get("limit", ["100"])[0])
+    page = await asyncio.to_thread(queue.store.tasks, filter_of(query), queue.clock, after, limit)
+    shown = [_shown_task(queue, task, _how(query)) for task in page.tasks]
+    return answers.TasksAnswer(shown, format_cursor(page.after) if page.after else UNSET)
+
+
+async def act_on_tasks(queue: OpenQueue, body: bytes) -> answers.ActionAnswer:
+    """Cancel, retry or delete a page of the tasks that match."""
+    action = filters.read_action(body, JSON_CODEC)
+    page = await asyncio.to_thread(queue.store.tasks, action.wanted, queue.clock, action.after, action.limit)
+    following = format_cursor(page.after) if page.after else UNSET
+    if action.dry_run:
+        shown = [answers.ChangeAnswer(format_id(task.id), "dry_run", word_of(task.state)) for task in page.tasks]
+        return answers.ActionAnswer(action.action, True, len(shown), 0, shown, following)
+    changes: list[Changed] = []
+    if page.tasks:
+        told = await commit(queue, _ACTIONS[action.action](tuple(task.id for task in page.tasks)))
+        assert isinstance(told, ChangeDone)
+        changes = told.outcomes
+    changed = sum(one.outcome in (Outcome.OK, Outcome.CANCEL_REQUESTED) for one in changes)
+    told_all = [_changed(one) for one in changes]
+    return answers.ActionAnswer(action.action, False, len(changes), changed, told_all, following)
+
+
+# --- committing -------------------------------------------------------------------------------------------------------
+
+
+async def commit(queue: OpenQueue, op: Op, *, size_bytes: int = 0) -> OpOutcome:
+    """Commit ``op`` as a call of its own and return its outcome. Raises InvalidInput or Refusal if it is refused."""
+    outcome = await queue.engine.call(op, size_bytes=size_bytes)
+    queue.moved()
+    return settled(outcome).outcomes[0]
+
+
+_DETAILS: Final = {
+    "full": "no room is left: free some disk, or purge a queue; reports and deletes still work",
+    "internal": "a bug in lmdbq refused this call; nothing was changed",
+}
+
+
+def settled(outcome: Done | Refused) -> Done:
+    """Return a call that was committed. Raises InvalidInput or Refusal for one that was refused."""
+    if isinstance(outcome, Done):
+        return outcome
+    first = outcome.problems[0].detail if outcome.problems else f"refused: {outcome.code}"
+    raise error_of(status_of(outcome), outcome.code, _DETAILS.get(outcome.code, first), outcome.problems)

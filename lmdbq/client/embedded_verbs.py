@@ -1,0 +1,189 @@
+"""The verbs of the API without HTTP: a ``core.Request`` in, the Struct of its answer out, on an engine in this process.
+
+``answer`` is the routing table; a function stands below it for each request that ``core`` can make. Bodies are read by
+the readers of ``wire``, as the daemon reads them, so a wrong value is refused in the same words here and there. What
+the daemon has besides (tokens, idempotency keys, settings) answers questions that do not arise without a wire. It must
+run on the engine's loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from urllib.parse import parse_qs, unquote
+
+from msgspec import UNSET
+
+from lmdbq.client.core import Request
+from lmdbq.client.embedded_file import OpenQueue
+from lmdbq.client.embedded_tasks import (
+    act_on_tasks,
+    commit,
+    filter_of,
+    id_of,
+    one_task,
+    page_of_tasks,
+    settled,
+    word_of,
+)
+from lmdbq.errors import refusal
+from lmdbq.model import (
+    Call,
+    Claimed,
+    Enqueue,
+    Enqueued,
+    ExtendDone,
+    OpOutcome,
+    Outcome,
+    Purge,
+    QueueChanged,
+    QueueDelete,
+    QueuePatch,
+    QueuePut,
+    QueueSettings,
+    QueueView,
+    ReportDone,
+    State,
+    Task,
+)
+from lmdbq.wire import answers, render, reports, requests
+from lmdbq.wire.policies import read_queue
+from lmdbq.wire.problems import JSON_CODEC, Problems
+from lmdbq.wire.values import check_queue_name
+from lmdbq.wire.views import queue_answer
+
+
+async def answer(queue: OpenQueue, request: Request[Any]) -> Any:
+    """Carry out ``request``. Raises what an HTTP client's call raises, and the engine's own errors (StoreError)."""
+    path, _, text = request.target.partition("?")
+    words = [unquote(word) for word in path.split("/")[2:]]
+    query = parse_qs(text)
+    match request.method, *words:
+        case "POST", "enqueue":
+            return await _enqueue(queue, request.body)
+        case "POST", "dequeue":
+            return await _dequeue(queue, request.body)
+        case "POST", "report":
+            return await _report(queue, request.body)
+        case "POST", "extend":
+            return await _extend(queue, request.body)
+        case "GET", "tasks":
+            return await page_of_tasks(queue, query)
+        case "GET", "tasks", "count":
+            return answers.CountAnswer(await asyncio.to_thread(queue.store.count, filter_of(query)))
+        case "POST", "tasks", "actions":
+            return await act_on_tasks(queue, request.body)
+        case _, "tasks", task_id, *verb:
+            return await one_task(queue, request, id_of(task_id), "".join(verb), query)
+        case "GET", "queues":
+            return answers.QueuesAnswer([_shown_queue(queue, one) for one in queue.store.queues()])
+        case _, "queues", name, *verb:
+            return await _one_queue(queue, request, name, "".join(verb))
+    raise refusal(404, "no_such_path", f"a queue without a daemon has no {request.method} {path}")
+
+
+# --- producers and workers --------------------------------------------------------------------------------------------
+
+
+async def _enqueue(queue: OpenQueue, body: bytes) -> answers.EnqueueAnswer:
+    batch = requests.read_enqueue(body, JSON_CODEC)
+    done = await commit(queue, Enqueue(batch.entries), size_bytes=len(body))
+    assert isinstance(done, Enqueued)
+    wanted = {placed.id for placed in done.odd.values() if placed.deduped}
+    found = {number: queue.store.task(number, queue.clock) for number in wanted}
+    stored = {number: task for number, task in found.items() if isinstance(task, Task)}
+    return render.enqueue_struct(batch.entries, done, stored, JSON_CODEC, with_tasks=batch.return_tasks)
+
+
+async def _dequeue(queue: OpenQueue, body: bytes) -> answers.DequeueAnswer:
+    wanted = reports.read_dequeue(body, JSON_CODEC)
+    if wanted.wait_seconds:
+        queue.keep_time()
+    claimed, _ = await queue.engine.dequeue(wanted.claim, wanted.wait_seconds)
+    return _given(queue, claimed)
+
+
+def _given(queue: OpenQueue, claimed: Claimed) -> answers.DequeueAnswer:
+    return render.dequeue_struct(claimed, queue.clock.wall_ns(), JSON_CODEC)
+
+
+async def _report(queue: OpenQueue, body: bytes) -> answers.ReportAnswer:
+    said = reports.read_report(body, JSON_CODEC)
+    if said.dequeue is None:
+        return answers.ReportAnswer(_reported(said, await commit(queue, said.op, size_bytes=len(body))))
+    queue.keep_time()
+    after = Call((said.op,)) if said.leases else None
+    claimed, outcome = await queue.engine.dequeue(said.dequeue.claim, said.dequeue.wait_seconds, after=after)
+    queue.moved()
+    try:
+        outcomes = [] if outcome is None else _reported(said, settled(outcome).outcomes[0])
+    except BaseException:
+        await queue.engine.release(claimed)
+        raise
+    given = _given(queue, claimed)
+    return answers.ReportAnswer(outcomes, given.tasks, given.reason, given.retry_in_seconds)
+
+
+def _reported(said: reports.Reports, told: OpOutcome) -> list[answers.ReportOutcome]:
+    assert isinstance(told, ReportDone)
+    return [
+        answers.ReportOutcome(lease, one.outcome.value, word_of(one.state) if one.outcome is Outcome.OK else UNSET)
+        for lease, one in zip(said.leases, told.outcomes, strict=True)
+    ]
+
+
+async def _extend(queue: OpenQueue, body: bytes) -> answers.ExtendAnswer:
+    said = reports.read_extend(body, JSON_CODEC)
+    told = await commit(queue, said.op, size_bytes=len(body))
+    assert isinstance(told, ExtendDone)
+    outcomes = [
+        answers.ExtendOutcome(lease, one.outcome.value, one.lease_expires_at, one.cancel_requested)
+        if one.outcome is Outcome.OK
+        else answers.ExtendOutcome(lease, one.outcome.value)
+        for lease, one in zip(said.leases, told.outcomes, strict=True)
+    ]
+    return answers.ExtendAnswer(outcomes)
+
+
+# --- queues -----------------------------------------------------------------------------------------------------------
+
+
+async def _one_queue(queue: OpenQueue, request: Request[Any], name: str, verb: str) -> Any:
+    match request.method, verb:
+        case "GET", "":
+            return _look_queue(queue, name)
+        case "PUT", "":
+            problems = Problems()
+            check_queue_name(name, "/name", problems)
+            problems.raise_if_any()
+            return await _set_queue(queue, QueuePut(name, read_queue(request.body, JSON_CODEC)[0]))
+        case "PATCH", "":
+            return await _set_queue(queue, QueuePatch(name, *read_queue(request.body, JSON_CODEC)))
+        case "DELETE", "":
+            await commit(queue, QueueDelete(name))
+            return None
+        case "POST", "purge":
+            told = await commit(queue, Purge(name))
+            assert isinstance(told, QueueChanged)
+            return answers.QueueRemoved(told.queue, told.tasks)
+        case _:
+            return await _set_queue(queue, QueuePatch(name, QueueSettings(paused=verb == "pause"), ("paused",)))
+
+
+async def _set_queue(queue: OpenQueue, op: QueuePut | QueuePatch) -> answers.QueueAnswer:
+    await commit(queue, op)
+    return _look_queue(queue, op.queue)
+
+
+def _look_queue(queue: OpenQueue, name: str) -> answers.QueueAnswer:
+    found = queue.store.queue(name)
+    if found is None:
+        raise refusal(404, "queue_not_found", f"there is no queue {name[:128]!r}; its first task makes it")
+    return _shown_queue(queue, found)
+
+
+def _shown_queue(queue: OpenQueue, view: QueueView) -> answers.QueueAnswer:
+    consumers = queue.engine.consumers().get(view.name)
+    ready = [kind for kind, counts in view.counts.items() if counts.get(State.READY.word)]
+    unconsumed = [kind for kind in ready if not queue.is_consumed(view.name, kind)]
+    return queue_answer(view, queue.clock.wall_ns(), consumers.parked if consumers else 0, unconsumed)

@@ -1,0 +1,72 @@
+"""Small values that both clients answer with, and the errors they make of answers."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import NamedTuple
+
+from msgspec import UNSET
+
+from lmdbq.client.info import task_info
+from lmdbq.client.options import Seconds, moment, seconds
+from lmdbq.errors import LeaseLost, ResultTimeout, TaskCancelled, TaskDead, TaskError
+from lmdbq.limits import WAIT_SECONDS_MAX
+from lmdbq.wire.answers import ExtendOutcome, TaskAnswer
+
+
+class ActionResult(NamedTuple):
+    """How many tasks an action met, and how many of them it changed (a dry run: none)."""
+
+    matched: int
+    changed: int
+
+
+class Extended(NamedTuple):
+    """A lease that was prolonged. cancel_requested: somebody wants this task to stop."""
+
+    lease_expires_at: datetime | None
+    cancel_requested: bool
+
+    @classmethod
+    def of(cls, outcome: ExtendOutcome) -> Extended:
+        """Return it from the API's outcome."""
+        at = outcome.lease_expires_at
+        return cls(moment(0 if at is UNSET else at), outcome.cancel_requested is True)
+
+
+class Deadline:
+    """When a wait is over: ``timeout`` seconds after ``now`` (of a clock that never steps), or never."""
+
+    def __init__(self, timeout: Seconds | None, now: float) -> None:
+        self._seconds = None if timeout is None else seconds(timeout)
+        self._until = None if self._seconds is None else now + self._seconds
+
+    def next_wait(self, now: float) -> float:
+        """Return how long the next request may wait: 0 .. 60 s."""
+        return WAIT_SECONDS_MAX if self._until is None else min(WAIT_SECONDS_MAX, max(0.0, self._until - now))
+
+    def check(self, now: float, task_id: str, state: str) -> None:
+        """Raise ResultTimeout if the time is over."""
+        if self._until is not None and now >= self._until:
+            raise ResultTimeout(f"{task_id} is {state} after {self._seconds:g} s; it goes on, ask again or cancel it")
+
+
+def dead_or_cancelled(task: TaskAnswer) -> TaskError:
+    """Return the error of a task that ended without a result."""
+    info = task_info(task)
+    last = info.errors[-1] if info.errors else None
+    said = f": {last.type}: {last.message}" if last else ""
+    kind = TaskDead if task.state == "dead" else TaskCancelled
+    return kind(f"{task.id} is {task.state} ({info.reason or 'no reason given'}){said}", info)
+
+
+_LOST = {
+    "stale_lease": "this lease is over, and somebody else may have the task",
+    "not_running": "this task no longer runs: its lease lapsed, or it was reported before",
+    "not_found": "this task is no longer stored",
+}
+
+
+def lease_lost(lease: str, outcome: str) -> LeaseLost:
+    """Return the error of a lease that no longer holds."""
+    return LeaseLost(f"{lease}: {_LOST.get(outcome, outcome)}; drop what was done for it", outcome)

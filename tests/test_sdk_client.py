@@ -1,0 +1,378 @@
+"""Every verb of both clients over every transport: one set of tests, run in all eight ways.
+
+``TESTED`` names, for each verb of each class, the test that runs it; a verb that one class has and its twin has not, or
+that no test is named for, fails the collection of this module.
+"""
+
+from __future__ import annotations
+
+import inspect
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+import lmdbq
+from lmdbq import Dedupe, Entry, Keep, RetryStrategy
+from lmdbq.store.lmdb import open_store
+from tests.real_daemon import RealDaemon
+from tests.sdk_places import IDS, WAYS, ask, each, http_daemon, make
+
+UTC = timezone.utc  # noqa: UP017  (one spelling for pyright and 3.11)
+TWINS = {
+    lmdbq.Client: lmdbq.AsyncClient,
+    lmdbq.Handle: lmdbq.AsyncHandle,
+    lmdbq.Selection: lmdbq.AsyncSelection,
+    lmdbq.QueueHandle: lmdbq.AsyncQueueHandle,
+    lmdbq.Lease: lmdbq.AsyncLease,
+}
+TESTED = {
+    "Client": {
+        "close": "test_what_is_in_a_queue_outlives_its_client",
+        "dequeue": "test_a_task_is_taken_and_reported",
+        "enqueue": "test_an_entry_is_enqueued_with_its_options",
+        "enqueue_many": "test_many_are_enqueued_in_their_order",
+        "queue": "test_a_queue_is_made_edited_and_removed",
+        "queues": "test_queues_are_listed",
+        "task": "test_a_task_is_found_by_its_id",
+        "tasks": "test_tasks_are_selected",
+        "wait": "test_many_are_waited_for",
+        "where": "test_a_client_says_where_it_is",
+    },
+    "Handle": {
+        "cancel": "test_a_task_is_cancelled_and_retried",
+        "delete": "test_a_task_is_edited_and_deleted",
+        "edit": "test_a_task_is_edited_and_deleted",
+        "info": "test_an_entry_is_enqueued_with_its_options",
+        "result": "test_a_result_is_waited_for",
+        "retry": "test_a_task_is_cancelled_and_retried",
+        "wait": "test_many_are_waited_for",
+    },
+    "Selection": {
+        "cancel": "test_actions_on_a_selection",
+        "count": "test_tasks_are_selected",
+        "delete": "test_actions_on_a_selection",
+        "retry": "test_actions_on_a_selection",
+    },
+    "QueueHandle": {
+        "create": "test_a_queue_is_made_edited_and_removed",
+        "delete": "test_a_queue_is_made_edited_and_removed",
+        "edit": "test_a_queue_is_made_edited_and_removed",
+        "info": "test_a_queue_is_made_edited_and_removed",
+        "pause": "test_a_queue_is_paused_resumed_and_purged",
+        "purge": "test_a_queue_is_paused_resumed_and_purged",
+        "resume": "test_a_queue_is_paused_resumed_and_purged",
+        "tasks": "test_tasks_are_selected",
+    },
+    "Lease": {
+        "extend": "test_a_lease_is_extended_and_can_be_lost",
+        "fail": "test_a_failed_attempt",
+        "release": "test_a_task_is_handed_back",
+        "succeed": "test_a_task_is_taken_and_reported",
+    },
+}
+
+
+def verbs_of(kind: type) -> set[str]:
+    return {name for name in vars(kind) if not name.startswith("_")}
+
+
+for _sync, _async in TWINS.items():
+    assert verbs_of(_sync) == verbs_of(_async) == TESTED[_sync.__name__].keys(), f"{_sync.__name__}: verbs and tests"
+    for _name in verbs_of(_sync):
+        _twins = [inspect.getattr_static(_kind, _name) for _kind in (_sync, _async)]
+        if callable(_twins[0]):
+            _said = [str(inspect.signature(_one)).replace("Async", "") for _one in _twins]
+            assert _said[0] == _said[1], f"{_sync.__name__}.{_name}: the twins differ"
+
+
+@pytest.fixture(scope="module")
+def places() -> Iterator[dict[str, str]]:
+    with tempfile.TemporaryDirectory() as name:
+        base = Path(name)
+        for each_one in ("http", "unix"):
+            (base / each_one).mkdir()
+        with http_daemon(base / "http") as url, RealDaemon(base / "unix") as daemon:
+            yield {"http": url, "unix": daemon.where, "directory": str(base / "file"), "memory": ":memory:"}
+        store = open_store(base / "file")
+        assert store.check() == []
+        store.close()
+
+
+@pytest.fixture(params=WAYS, ids=IDS)
+async def client(request: pytest.FixtureRequest, places: dict[str, str]) -> AsyncIterator[Any]:
+    kind, place = request.param
+    made = make(kind, places[place])
+    yield made
+    await ask(made.close())
+
+
+@pytest.fixture
+def q() -> str:
+    """A queue of the test's own."""
+    return f"q-{uuid4().hex}"
+
+
+async def test_an_entry_is_enqueued_with_its_options(client: Any, q: str):
+    later = datetime(2100, 1, 2, 3, 4, 5, 678_901, tzinfo=UTC)
+    entry = Entry[Any](
+        "mail.send",
+        {"to": "ada", "at": later},
+        queue=q,
+        priority=-3,
+        scheduled_at=later,
+        expires_at=later + timedelta(days=1),
+        dedupe="ada",
+        lease=90,
+        retry=RetryStrategy(max_attempts=7, base=timedelta(seconds=2), factor=3.0),
+        keep=Keep(succeeded=timedelta(hours=1)),
+        tags=["urgent"],
+        metadata={"by": "test"},
+    )
+    handle = await ask(client.enqueue(entry))
+    assert (handle.outcome, handle.deduped) == ("enqueued", False)
+    info = await ask(handle.info())
+    assert info.payload == {"to": "ada", "at": "2100-01-02T03:04:05.678901Z"}
+    assert (info.queue, info.type, info.state, info.priority) == (q, "mail.send", "scheduled", -3)
+    assert (info.scheduled_at, info.due_at, info.expires_at) == (later, later, later + timedelta(days=1))
+    assert (info.dedupe_key, info.max_attempts, info.tags) == ("ada", 7, ("urgent",))
+    assert info.metadata == {"by": "test"}
+    assert info.waiting_for.reason == "scheduled"
+    again = await ask(client.enqueue(entry))
+    assert (again.id, again.outcome, again.deduped) == (handle.id, "skipped", True)
+
+
+async def test_many_are_enqueued_in_their_order(client: Any, q: str):
+    handles = await ask(client.enqueue_many([Entry("n", number, queue=q) for number in range(100)]))
+    assert [(await ask(handle.info())).payload for handle in handles[::33]] == [0, 33, 66, 99]
+    assert sorted(handle.id for handle in handles) == [handle.id for handle in handles]
+    assert await ask(client.enqueue_many([])) == []
+
+
+async def test_wrong_values_are_all_named(client: Any, q: str):
+    with pytest.raises(lmdbq.InvalidInput) as caught:
+        await ask(client.enqueue_many([Entry("n", queue=q), Entry("n", priority=99_999), Entry("n", tags=[""])]))
+    assert [one.pointer for one in caught.value.problems] == ["/entries/1/priority", "/entries/2/tags/0"]
+    assert await ask(client.tasks(queue=q).count()) == 0
+
+
+async def test_what_json_cannot_say_is_refused_before_it_is_sent(client: Any, q: str):
+    for wrong in ({"x": float("nan")}, [None, float("inf")], object(), {1: object()}):
+        with pytest.raises(lmdbq.InvalidInput, match=r"/entries/0/payload"):
+            await ask(client.enqueue(Entry("n", wrong, queue=q)))
+    with pytest.raises(lmdbq.InvalidInput, match="time zone"):
+        await ask(client.enqueue(Entry("n", scheduled_at=datetime(2100, 1, 1))))
+
+
+async def test_a_rejected_duplicate_names_its_holder(client: Any, q: str):
+    entry = Entry[Any]("n", queue=q, dedupe=Dedupe("key", on_duplicate="reject"))
+    handle = await ask(client.enqueue(entry))
+    with pytest.raises(lmdbq.Duplicate) as caught:
+        await ask(client.enqueue(entry))
+    assert (caught.value.code, caught.value.status) == ("duplicate", 409)
+    assert caught.value.problems[0].pointer.startswith("/entries/0")
+    assert handle.id
+
+
+async def test_a_task_is_found_by_its_id(client: Any, q: str):
+    handle = await ask(client.enqueue(Entry("n", b"\x00\xff", queue=q)))
+    info = await ask(client.task(handle.id).info())
+    assert (info.id, info.payload, info.state, info.attempts) == (handle.id, b"\x00\xff", "ready", 0)
+    with pytest.raises(lmdbq.NotFound) as caught:
+        await ask(client.task("no id").info())
+    assert caught.value.code == "not_found"
+
+
+async def test_tasks_are_selected(client: Any, q: str):
+    await ask(client.enqueue_many([Entry("a", 1, queue=q), Entry("b", 2, queue=q, tags=["t"]), Entry("a", 3, queue=q)]))
+    assert [task.payload for task in await each(client.tasks(queue=q))] == [1, 2, 3]
+    assert [task.payload for task in await each(client.queue(q).tasks(type="a"))] == [1, 3]
+    assert await ask(client.tasks(queue=q, tag="t").count()) == 1
+    assert await ask(client.tasks(queue=q, state=["ready", "running"]).count()) == 3
+    assert await ask(client.tasks(queue=q, state="dead").count()) == 0
+    with pytest.raises(lmdbq.InvalidInput):
+        await ask(client.tasks(queue=q, state="rotten").count())
+    with pytest.raises(TypeError, match="did you mean 'queue'"):
+        client.tasks(queu=q)
+
+
+async def test_a_selection_goes_on_from_page_to_page(client: Any, q: str):
+    await ask(client.enqueue_many([Entry("n", number, queue=q) for number in range(2_345)]))
+    assert [task.payload for task in await each(client.tasks(queue=q))] == list(range(2_345))
+    deleted = await ask(client.tasks(queue=q).delete())
+    assert deleted == (2_345, 2_345)
+
+
+async def test_actions_on_a_selection(client: Any, q: str):
+    await ask(client.enqueue_many([Entry("n", number, queue=q) for number in range(3)]))
+    some = client.tasks(queue=q)
+    assert await ask(some.cancel(dry_run=True)) == (3, 0)
+    assert await ask(some.cancel()) == (3, 3)
+    assert await ask(client.tasks(queue=q, state="cancelled").count()) == 3
+    assert await ask(some.retry()) == (3, 3)
+    assert await ask(client.tasks(queue=q, state="ready").count()) == 3
+    assert await ask(some.delete()) == (3, 3)
+    assert await ask(some.count()) == 0
+    with pytest.raises(lmdbq.InvalidInput, match="all"):
+        await ask(client.tasks().cancel())
+    assert (await ask(client.tasks().cancel(all=True, dry_run=True))).changed == 0
+
+
+async def test_a_task_is_cancelled_and_retried(client: Any, q: str):
+    handle = await ask(client.enqueue(Entry("n", queue=q)))
+    assert (await ask(handle.cancel())).state == "cancelled"
+    with pytest.raises(lmdbq.Conflict):
+        await ask(handle.cancel())
+    with pytest.raises(lmdbq.TaskCancelled) as caught:
+        await ask(handle.result(timeout=10))
+    assert caught.value.task.state == "cancelled"
+    assert (await ask(handle.retry())).state == "ready"
+
+
+async def test_a_task_is_edited_and_deleted(client: Any, q: str):
+    handle = await ask(client.enqueue(Entry("n", 1, queue=q)))
+    info = await ask(handle.edit(payload={"a": 2}, priority=5, retry=[1, 2], delay=60))
+    assert (info.payload, info.priority, info.max_attempts, info.state) == ({"a": 2}, 5, 3, "scheduled")
+    assert (await ask(handle.edit(payload=b"\xff"))).payload == b"\xff"
+    await ask(handle.delete())
+    with pytest.raises(lmdbq.TaskGone) as caught:
+        await ask(handle.info())
+    assert (caught.value.code, caught.value.status) == ("gone", 410)
+
+
+async def test_a_task_is_taken_and_reported(client: Any, q: str):
+    handle = await ask(client.enqueue(Entry("n", {"x": 1}, queue=q)))
+    (lease,) = await ask(client.dequeue(q, limit=5, wait=10))
+    assert (lease.task.id, lease.task.payload, lease.task.deliveries) == (handle.id, {"x": 1}, 1)
+    await ask(lease.succeed({"when": datetime(2030, 1, 1, tzinfo=UTC)}))
+    assert await ask(handle.result(timeout=10)) == {"when": "2030-01-01T00:00:00Z"}
+    assert await ask(client.dequeue(q, wait=0)) == []
+
+
+async def test_a_dequeue_waits_for_a_task_that_is_due_later(client: Any, q: str):
+    await ask(client.enqueue(Entry("n", "late", queue=q, delay=0.2)))
+    assert await ask(client.dequeue(q, wait=0)) == []
+    (lease,) = await ask(client.dequeue(q, types=["n"], wait=30, lease=5))
+    assert lease.task.payload == "late"
+    await ask(lease.succeed())
+
+
+async def test_a_task_is_handed_back(client: Any, q: str):
+    await ask(client.enqueue(Entry("n", queue=q)))
+    (lease,) = await ask(client.dequeue(q))
+    await ask(lease.release())
+    (again,) = await ask(client.dequeue(q))
+    assert (again.task.id, again.task.attempts, again.task.deliveries) == (lease.task.id, 1, 2)
+    await ask(again.release(delay=timedelta(hours=1)))
+    assert (await ask(client.task(again.task.id).info())).state == "scheduled"
+
+
+async def test_a_failed_attempt(client: Any, q: str):
+    handle = await ask(client.enqueue(Entry("n", queue=q)))
+    (lease,) = await ask(client.dequeue(q))
+    await ask(lease.fail(ValueError("no such customer"), retry=False))
+    with pytest.raises(lmdbq.TaskDead, match="ValueError: no such customer") as caught:
+        await ask(handle.result(timeout=10))
+    assert caught.value.task.errors[0].type == "ValueError"
+    await ask(handle.retry())
+    (lease,) = await ask(client.dequeue(q))
+    await ask(lease.fail("in words", delay=0))
+    (lease,) = await ask(client.dequeue(q))
+    assert lease.task.attempts == 2
+
+
+async def test_a_lease_is_extended_and_can_be_lost(client: Any, q: str):
+    handle = await ask(client.enqueue(Entry("n", queue=q)))
+    (lease,) = await ask(client.dequeue(q))
+    extended = await ask(lease.extend(600, progress=0.5))
+    assert (extended.cancel_requested, extended.lease_expires_at > datetime.now(UTC) + timedelta(minutes=9)) == (
+        False,
+        True,
+    )
+    assert (await ask(handle.info())).progress == 0.5
+    assert (await ask(handle.cancel())).outcome == "cancel_requested"
+    assert (await ask(lease.extend())).cancel_requested
+    await ask(handle.delete())
+    for verb in (lease.extend, lease.succeed, lease.release):
+        with pytest.raises(lmdbq.LeaseLost) as caught:
+            await ask(verb())
+        assert caught.value.code == "not_found"
+
+
+async def test_a_result_is_waited_for(client: Any, q: str):
+    handle = await ask(client.enqueue(Entry("n", queue=q)))
+    with pytest.raises(lmdbq.ResultTimeout, match="is ready after") as caught:
+        await ask(handle.result(timeout=0.05))
+    assert isinstance(caught.value, TimeoutError)
+    (lease,) = await ask(client.dequeue(q))
+    await ask(lease.succeed(b"\xff"))
+    assert await ask(handle.result(timeout=timedelta(seconds=10))) == b"\xff"
+
+
+async def test_a_result_that_was_not_kept_is_gone(client: Any, q: str):
+    handle = await ask(client.enqueue(Entry("n", queue=q)))
+    (lease,) = await ask(client.dequeue(q))
+    await ask(lease.succeed(None))
+    with pytest.raises(lmdbq.TaskGone, match="kept"):
+        await ask(handle.result(timeout=10))
+
+
+async def test_many_are_waited_for(client: Any, q: str):
+    handles = await ask(client.enqueue_many([Entry("n", number, queue=q) for number in range(3)]))
+    with pytest.raises(lmdbq.ResultTimeout):
+        await ask(client.wait(handles, timeout=0.05))
+    for lease in await ask(client.dequeue(q, limit=3)):
+        await ask(lease.succeed(lease.task.payload or None))
+    ended = await ask(client.wait(handles, timeout=10))
+    assert [one and (one.state, one.result) for one in ended] == [None, ("succeeded", 1), ("succeeded", 2)]
+
+
+async def test_a_queue_is_made_edited_and_removed(client: Any, q: str):
+    queue = client.queue(q)
+    with pytest.raises(lmdbq.NotFound) as caught:
+        await ask(queue.info())
+    assert caught.value.code == "queue_not_found"
+    made = await ask(queue.create(max_running=3, lease=timedelta(minutes=2), retry=4))
+    assert (made.settings.max_running, made.settings.keepalive_timeout_in_seconds) == (3, 120)
+    edited = await ask(queue.edit(max_running=None, keep=60, expires=3600))
+    assert edited.settings.max_running in (0, None)
+    assert edited.settings.keep.succeeded_in_seconds == 60
+    assert (await ask(queue.info())).settings == edited.settings
+    await ask(queue.delete())
+    with pytest.raises(lmdbq.NotFound):
+        await ask(queue.delete())
+
+
+async def test_a_queue_is_paused_resumed_and_purged(client: Any, q: str):
+    await ask(client.enqueue_many([Entry("n", queue=q)] * 3))
+    assert (await ask(client.queue(q).pause())).blocked_by == "paused"
+    assert await ask(client.dequeue(q, wait=0)) == []
+    assert (await ask(client.queue(q).resume())).blocked_by == ""
+    assert await ask(client.queue(q).purge()) == 3
+    assert (await ask(client.queue(q).info())).counts["ready"] == 0
+
+
+async def test_queues_are_listed(client: Any, q: str):
+    await ask(client.enqueue(Entry("n", queue=q)))
+    (mine,) = [queue for queue in await ask(client.queues()) if queue.name == q]
+    assert mine.counts["ready"] == 1
+
+
+async def test_what_is_in_a_queue_outlives_its_client(client: Any, q: str):
+    handle = await ask(client.enqueue(Entry("n", 5, queue=q)))
+    await ask(client.close())
+    await ask(client.close())
+    if client.where == ":memory:":
+        with pytest.raises(lmdbq.StoreError, match="in memory"):
+            await ask(handle.info())
+    else:
+        assert (await ask(client.task(handle.id).info())).payload == 5
+
+
+async def test_a_client_says_where_it_is(client: Any, places: dict[str, str]):
+    assert client.where in places.values()
+    assert repr(client) == f"{type(client).__name__}({client.where!r})"
