@@ -26,7 +26,8 @@ NULL: Final = {Encoding.JSON: b"null", Encoding.MSGPACK: b"\xc0", Encoding.BYTES
 
 # Digits and plus become 0 and E becomes e, so that a few searches find every number that may not fit.
 _DIGITS: Final = bytes.maketrans(b"123456789+E", b"0000000000e")
-_EXPONENT: Final = b"0e00"  # 1e10 and more
+_EXPONENT: Final = b"0e000"  # 1e100 and more: with less, 20 digits are far from the largest float
+_PERHAPS_LONG: Final = b"0" * 19
 _LONG: Final = b"0" * 20  # 2**64 has 20 digits
 _LONG_NEGATIVE: Final = b"-" + b"0" * 19  # -2**63 has 19
 _SPACES: Final = bytes.maketrans(b"\n\r", b"  ")
@@ -56,7 +57,7 @@ class BodyText:
             except UnicodeDecodeError as bad:
                 raise NotParseable(f"the body is not UTF-8: byte {bad.start} cannot stand there") from None
         flat = body.translate(_DIGITS)
-        self.numbers = _EXPONENT in flat or _LONG in flat or _LONG_NEGATIVE in flat
+        self.numbers = _EXPONENT in flat or (_PERHAPS_LONG in flat and (_LONG in flat or _LONG_NEGATIVE in flat))
         self.breaks = b"\n" in body or b"\r" in body
 
     def accept(self, raw: bytes) -> bytes:
