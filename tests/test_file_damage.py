@@ -209,7 +209,16 @@ def test_a_running_task_whose_record_was_damaged_since_may_still_succeed(world: 
             q.store.close()
 
 
-@pytest.mark.parametrize("name", ["running with history", "ready with history", "backoff", "dead"])
+def test_a_running_task_whose_history_was_damaged_since_may_still_succeed(world: World, tmp_path: Path):
+    task_id = world.ids["running with history"]
+    for at in positions(world, "history", ks.history(task_id))[::4]:
+        q = spoilt(world, tmp_path / str(at), "history", ks.history(task_id), at)
+        assert live_on(q, world) == all_ids(world), f"byte {at}"
+        assert q.store.check() == []
+        q.store.close()
+
+
+@pytest.mark.parametrize("name", ["ready with history", "backoff", "dead"])
 def test_a_task_with_a_damaged_history_is_put_aside_too(world: World, tmp_path: Path, name: str):
     task_id = world.ids[name]
     for at in positions(world, "history", ks.history(task_id))[::4]:

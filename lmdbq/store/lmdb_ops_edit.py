@@ -20,10 +20,10 @@ from lmdbq.model import (
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.lmdb_drafts import draft_of, overwrite, write_stored
-from lmdbq.store.lmdb_ops_report import absent, sound
+from lmdbq.store.lmdb_ops_report import absent
 from lmdbq.store.lmdb_plan import blocks, too_many_types
 from lmdbq.store.lmdb_standing import Located, leave
-from lmdbq.store.lmdb_tasks import change_state, get_slot, long_key, put_slot, remove
+from lmdbq.store.lmdb_tasks import change_state, get_slot, long_key, put_slot, remove, sound
 from lmdbq.store.lmdb_work import Work
 
 

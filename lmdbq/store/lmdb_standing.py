@@ -10,8 +10,7 @@ whether the run begins at or before it must still be looked at.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Sequence
 
 from lmdbq.clock import whole_us
 from lmdbq.model import ENDED, State
@@ -89,7 +88,7 @@ def stand(work: Work, task_id: int, queue: Queue, record: rec.TaskRecord, histor
     if value is not None:
         standing = read_standing("scheduled", key, value)
         return Located(task_id, queue, record, history, State.SCHEDULED, standing.deliveries, standing.failures)
-    run = _find_ready(work.cursor("ready"), queue.no, record, rank, task_id)
+    run = _find_ready(work, queue.no, record, rank, task_id)
     if run is None:
         raise Missing("it stands in no index")
     return Located(task_id, queue, record, history, State.READY, run[1].deliveries, run[1].failures)
@@ -99,14 +98,15 @@ def stand(work: Work, task_id: int, queue: Queue, record: rec.TaskRecord, histor
 
 
 def _find_ready(
-    cursor: Any, queue_no: int, record: rec.TaskRecord, rank: int, task_id: int
+    work: Work, queue_no: int, record: rec.TaskRecord, rank: int, task_id: int
 ) -> tuple[ks.ReadyKey, rec.ReadyRun] | None:
-    if not cursor.set_range(ks.ready(queue_no, record.type_no, record.priority, rank, task_id)):
+    found = work.first_from("ready", ks.ready(queue_no, record.type_no, record.priority, rank, task_id))
+    if found is None:
         return None
-    key = ks.read_ready(cursor.key())
+    key = ks.read_ready(found[0])
     if key[:4] != (queue_no, record.type_no, record.priority, rank):
         return None
-    run = read_ready_run(cursor.key(), cursor.value())
+    run = read_ready_run(*found)
     return (key, run) if key.last_id - run.length < task_id else None
 
 
@@ -122,18 +122,18 @@ def add_ready(
 def remove_ready(work: Work, task: Located) -> None:
     """Take one task out of its ready run."""
     record = task.record
-    cursor = work.cursor("ready")
-    found = _find_ready(cursor, task.queue.no, record, task.rank, task.id)
+    found = _find_ready(work, task.queue.no, record, task.rank, task.id)
     if found is None:
         raise Missing("it stands in no ready run")
     key, run = found
-    work.delete("ready", cursor.key())
+    if task.id == key.last_id:
+        work.delete("ready", ks.ready(*key))
     for first, last in without(key.last_id - run.length + 1, key.last_id, (task.id,)):
         part = ks.ready(key.queue_no, key.type_no, key.priority, key.rank, last)
         work.put("ready", part, rec.write_ready_run(part, last - first + 1, run.deliveries, run.failures))
 
 
-def without(first: int, last: int, taken: Iterable[int]) -> list[tuple[int, int]]:
+def without(first: int, last: int, taken: Sequence[int]) -> list[tuple[int, int]]:
     """Return what is left of the interval ``first..last`` when the rising ids ``taken`` are taken out of it.
 
     >>> without(5, 9, (5, 7))
@@ -141,6 +141,8 @@ def without(first: int, last: int, taken: Iterable[int]) -> list[tuple[int, int]
     """
     left: list[tuple[int, int]] = []
     start = first
+    if taken[-1] - taken[0] == len(taken) - 1 and taken[0] == first:  # the usual way to take: all from the front
+        start, taken = taken[-1] + 1, ()
     for task_id in taken:
         if task_id > start:
             left.append((start, task_id - 1))
@@ -155,11 +157,11 @@ def without(first: int, last: int, taken: Iterable[int]) -> list[tuple[int, int]
 
 def find_lease(work: Work, task_id: int) -> tuple[int, rec.LeaseRun] | None:
     """Return (last id, run) of the lease run that holds a task; None if it is not running. Raises Damaged."""
-    cursor = work.cursor("lease")
-    if not cursor.set_range(ks.lease(task_id)):
+    found = work.first_from("lease", ks.lease(task_id))
+    if found is None:
         return None
-    last_id = ks.read_id(cursor.key())
-    run = read_lease_run(cursor.key(), cursor.value())
+    last_id = ks.read_id(found[0])
+    run = read_lease_run(*found)
     return (last_id, run) if last_id - run.length < task_id else None
 
 
@@ -170,10 +172,14 @@ def put_lease(work: Work, last_id: int, run: rec.LeaseRun) -> None:
     work.put("deadline", ks.deadline(run.queue_no, run.boot_no, run.deadline, last_id))
 
 
-def shorten_lease(work: Work, last_id: int, run: rec.LeaseRun, taken: Iterable[int]) -> None:
+def shorten_lease(work: Work, last_id: int, run: rec.LeaseRun, taken: Sequence[int]) -> None:
     """Take the rising ids ``taken`` out of a lease run; what is left keeps its deadline."""
     left = without(last_id - run.length + 1, last_id, taken)
-    if not left or left[-1][1] != last_id:
+    if left and left[-1][1] == last_id:  # its deadline stays as it is
+        first, _ = left.pop()
+        key = ks.lease(last_id)
+        work.put("lease", key, rec.write_lease_run(key, run._replace(length=last_id - first + 1)))
+    else:
         work.delete("lease", ks.lease(last_id))
         work.delete("deadline", ks.deadline(run.queue_no, run.boot_no, run.deadline, last_id))
     for first, last in left:

@@ -11,7 +11,7 @@ from lmdbq.model import ErrorInfo, Failure, State, Status
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.lmdb_rows import read_ready_run, read_slot, read_standing
-from lmdbq.store.lmdb_standing import Located, enter, find_lease, shorten_lease, without
+from lmdbq.store.lmdb_standing import Located, enter, find_lease, locate, shorten_lease, without
 from lmdbq.store.lmdb_work import Work
 
 
@@ -140,6 +140,15 @@ def fail(
     history.rank = after.due_at
     change_state(work, task, after.state)
     return after.state
+
+
+def sound(work: Work, task_id: int) -> Located | None:
+    """Return a stored task, None if there is none, or if it is damaged and now in quarantine."""
+    try:
+        return locate(work, task_id)
+    except (rec.Damaged, ValueError) as error:
+        quarantine(work, task_id, str(error))
+        return None
 
 
 def quarantine(work: Work, task_id: int, reason: str, *, taken_from: ks.ReadyKey | None = None) -> None:

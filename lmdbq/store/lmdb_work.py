@@ -5,15 +5,13 @@ and histories. Names (queues, types) are looked up once per transaction; one who
 
 A call that must be able to fail alone runs in a *child* (``fork``): a nested LMDB transaction with a copy of the names
 and counts; ``adopt`` takes over what it did, dropping it forgets it whole. The trap: a cursor of the parent must not be
-used while a child is open, so cursors are opened where they are used.
+used while a child is open, so none is kept across its begin and end.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Collection
-from itertools import takewhile
 
 import lmdb
 
@@ -66,7 +64,7 @@ class Work(Counts):
         """Return the work of ``child``, a nested transaction: a copy of everything kept in memory here."""
         other = object.__new__(Work)
         other.__dict__.update(self.__dict__)
-        other.txn = child
+        other.txn, other._kept = child, {}
         other.stirred = set(self.stirred)
         other._queues = dict(self._queues)
         other._queues_by_no = dict(self._queues_by_no)
@@ -80,7 +78,7 @@ class Work(Counts):
         """Take over what a committed child kept in memory."""
         txn = self.txn
         self.__dict__.update(child.__dict__)
-        self.txn = txn
+        self.txn, self._kept = txn, {}
 
     # --- histories and extensions ---
 
@@ -91,15 +89,10 @@ class Work(Counts):
         value = self.get("history", ks.history(task_id))
         return None if value is None else rec.read_history(value)
 
-    def with_history(self, first_id: int, last_id: int) -> Collection[int]:
-        """Return those tasks of ``first_id`` .. ``last_id`` that have a history."""
-        if not self._has_history:
-            return ()
-        cursor = self.cursor("history")
-        if not cursor.set_range(ks.history(first_id)):
-            return ()
-        last = ks.history(last_id)
-        return {ks.read_id(key) for key in takewhile(last.__ge__, cursor.iternext(values=False))}
+    def any_history(self, first_id: int, last_id: int) -> bool:
+        """Whether any task of ``first_id`` .. ``last_id`` has a history."""
+        found = self.first_from("history", ks.history(first_id)) if self._has_history else None
+        return found is not None and ks.read_id(found[0]) <= last_id
 
     def put_history(self, task_id: int, history: rec.History) -> None:
         """Write a task's history."""
