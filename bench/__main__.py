@@ -1,4 +1,4 @@
-"""``python -m bench``: run, table, compare, list."""
+"""``python -m bench``: run, table, compare, readme, list."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import click
 
 from bench import rows
 from lmdbq.bench import results, tables
-from lmdbq.bench.runner import Plan, run
-from lmdbq.bench.stats import ratio_interval
+from lmdbq.bench.compare import differences
+from lmdbq.bench.runner import Groups, Plan, run, seconds_of, turns_of
 from lmdbq.bench.targets import TARGETS
-from lmdbq.bench.targets.base import RATE
+from lmdbq.bench.watching import watching
 
 RESULTS = Path(__file__).parent / "results"
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+SMALL = Plan(rounds=1, warm_seconds=0.05, seconds=0.2, patience_seconds=0, small=True)
 
 
 @click.group()
@@ -26,39 +27,57 @@ def main() -> None:
 
 
 @main.command("run")
+@click.option("--all", "everything", is_flag=True, help="All groups.")
 @click.option("--group", "chosen", multiple=True, type=click.Choice(rows.groups()), help="Only these groups.")
+@click.option("--resume", is_flag=True, help="Leave out the groups that the result file has.")
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(1), help="Turns of every cell.")
 @click.option("--seconds", default=2.0, show_default=True, help="How long a turn is timed.")
 @click.option("--warm", default=0.5, show_default=True, help="Seconds before that.")
 @click.option("--syncs/--no-syncs", default=True, help="Count syncs in an extra run.")
 @click.option("--patience", default=10.0, show_default=True, help="Seconds a turn waits for a quiet machine.")
+@click.option(
+    "--scale", type=click.Choice(["full", "small"]), default="full", help="small: all of it in a few minutes."
+)
 @click.option("--directory", type=click.Path(file_okay=False, path_type=Path), help="On which disk.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Result file; else by date.")
 def run_command(
+    everything: bool,
     chosen: tuple[str, ...],
+    resume: bool,
     rounds: int,
     seconds: float,
     warm: float,
     syncs: bool,
     patience: float,
+    scale: str,
     directory: Path | None,
     out: Path | None,
 ) -> None:
-    """Measure, and write a result file."""
-    plan = Plan(rounds, warm, seconds, syncs, directory, patience)
-    signal.signal(
-        signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)
-    )  # so that servers are stopped, files removed
-    now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H%M%SZ")
-    path = out or RESULTS / f"{now}.json"
-    result = run(
-        {group: rows.cells_of(group) for group in chosen or rows.groups()},
-        plan,
-        say=lambda line: click.echo(line, err=True),
-        keep=lambda so_far: results.save(so_far, path),
-    )
-    click.echo(tables.table_of_rows(rows.ROWS, result))
-    click.echo(tables.table_of_cells(result))
+    """Measure, and put what was found into a result file, group by group; other groups in the file stay."""
+    if everything == bool(chosen):
+        raise click.UsageError("say which groups: --all, or --group NAME (see: python -m bench list)")
+    plan = SMALL if scale == "small" else Plan(rounds, warm, seconds, syncs, patience_seconds=patience)
+    path = out or RESULTS / f"{dt.datetime.now(dt.UTC):%Y-%m-%dT%H%M%SZ}.json"
+    old = results.load(path) if path.exists() else None
+    done = old.parts if old is not None and resume else {}
+    wanted = [group for group in chosen or rows.groups() if group not in done]
+    groups: Groups = {group: (rows.plan_of(group, plan), rows.cells_of(group)) for group in wanted}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that servers and files are removed
+    click.echo(f"about {seconds_of(groups) / 60:.0f} minutes on a quiet machine", err=True)
+
+    def keep(so_far: results.Result) -> None:
+        results.save(so_far if old is None else results.merged(old, so_far), path)
+
+    try:
+        with watching(turns_of(groups), verbose=True) as watcher:
+            run(groups, directory, watcher, keep)
+    except KeyboardInterrupt:
+        raise click.ClickException(
+            f"stopped; the groups that were finished are in {path}, go on with --resume"
+        ) from None
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(tables.table_of_rows(rows.ROWS, results.load(path)))
     click.echo(f"written to {path}", err=True)
 
 
@@ -79,31 +98,19 @@ def table_command(result: Path, everything: bool) -> None:
 @click.option("--confidence", default=0.95, show_default=True, type=click.FloatRange(0.5, 0.999))
 def compare_command(before: Path, after: Path, confidence: float) -> None:
     """Say which cells of two results differ, with the interval of each ratio."""
-    for line in compared(results.load(before), results.load(after), confidence):
-        click.echo(line)
-
-
-def compared(before: results.Result, after: results.Result, confidence: float) -> list[str]:
-    """Return a line for each throughput that both results have: AFTER ÷ BEFORE, its interval, and the verdict."""
-    lines = []
-    for cell in after.cells:
-        old = before.cell(cell.group, cell.workload.name, cell.target)
-        if old is None or not old.rounds or not cell.rounds or RATE not in cell.rounds[0]:
-            continue
-        found = ratio_interval(cell.values(), old.values(), confidence=confidence)
-        word = "no difference shown" if not found.differs else "faster" if found.ratio > 1 else "slower"
-        lines.append(
-            f"{cell.workload.name}  ·  {cell.target}: {found.ratio:.2f} ({found.low:.2f}-{found.high:.2f})  {word}"
-        )
-    return lines
+    for one in differences(results.load(before), results.load(after), confidence):
+        interval = f"{one.found.ratio:.2f} ({one.found.low:.2f}-{one.found.high:.2f})"
+        click.echo(f"{one.workload}  ·  {one.target}: {tables.words(one.metric)} {interval}  {one.verdict}")
 
 
 @main.command("list")
 def list_command() -> None:
-    """Print the groups, and the targets and why some are absent."""
+    """Print the groups and how long each takes, and the targets and why some are absent."""
     for group in rows.groups():
-        click.echo(f"group {group}")
-        for workload, target in rows.cells_of(group):
+        pairs = rows.cells_of(group)
+        seconds = seconds_of({group: (rows.plan_of(group, Plan()), pairs)})
+        click.echo(f"group {group}: about {seconds / 60:.1f} minutes")
+        for workload, target in pairs:
             click.echo(f"  {workload}  ·  {target}")
     for name, adapter in TARGETS.items():
         click.echo(f"target {name}: {adapter.absent() or adapter.durability}")

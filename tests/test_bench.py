@@ -1,5 +1,5 @@
-"""The harness measures what it says: every target that needs no server of others is run for a moment, figures for tasks
-that are not there are refused, and tables and intervals are what the files say."""
+"""The harness measures what it says: every workload is run for a moment on every target of ours that can do it, figures
+for tasks that are not there are refused, and tables and intervals are what the files say."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ import doctest
 import importlib
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -17,60 +21,108 @@ from msgspec import structs
 
 from bench import __main__ as command
 from bench import rows
-from lmdbq.bench import inputs, procfs, results, runner, syncs, tables
+from lmdbq.bench import inputs, procfs, results, runner, syncs, tables, written
+from lmdbq.bench.backlogs import SHARED_MIN, Backlogs
 from lmdbq.bench.raw import RawQueue
-from lmdbq.bench.results import Cell, Result
+from lmdbq.bench.results import Cell, Part, Result
 from lmdbq.bench.stats import ratio_interval
 from lmdbq.bench.targets import RATE, TARGETS
-from lmdbq.bench.workloads import ENQUEUE, IDLE, LATENCY, LIFE, WORKERS, Workload
+from lmdbq.bench.targets.base import Sample, can
+from lmdbq.bench.watching import Lines, Silent
+from lmdbq.bench.workloads import DRAIN, ENQUEUE, IDLE, LATENCY, LIFE, START, WORKERS, WORKLOADS, WRITTEN, Workload
 
 RESULTS = sorted((Path(__file__).parent.parent / "bench" / "results").glob("*.json"))
 SMALL = Workload("small", ENQUEUE, batch=100, callers=2)
-ONES = Workload("ones", ENQUEUE, batch=1, callers=4)
-KEYED = Workload("keyed", ENQUEUE, batch=100, callers=2, keys="random", backlog=10_000)
-LIVES = Workload("lives", LIFE, batch=100, backlog=1_000, priorities=3)
-OURS = [name for name in TARGETS if not name.startswith("Redis")]
+OURS = [
+    "raw py-lmdb",
+    "embedded",
+    "HTTP JSON",
+    "raw py-lmdb, unsynced",
+    "no-op aiohttp",
+    "embedded, batch",
+    *(name for name in TARGETS if name.startswith("HTTP ") and name != "HTTP JSON"),
+]
+EVERY = [
+    (name, workload)
+    for name in OURS
+    for workload in WORKLOADS.values()
+    if can(TARGETS[name], workload)
+    and (name in {"raw py-lmdb", "embedded", "HTTP JSON"} or workload.name == "enqueue 100")
+]
+QUICK = runner.Plan(1, 0.02, 0.1, count_syncs=False, patience_seconds=0, small=True)
 
 
-def once(target: str, workload: Workload, directory: Path, seconds: float = 0.2) -> dict[str, float]:
+def once(target: str, workload: Workload, directory: Path) -> Sample:
     """Measure for a moment. The runner itself compares what was acknowledged with what is stored."""
-    plan = runner.Plan(1, 0.05, seconds, count_syncs=False, directory=directory, patience_seconds=0)
-    sample, _ = runner.measure_once(Cell("test", workload, target, ""), plan)
+    backlogs = Backlogs(directory, Silent().note)
+    sample, _ = runner.measure_once(Cell("test", workload.small(), target, ""), QUICK, backlogs)
     assert list(directory.iterdir()) == []
-    return sample.values
+    return sample
 
 
-@pytest.mark.parametrize("target", OURS)
-def test_every_target_of_ours_stores_what_it_acknowledges(target: str, tmp_path: Path):
-    assert once(target, SMALL, tmp_path)[RATE] > 0
+VALUES = {
+    ENQUEUE: {RATE},
+    LIFE: {RATE, "enqueue_per_second", "claim_per_second", "report_per_second", "written_bytes_per_task"},
+    DRAIN: {RATE, "written_bytes_per_task"},
+    WORKERS: {RATE},
+    LATENCY: {"p50_ms", "p90_ms", "p99_ms"},
+    IDLE: {"anonymous_mb", "cpu_percent", "written_bytes"},
+    START: {"ready_ms", "anonymous_mb"},
+    WRITTEN: {"life_bytes", "life_pages", "heartbeat_bytes", "heartbeat_pages"},
+}
 
 
-@pytest.mark.parametrize("target", ["raw py-lmdb", "embedded", "HTTP JSON"])
-@pytest.mark.parametrize("workload", [ONES, KEYED], ids=lambda one: one.name)
-def test_singles_and_keys(target: str, workload: Workload, tmp_path: Path):
-    assert once(target, workload, tmp_path)[RATE] > 0
+@pytest.mark.parametrize(("target", "workload"), EVERY, ids=lambda one: one if isinstance(one, str) else one.name)
+def test_every_workload_on_every_target_of_ours(target: str, workload: Workload, tmp_path: Path):
+    sample = once(target, workload, tmp_path)
+    values = sample.values
+    assert set(values) >= VALUES[workload.kind]
+    if workload.kind in {ENQUEUE, LIFE, DRAIN, WORKERS}:
+        assert sample.left or sample.tasks
+    if workload.kind == LIFE:
+        assert 0 < values[RATE] < min(values[f"{verb}_per_second"] for verb in ("enqueue", "claim", "report"))
+    if workload.kind == LATENCY:
+        assert 0 < values["p50_ms"] <= values["p90_ms"] <= values["p99_ms"]
+    if workload.kind == IDLE:
+        assert values["written_bytes"] == 0
 
 
-@pytest.mark.parametrize("target", ["raw py-lmdb", "embedded"])
-def test_a_whole_life_leaves_the_backlog(target: str, tmp_path: Path):
-    values = once(target, LIVES, tmp_path)
-    assert set(values) == {RATE, "enqueue_per_second", "claim_per_second", "report_per_second"}
-    assert values[RATE] < min(values["enqueue_per_second"], values["claim_per_second"], values["report_per_second"])
+def test_one_by_one_a_life_is_written_three_times(tmp_path: Path):
+    """Three calls, each on the disk before it is answered: a page of data and one of meta at the least."""
+    assert once("HTTP JSON", WORKLOADS["written, 1 by 1"], tmp_path).values["life_pages"] >= 6
 
 
-def test_workers_work_off_what_they_enqueue(tmp_path: Path):
-    assert once("HTTP JSON", Workload("workers", WORKERS, batch=20, callers=2, take=5), tmp_path)[RATE] > 0
+def test_a_large_backlog_is_filled_once_and_copied_where_it_changes(tmp_path: Path):
+    said: list[str] = []
+    backlogs = Backlogs(tmp_path, said.append)
+    stays = Workload("stays", LIFE, batch=100, backlog=SHARED_MIN)
+    grows = Workload("grows", ENQUEUE, batch=100, backlog=SHARED_MIN)
+    before = None
+    for workload in (grows, stays, grows, stays):
+        target = TARGETS["raw py-lmdb"]
+        with backlogs.place(target, workload) as directory, target.open(directory) as session:
+            assert session.stored() == SHARED_MIN
+            session.measure(workload, 0.0, 0.01)
+            before = before or directory
+            assert (workload is stays) == (directory.parent == tmp_path)
+    assert len([line for line in said if line.startswith("filling")]) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["backlog-0"]
 
 
-def test_from_enqueue_to_start(tmp_path: Path):
-    values = once("HTTP JSON", Workload("late", LATENCY, batch=10, callers=2, rate=100), tmp_path)
-    assert 0 < values["p50_ms"] <= values["p90_ms"] <= values["p99_ms"]
+def test_random_keys_of_a_backlog_are_all_different_and_spread():
+    workload = Workload("keys", ENQUEUE, keys="random", backlog=25_000)
+    keys = [key for batch in inputs.backlog(workload) for key in batch.keys]
+    assert len(set(keys)) == len(keys) == 25_000
+    firsts = [sum(key.startswith(digit) for key in keys) for digit in "0123456789abcdef"]
+    assert min(firsts) > 1_000
+    assert not set(keys) & {key for batch in islice(inputs.batches(workload), 5) for key in batch.keys}
 
 
-def test_an_idle_daemon_writes_nothing(tmp_path: Path):
-    values = once("HTTP JSON", Workload("idle", IDLE, callers=2), tmp_path)
-    assert values["written_bytes"] == 0
-    assert values["anonymous_mb"] > 1
+def test_a_mixed_workload_mixes():
+    (batch,) = islice(inputs.batches(WORKLOADS["enqueue 1,000, mixed"]), 1)
+    for values in (batch.keys, batch.delays):
+        assert 200 < sum(map(bool, values)) < 400
+    assert set(batch.priorities) == set(range(8))
 
 
 def test_a_figure_for_tasks_that_are_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -79,28 +131,48 @@ def test_a_figure_for_tasks_that_are_not_there_is_refused(tmp_path: Path, monkey
         once("raw py-lmdb", SMALL, tmp_path)
 
 
+def test_a_session_that_stays_behind_what_it_says_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(RawQueue, "report", lambda *_: None)
+    with pytest.raises(runner.WrongCount, match="acknowledged 0 tasks and holds"):
+        once("raw py-lmdb", WORKLOADS["whole life 1,000"], tmp_path)
+
+
 def test_an_answer_that_is_no_200_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(inputs, "QUEUE", "no name for a queue")
+    monkeypatch.setattr(written, "_QUEUE", b"no name for a queue")
     with pytest.raises(ValueError, match="422 Unprocessable"):
-        once("HTTP JSON", KEYED, tmp_path)
+        once("HTTP JSON", WORKLOADS["written, 1 by 1"], tmp_path)
 
 
-def test_a_peer_that_is_not_installed_is_absent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def quick(pairs: list[tuple[str, str]], directory: Path, said: list[str], rounds: int = 1) -> list[Cell]:
+    plan = structs.replace(QUICK, rounds=rounds)
+    return runner.run_group("test", plan, Told(said), pairs, Backlogs(directory, said.append))
+
+
+class Told(Lines):
+    """A watcher that writes down what it is told."""
+
+    def __init__(self, said: list[str]) -> None:
+        super().__init__()
+        self.note = said.append  # type: ignore[method-assign]
+
+
+def test_a_peer_that_is_not_installed_is_absent_and_the_remedy_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setattr(shutil, "which", lambda _: None)
-    plan = runner.Plan(1, 0, 0.1, count_syncs=False, directory=tmp_path, patience_seconds=0)
-    pairs = [("enqueue 1,000", "Redis always, pipelined")]
-    (cell,) = runner.run_group("batches", plan, lambda _: None, pairs)
-    assert (cell.absent, cell.rounds) == ("redis-server is not installed", [])
-    assert "absent: redis-server is not installed" in tables.table_of_cells(result([cell]))
+    (cell,) = quick([("enqueue 1,000", "Redis always, pipelined")], tmp_path, [])
+    assert cell.rounds == []
+    assert "apt-get install redis-server" in cell.absent
+    assert f"absent: {cell.absent}" in tables.table_of_cells(result([cell]))
 
 
 def test_cells_take_turns_and_every_other_round_goes_backwards(tmp_path: Path):
     said: list[str] = []
-    plan = runner.Plan(2, 0, 0.05, count_syncs=False, directory=tmp_path, patience_seconds=0)
     pairs = [("enqueue 1,000, one caller", "raw py-lmdb"), ("enqueue 1,000, one caller", "embedded")]
-    cells = runner.run_group("test", plan, said.append, pairs)
+    cells = quick(pairs, tmp_path, said, rounds=2)
     assert [line.split("  ·  ")[1] for line in said] == ["raw py-lmdb", "embedded", "embedded", "raw py-lmdb"]
     assert [len(cell.rounds) for cell in cells] == [2, 2]
+    plan = structs.replace(QUICK, rounds=2)
+    assert runner.turns_of({"test": (plan, pairs)}) == len(said)
+    assert runner.seconds_of({"test": (plan, pairs)}) > runner.seconds_of({"test": (QUICK, pairs)}) > 0
 
 
 def test_a_turn_waits_for_a_quiet_machine_and_says_when_it_is_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -108,8 +180,7 @@ def test_a_turn_waits_for_a_quiet_machine_and_says_when_it_is_not(monkeypatch: p
     monkeypatch.setattr(procfs, "busy_percent", lambda: next(seen))
     assert procfs.wait_until_quiet(10, 60) == 5.0
     said: list[str] = []
-    plan = runner.Plan(1, 0, 0.05, count_syncs=False, directory=tmp_path, patience_seconds=0)
-    (cell,) = runner.run_group("test", plan, said.append, [("enqueue 1,000, one caller", "raw py-lmdb")])
+    (cell,) = quick([("enqueue 1,000, one caller", "raw py-lmdb")], tmp_path, said)
     assert cell.busy_before_percent == [60.0]
     assert "others kept the machine 60 % busy" in said[0]
 
@@ -164,7 +235,8 @@ def cell(target: str, values: list[float], group: str = "batches", workload: str
 
 
 def result(cells: list[Cell]) -> Result:
-    return Result("2026-01-01T00:00:00+00:00", 3, 0.5, 2.0, {"cores": 2}, "", cells)
+    part = Part("2026-01-01T00:00:00+00:00", 3, 0.5, 2.0, "abc", "python -m bench run")
+    return Result(part.at, {"cores": 2}, "", cells, {one.group: part for one in cells})
 
 
 def test_rows_are_medians_of_ratios_inside_a_round():
@@ -202,7 +274,7 @@ def test_there_are_committed_results():
 def test_the_table_is_printed_from_a_committed_result(path: Path):
     loaded = results.load(path)
     assert {"lmdb_engine", "fsync_4kb_ms", "cores", "command"} <= set(loaded.machine)
-    assert all(len(one.rounds) == loaded.rounds or one.absent for one in loaded.cells)
+    assert all(len(one.rounds) == loaded.parts[one.group].rounds or one.absent for one in loaded.cells)
     shown = CliRunner().invoke(command.main, ["table", str(path)], catch_exceptions=False).output
     assert shown == tables.table_of_rows(rows.ROWS, loaded)
     measured = {(one.group, one.workload.name, one.target) for one in loaded.cells if one.rounds}
@@ -222,22 +294,93 @@ def test_an_interval_says_whether_two_samples_differ():
     assert ratio_interval(before, before, confidence=0.5).low >= ratio_interval(before, before).low
 
 
-def test_compare_says_faster_slower_or_neither(tmp_path: Path):
+def test_compare_says_better_worse_or_neither(tmp_path: Path):
     steady = [100.0, 101.0, 99.0, 100.0, 100.5]
     before = result([cell("a", steady), cell("b", steady), cell("c", steady), cell("only before", steady)])
     after = result([cell("a", [v * 2 for v in steady]), cell("b", [v / 2 for v in steady]), cell("c", steady[::-1])])
-    for name, saved in (("before", before), ("after", after)):
-        results.save(saved, tmp_path / name)
+    late = [Cell("latency", WORKLOADS["enqueue to start"], "d", "", [{"p99_ms": ms} for ms in (9.0, 9.1, 8.9)])]
+    few = [cell("e", steady[:2])]
+    for name, saved, more in (("before", before, 1.0), ("after", after, 2.0)):
+        slower = [structs.replace(late[0], rounds=[{"p99_ms": one["p99_ms"] * more} for one in late[0].rounds])]
+        results.save(structs.replace(saved, cells=[*saved.cells, *slower, *few]), tmp_path / name)
     words = ["compare", str(tmp_path / "before"), str(tmp_path / "after")]
     lines = CliRunner().invoke(command.main, words, catch_exceptions=False).output.splitlines()
-    assert [line.rpartition("  ")[2] for line in lines] == ["faster", "slower", "no difference shown"]
-    assert ": 2.00 (" in lines[0]
+    verdicts = [line.rpartition("  ")[2] for line in lines]
+    assert verdicts == ["better", "worse", "no difference shown", "worse", "too few rounds"]
+    assert ": tasks/s 2.00 (" in lines[0]
+    assert ": p99 ms 2.00 (" in lines[3]
 
 
 def test_every_row_names_cells_that_can_be_measured():
     for group in rows.groups():
-        for workload, target in rows.cells_of(group):
-            assert runner.run_group(group, runner.Plan(0, count_syncs=False), print, [(workload, target)])
+        assert rows.cells_of(group)
+        wanted = {pair for row in rows.ROWS if row.group == group for pair in (row.numerator, *row.denominators)}
+        assert wanted <= set(rows.cells_of(group))
+
+
+def test_a_difference_and_a_ratio_of_ratios():
+    few, many = ("start, none waiting", "HTTP JSON"), ("start, 10 M waiting", "HTTP JSON")
+    cells = [
+        Cell("start", WORKLOADS[name], target, "", [{"ready_ms": ms} for ms in values])
+        for (name, target), values in ((few, (400.0, 410.0)), (many, (440.0, 430.0)))
+    ]
+    row = tables.Row("start", "", 100, many, (few,), metric="ready_ms", at_most=True, minus=True)
+    assert tables.reached(row, result(cells)) == (30.0, 20.0, 40.0)
+    named = {("a", "x"): 100.0, ("b", "x"): 20.0, ("a", "y"): 90.0, ("b", "y"): 45.0}
+    cells = [cell(target, [value], "g", name) for (name, target), value in named.items()]
+    row = tables.Row("g", "", 1.3, ("a", "x"), (("b", "x"),), at_most=True, over=(("a", "y"), ("b", "y")))
+    found = tables.reached(row, result(cells))
+    assert found is not None
+    assert found.value == 2.5
+    assert tables.reached(structs_of(row, numerator=("c", "x")), result(cells)) is None
+
+
+def structs_of(row: tables.Row, **changed: tuple[str, str]) -> tables.Row:
+    return row._replace(**changed)  # type: ignore[arg-type]
+
+
+def test_groups_are_put_together_in_one_file_and_go_on_where_they_stopped(tmp_path: Path):
+    """The whole command, on a small scale: one group, then another, and the first one is not measured again."""
+    path = tmp_path / "r.json"
+    words = ["run", "--scale", "small", "--directory", str(tmp_path), "--out", str(path)]
+    assert CliRunner().invoke(command.main, [*words, "--group", "written"]).exit_code == 0
+    first = results.load(path)
+    again = CliRunner().invoke(command.main, [*words, "--group", "written", "--group", "idle", "--resume"])
+    assert again.exit_code == 0, again.output
+    both = results.load(path)
+    assert list(both.parts) == ["written", "idle"]
+    assert both.cells[: len(first.cells)] == first.cells
+    assert "| bytes written when idle | ≤ 0 B | 0.00 B |" in again.output
+    neither = CliRunner().invoke(command.main, words)
+    assert neither.exit_code == 2
+    assert "--all" in neither.output
+
+
+def test_results_of_two_machines_are_not_put_together():
+    one, other = result([cell("a", [1.0])]), structs.replace(result([]), machine={"cores": 3})
+    with pytest.raises(ValueError, match="cores 2 and this run 3"):
+        results.merged(one, other)
+
+
+def test_a_run_that_is_interrupted_leaves_neither_servers_nor_files(tmp_path: Path):
+    words = ["run", "--group", "latency", "--seconds", "60", "--patience", "0", "--directory", str(tmp_path)]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "bench", *words, "--out", str(tmp_path / "r.json")],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=RESULTS[0].parent.parent.parent,
+    )
+    assert child.stderr is not None
+    deadline = time.monotonic() + 60
+    while len(family := procfs.family([child.pid])) < 7 and time.monotonic() < deadline:  # daemon, workers, producer
+        assert child.poll() is None, child.stderr.read()
+        time.sleep(0.05)
+    child.send_signal(signal.SIGINT)
+    said = child.communicate(timeout=60)[1]
+    assert "--resume goes on" in said or "go on with --resume" in said
+    assert child.returncode == 1
+    assert [pid for pid in family if Path(f"/proc/{pid}").exists()] == []
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- what is seen -----------------------------------------------------------------------------------------------------
@@ -255,7 +398,55 @@ def test_a_descriptor_that_syncs_each_write_is_known(tmp_path: Path):
         os.close(synced)
 
 
-@pytest.mark.parametrize("module", ["inputs", "stats", "syncs", "tables"])
+def test_syncs_of_what_a_server_has_forked_are_counted(tmp_path: Path):
+    """A child that was there before is attached to, and one that is forked meanwhile is followed."""
+    script = """
+import os
+
+def forked(wait):
+    if not os.fork():
+        if wait:
+            os.read(0, 1)
+        number = os.open("f", os.O_CREAT | os.O_WRONLY)
+        for _ in range(5):
+            os.fsync(number)
+        os._exit(0)
+
+forked(wait=True)
+print("ready", flush=True)
+os.read(0, 1)
+forked(wait=False)
+os.wait(), os.wait()
+print("done", flush=True)
+os.read(0, 1)
+"""
+    server = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+    )
+    assert server.stdin is not None
+    assert server.stdout is not None
+    assert server.stdout.readline() == b"ready\n"
+    with syncs.counting([server.pid], tmp_path) as counted:
+        server.stdin.write(b"12")
+        assert server.stdout.readline() == b"done\n"
+    server.stdin.close()
+    server.wait(10)
+    server.stdout.close()
+    assert counted.syncs == 10
+
+
+def test_targets_of_ours_sync_as_they_promise(tmp_path: Path):
+    seen = {}
+    for target in ("embedded", "HTTP JSON", "raw py-lmdb, unsynced"):
+        measured = Cell("test", Workload("one", ENQUEUE, batch=10), target, "")
+        sample, count = runner.measure_once(measured, QUICK, Backlogs(tmp_path, print), count_syncs=True)
+        seen[target] = count / (sample.left / 10)
+    assert seen["embedded"] >= 2  # data, then meta
+    assert seen["HTTP JSON"] >= 2
+    assert seen["raw py-lmdb, unsynced"] < 0.1
+
+
+@pytest.mark.parametrize("module", ["inputs", "stats", "syncs", "tables", "targets.base", "workloads"])
 def test_examples(module: str):
     tried = doctest.testmod(importlib.import_module(f"lmdbq.bench.{module}"))
     assert tried.attempted > 0

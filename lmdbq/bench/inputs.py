@@ -19,14 +19,23 @@ QUEUE: Final = "benchmark"
 JSON: Final = "application/json"
 MSGPACK: Final = "application/msgpack"
 NDJSON: Final = "application/x-ndjson"
+_DAY_SECONDS: Final = 86_400
+_FILL: Final = 10_000
+_STRIPES: Final = 8
+_POOL_BYTES: Final = 32_000_000
+_BACKLOG: Final = 0  # as a seed: callers have 1 and more, so that their sequential keys come later
 
 
 class Batch(Struct, frozen=True):
-    """One call's worth: payloads, and per payload a priority and a key (empty lists: none)."""
+    """One call's worth: payloads, and per payload a priority, a key and a delay in seconds (empty lists: none has one).
+
+    A key of "" and a delay of 0 are none.
+    """
 
     payloads: list[bytes]
-    priorities: list[int]
-    keys: list[str]
+    priorities: list[int] = []
+    keys: list[str] = []
+    delays: list[int] = []
 
 
 def payload(number: int, length: int) -> bytes:
@@ -40,9 +49,13 @@ def payload(number: int, length: int) -> bytes:
     return start + (b',"text":"' + b"x" * filler + b'"}' if filler > 0 else b"}")
 
 
-def batches(workload: Workload, seed: int = 0) -> Iterator[Batch]:
-    """Yield batches without end. With another ``seed`` keys are others, too."""
+def batches(workload: Workload, seed: int = 1) -> Iterator[Batch]:
+    """Yield batches without end. With another ``seed`` (1 or more) keys are others, too."""
     chance = random.Random(seed)
+
+    def some(value: Any, none: Any) -> Any:
+        return value if workload.share >= 1 or chance.random() < workload.share else none
+
     number = 0
     while True:
         numbers = range(number, number + workload.batch)
@@ -50,7 +63,8 @@ def batches(workload: Workload, seed: int = 0) -> Iterator[Batch]:
         yield Batch(
             [payload(one, workload.payload_bytes) for one in numbers],
             [chance.randrange(workload.priorities) for _ in numbers] if workload.priorities > 1 else [],
-            [_key(workload.keys, seed, one, chance) for one in numbers] if workload.keys else [],
+            [some(_key(workload.keys, seed, one, chance), "") for one in numbers] if workload.keys else [],
+            [some(chance.randrange(1, _DAY_SECONDS), 0) for _ in numbers] if workload.scheduled else [],
         )
 
 
@@ -58,9 +72,36 @@ def _key(kind: str, seed: int, number: int, chance: random.Random) -> str:
     return f"{seed:08d}-{number:012d}" if kind == "sequential" else f"{chance.getrandbits(128):032x}"
 
 
+def backlog(workload: Workload) -> Iterator[Batch]:
+    """Yield what waits before the clock starts, ``workload.backlog`` tasks, in large batches.
+
+    Random keys are random in all their bits, but come in stripes, each of which runs once through all keys in their
+    order. A tree that is filled so is as full and as shuffled as one of random order, and is there in minutes.
+    """
+    chance = random.Random(_BACKLOG)
+    for start in range(0, workload.backlog, _FILL):
+        numbers = range(start, min(start + _FILL, workload.backlog))
+        keys: list[str] = []
+        if workload.keys == "random":
+            keys = [_striped(number, workload.backlog, chance) for number in numbers]
+        elif workload.keys:
+            keys = [_key(workload.keys, _BACKLOG, number, chance) for number in numbers]
+        yield Batch(
+            [payload(number, workload.payload_bytes) for number in numbers],
+            [chance.randrange(workload.priorities) for _ in numbers] if workload.priorities > 1 else [],
+            keys,
+        )
+
+
+def _striped(number: int, length: int, chance: random.Random) -> str:
+    """Return the random key of the ``number``-th of ``length`` tasks: inside its part of its stripe."""
+    part = (1 << 128) * _STRIPES // (length + _STRIPES)
+    return f"{number % -(-length // _STRIPES) * part + chance.randrange(part):032x}"
+
+
 def pool(workload: Workload, seed: int, seconds: float, tasks_per_second: int = 250_000) -> list[Batch]:
     """Return the batches of one caller: as many as it may need when keys must differ, else a few to be repeated."""
-    needed = 16
+    needed = max(2, min(16, _POOL_BYTES // (workload.batch * workload.payload_bytes)))
     if workload.keys:
         needed = int(seconds * tasks_per_second / workload.batch / workload.callers) + 1
     source = batches(workload, seed)
@@ -77,8 +118,10 @@ def entries(batch: Batch, encode: Any) -> list[dict[str, Any]]:
         entry: dict[str, Any] = {"payload": Raw(encode(raw))}
         if batch.priorities:
             entry["priority"] = batch.priorities[index]
-        if batch.keys:
+        if batch.keys and batch.keys[index]:
             entry["dedupe_key"] = batch.keys[index]
+        if batch.delays and batch.delays[index]:
+            entry["delay_in_seconds"] = batch.delays[index]
         result.append(entry)
     return result
 

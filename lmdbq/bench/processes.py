@@ -65,7 +65,7 @@ def _port_in(log: Path, server: subprocess.Popen[str]) -> int:
         found = _ADDRESS.search(log.read_text(encoding="utf-8"))
         if found:
             return int(found.group(1))
-        time.sleep(0.01)
+        time.sleep(0.002)
     raise Failed(f"{server.args!r} did not start: {log.read_text(encoding='utf-8')[-2000:]}")
 
 

@@ -8,6 +8,8 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +17,24 @@ from typing import Any, Final
 import lmdb
 
 PACKAGES: Final = ("lmdb", "aiohttp", "uvloop", "msgspec", "redis", "hiredis")
+
+
+def family(pids: Iterable[int]) -> list[int]:
+    """Return processes and all that they have forked, as far as they live."""
+    found: list[int] = []
+    waiting = list(pids)
+    while waiting:
+        pid = waiting.pop()
+        found.append(pid)
+        for children in Path(f"/proc/{pid}/task").glob("*/children"):
+            with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended has no children
+                waiting += map(int, children.read_text(encoding="ascii").split())
+    return found
+
+
+def threads(pid: int) -> list[int]:
+    """Return the threads of a process; none if it has ended."""
+    return [int(entry.name) for entry in Path(f"/proc/{pid}/task").glob("*")]
 
 
 def cpu_seconds(pid: int) -> float:
@@ -26,6 +46,14 @@ def cpu_seconds(pid: int) -> float:
 def written_bytes(pid: int) -> int:
     """Return how many bytes a process has caused to be written to the disk."""
     return _number(Path(f"/proc/{pid}/io"), r"^write_bytes: (\d+)")
+
+
+def written_by(pids: Iterable[int]) -> int | None:
+    """Return how many bytes processes and those they forked have caused to be written; None where nobody tells."""
+    try:
+        return sum(written_bytes(pid) for pid in family(pids))
+    except OSError:
+        return None
 
 
 def anonymous_bytes(pid: int) -> int:
@@ -92,17 +120,27 @@ def facts(directory: Path) -> dict[str, Any]:
         "lmdb_engine": ".".join(str(part) for part in lmdb.version()),
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
         "revision": _revision(),
-        "command": " ".join(["python", "-m", "bench", *sys.argv[1:]]),
+        "command": " ".join([_program(), *sys.argv[1:]]),
     }
+
+
+def _program() -> str:
+    """Return the name of this program without the directory it lies in."""
+    name = Path(sys.argv[0]).name
+    return f"python -m {Path(sys.argv[0]).parent.name}" if name == "__main__.py" else name
 
 
 def _revision() -> str:
     """Return the commit that is measured, "" outside of a clone; "-dirty": with changes that nobody else has."""
-    said = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    here = ["git", "-C", str(Path(__file__).parent)]
     try:
-        return subprocess.run(said, capture_output=True, text=True, check=True).stdout.strip()
+        subprocess.run([*here, "ls-files", "--error-unmatch", Path(__file__).name], capture_output=True, check=True)
+        described = subprocess.run(
+            [*here, "describe", "--always", "--dirty"], capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError):
-        return ""
+        return ""  # no git, or installed among somebody else's files
+    return described.stdout.strip()
 
 
 def _version(package: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
@@ -42,16 +42,26 @@ class Cell(Struct, frozen=True):
         return median(self.values(metric))
 
 
-class Result(Struct, frozen=True):
-    """One run. machine: see ``procfs.facts``. syncs_how: how syncs were counted, or why not."""
+class Part(Struct, frozen=True):
+    """How the cells of one group were measured: when, how often, for how long, of which revision, by what command."""
 
     at: str
     rounds: int
     warm_seconds: float
     seconds: float
+    revision: str
+    command: str
+
+
+class Result(Struct, frozen=True):
+    """One run, or several whose groups were put together. machine: see ``procfs.facts``. syncs_how: how syncs were
+    counted, or why not. parts: by group."""
+
+    at: str
     machine: dict[str, Any]
     syncs_how: str
     cells: list[Cell]
+    parts: dict[str, Part] = {}
 
     def cell(self, group: str, workload: str, target: str) -> Cell | None:
         """Return a cell, None if it was not measured."""
@@ -59,6 +69,24 @@ class Result(Struct, frozen=True):
             if (cell.group, cell.workload.name, cell.target) == (group, workload, target):
                 return cell
         return None
+
+
+SAME: Final = ("processor", "cores", "file_system", "python", "lmdb_engine")  # of the machines of one file
+
+
+def merged(old: Result, new: Result) -> Result:
+    """Return a result with the groups of both; a group that both have is that of ``new``.
+
+    Raises ValueError if they are of different machines.
+    """
+    for fact in SAME:
+        if old.machine.get(fact) != new.machine.get(fact):
+            raise ValueError(
+                f"the file has {fact} {old.machine.get(fact)!r} and this run {new.machine.get(fact)!r}: "
+                "results of different machines need files of their own"
+            )
+    kept = [cell for cell in old.cells if cell.group not in new.parts]
+    return Result(new.at, new.machine, new.syncs_how, [*kept, *new.cells], {**old.parts, **new.parts})
 
 
 def save(result: Result, path: Path) -> None:

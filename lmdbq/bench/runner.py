@@ -10,24 +10,24 @@ from __future__ import annotations
 
 import datetime as dt
 import gc
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from msgspec import Struct, structs
 
 from lmdbq.bench import procfs, syncs
+from lmdbq.bench.backlogs import Backlogs, fresh_directory
 from lmdbq.bench.processes import Failed
-from lmdbq.bench.results import Cell, Result
-from lmdbq.bench.targets import TARGETS, Sample
-from lmdbq.bench.workloads import ENQUEUE, WORKLOADS
+from lmdbq.bench.results import Cell, Part, Result
+from lmdbq.bench.targets import TARGETS, Sample, Session
+from lmdbq.bench.targets.base import can
+from lmdbq.bench.watching import Watcher
+from lmdbq.bench.workloads import ENQUEUE, WORKLOADS, Workload
 
-Say = Callable[[str], None]
 Pair = tuple[str, str]  # the names of a workload and a target
+BUSY_PERCENT_MAX: Final = 10.0
+SYNC_SECONDS: Final = 0.5  # of an extra run that is looked at with strace
 
 
 class Plan(Struct, frozen=True):
@@ -35,6 +35,7 @@ class Plan(Struct, frozen=True):
 
     directory: where files are made, on the disk that is to be measured; None: the working directory. patience_seconds:
     how long a turn waits for others to leave the machine to it; how busy they were then stands beside its figures.
+    small: backlogs are short, for a first look.
     """
 
     rounds: int = 5
@@ -43,65 +44,62 @@ class Plan(Struct, frozen=True):
     count_syncs: bool = True
     directory: Path | None = None
     patience_seconds: float = 10.0
-
-
-BUSY_PERCENT_MAX: Final = 10.0
+    small: bool = False
 
 
 class WrongCount(Exception):
     """A target does not hold the tasks that it acknowledged."""
 
 
-@contextmanager
-def _fresh_directory(plan: Plan) -> Iterator[Path]:
-    directory = Path(tempfile.mkdtemp(prefix=".bench-", dir=plan.directory or Path.cwd()))
-    try:
-        yield directory
-    finally:
-        shutil.rmtree(directory)
-        os.sync()  # or the next cell pays for freeing this one's blocks
+def _with_bytes(session: Session, workload: Workload, warm_seconds: float, seconds: float) -> Sample:
+    """Measure, and say how many bytes were written for each task, if that can be known."""
+    before = procfs.written_by(session.pids)
+    sample = session.measure(workload, warm_seconds, seconds)
+    after = procfs.written_by(session.pids)
+    tasks = sample.left if workload.kind == ENQUEUE else sample.tasks
+    if before is None or after is None or tasks <= 0:
+        return sample
+    return structs.replace(sample, values={**sample.values, "written_bytes_per_task": (after - before) / tasks})
 
 
-def measure_once(cell: Cell, plan: Plan, *, count_syncs: bool = False) -> tuple[Sample, int]:
+def measure_once(cell: Cell, plan: Plan, backlogs: Backlogs, *, count_syncs: bool = False) -> tuple[Sample, int]:
     """Measure a cell once, in a directory of its own; return the sample and the syncs that were seen.
 
     Raises WrongCount, or Failed if a server or driver did not start or ended.
     """
-    target = TARGETS[cell.target]
-    with _fresh_directory(plan) as directory, target.open(directory / "target") as session:
-        session.fill(cell.workload)
+    target, workload = TARGETS[cell.target], cell.workload
+    with backlogs.place(target, workload) as directory, target.open(directory) as session:
         before = session.stored()
         gc.collect()
+        counted = syncs.Counted()
         if count_syncs:
             with syncs.counting(session.pids, directory) as counted:
-                sample = session.measure(cell.workload, 0.0, min(plan.seconds, 1.0))
+                sample = session.measure(workload, 0.0, min(plan.seconds, SYNC_SECONDS))
         else:
-            counted = syncs.Counted()
-            sample = session.measure(cell.workload, plan.warm_seconds, plan.seconds)
+            sample = _with_bytes(session, workload, plan.warm_seconds, plan.seconds)
         after = session.stored()
         if after is not None and before is not None and after - before != sample.left:
             raise WrongCount(
-                f"{cell.target}, {cell.workload.name}: it acknowledged {sample.left} tasks and holds {after - before}"
+                f"{cell.target}, {workload.name}: it acknowledged {sample.left} tasks and holds {after - before}"
             )
     return sample, counted.syncs
 
 
-def run_group(group: str, plan: Plan, say: Say, pairs: Iterable[Pair]) -> list[Cell]:
+def run_group(group: str, plan: Plan, watcher: Watcher, pairs: Iterable[Pair], backlogs: Backlogs) -> list[Cell]:
     """Measure cells in turns."""
-    cells = [_empty(group, *pair) for pair in pairs]
+    cells = [empty_cell(group, *pair, small=plan.small) for pair in pairs]
     present = [cell for cell in cells if not cell.absent]
     for number in range(plan.rounds):
         for cell in present if number % 2 == 0 else reversed(present):
+            watcher.doing(f"round {number + 1}/{plan.rounds}  {cell.workload.name}  ·  {cell.target}")
             busy = procfs.wait_until_quiet(BUSY_PERCENT_MAX, plan.patience_seconds)
-            sample, _ = measure_once(cell, plan)
+            sample, _ = measure_once(cell, plan, backlogs)
             cell.rounds.append(sample.values)
             cell.busy_before_percent.append(busy)
             shown = "  ".join(f"{name} {value:,.6g}" for name, value in sample.values.items())
-            say(
-                f"round {number + 1}/{plan.rounds}  {cell.workload.name}  ·  {cell.target}  ·  {shown}" + _warning(busy)
-            )
+            watcher.done(shown + _warning(busy))
     if plan.count_syncs and not syncs.absent():
-        return [_with_syncs(cell, plan, say) for cell in cells]
+        return [_with_syncs(cell, plan, watcher, backlogs) for cell in cells]
     return cells
 
 
@@ -109,33 +107,77 @@ def _warning(busy: float) -> str:
     return f"  (others kept the machine {busy:.0f} % busy)" if busy > BUSY_PERCENT_MAX else ""
 
 
-def _empty(group: str, workload: str, target: str) -> Cell:
-    chosen = TARGETS[target]
-    assert WORKLOADS[workload].kind in chosen.kinds, f"{target} cannot do {workload}"
-    return Cell(group, WORKLOADS[workload], target, chosen.durability, [], [], chosen.absent())
+def empty_cell(group: str, workload: str, target: str, *, small: bool = False) -> Cell:
+    """Return a cell that has not had its turn yet."""
+    chosen, what = TARGETS[target], WORKLOADS[workload]
+    assert can(chosen, what), f"{target} cannot do {workload}"
+    return Cell(group, what.small() if small else what, target, chosen.durability, [], [], chosen.absent())
 
 
-def _with_syncs(cell: Cell, plan: Plan, say: Say) -> Cell:
-    if cell.absent or cell.workload.kind != ENQUEUE or not TARGETS[cell.target].durability:
+def counts_syncs(cell: Cell) -> bool:
+    """Whether syncs of a cell are counted: where tasks are enqueued, and kept."""
+    return not cell.absent and cell.workload.kind == ENQUEUE and bool(TARGETS[cell.target].durability)
+
+
+def _with_syncs(cell: Cell, plan: Plan, watcher: Watcher, backlogs: Backlogs) -> Cell:
+    if not counts_syncs(cell):
         return cell
+    watcher.doing(f"syncs of {cell.workload.name}  ·  {cell.target}")
     try:
-        sample, seen = measure_once(cell, plan, count_syncs=True)
+        sample, seen = measure_once(cell, plan, backlogs, count_syncs=True)
     except (OSError, Failed) as why:
-        say(f"syncs of {cell.target} were not counted: {why}")
+        watcher.done(f"not counted: {why}")
         return cell
     per_1000 = 1_000 * seen / sample.left if sample.left else 0.0
-    say(f"{cell.workload.name}  ·  {cell.target}  ·  {per_1000:,.3g} syncs per 1,000 tasks")
+    watcher.done(f"{per_1000:,.3g} per 1,000 tasks")
     return structs.replace(cell, syncs_per_1000=per_1000)
 
 
-def run(groups: Mapping[str, Sequence[Pair]], plan: Plan, say: Say, keep: Callable[[Result], None]) -> Result:
-    """Measure groups of cells and return the result; ``keep`` gets what there is after each group."""
-    with _fresh_directory(plan) as directory:
-        machine = procfs.facts(directory)
-    at = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-    how = "not counted" if not plan.count_syncs else syncs.absent() or syncs.HOW
-    result = Result(at, plan.rounds, plan.warm_seconds, plan.seconds, machine, how, [])
-    for group, pairs in groups.items():
-        result.cells.extend(run_group(group, plan, say, pairs))
-        keep(result)
+Groups = Mapping[str, tuple[Plan, Sequence[Pair]]]
+
+
+def run(groups: Groups, directory: Path | None, watcher: Watcher, keep: Callable[[Result], None]) -> Result:
+    """Measure groups of cells, each by its plan, and return the result; ``keep`` gets what there is after each."""
+    with fresh_directory(directory) as place:
+        machine = procfs.facts(place)
+        result = Result(_now(), machine, "", [])
+        backlogs = Backlogs(place, watcher.note)
+        for group, (plan, pairs) in groups.items():
+            how = "not counted" if not plan.count_syncs else syncs.absent() or syncs.HOW
+            part = Part(_now(), plan.rounds, plan.warm_seconds, plan.seconds, machine["revision"], machine["command"])
+            cells = run_group(group, plan, watcher, pairs, backlogs)
+            result = structs.replace(
+                result, syncs_how=how, cells=[*result.cells, *cells], parts={**result.parts, group: part}
+            )
+            keep(result)
     return result
+
+
+def _now() -> str:
+    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+
+
+def turns_of(groups: Groups) -> int:
+    """Return how many turns a run has, those for syncs with them."""
+    turns = 0
+    for group, (plan, pairs) in groups.items():
+        cells = [empty_cell(group, *pair) for pair in pairs]
+        turns += plan.rounds * sum(not cell.absent for cell in cells)
+        turns += sum(map(counts_syncs, cells)) if plan.count_syncs and not syncs.absent() else 0
+    return turns
+
+
+_TURN_SECONDS: Final = 1.5  # to start and to stop servers and drivers, and to settle the disk
+_FILL_SECONDS: Final = {"": 2e-6, "sequential": 6e-6, "random": 12e-6}  # a task
+
+
+def seconds_of(groups: Groups) -> float:
+    """Return about how many seconds a run takes on a machine that is left alone."""
+    seconds = 0.0
+    fills: set[tuple[str, int]] = set()
+    for group, (plan, pairs) in groups.items():
+        turn = plan.warm_seconds + plan.seconds + _TURN_SECONDS
+        seconds += turn * turns_of({group: (plan, pairs)})
+        found = [empty_cell(group, *pair, small=plan.small) for pair in pairs]
+        fills |= {(cell.workload.keys, cell.workload.backlog) for cell in found if not cell.absent}
+    return seconds + sum(_FILL_SECONDS[keys] * backlog for keys, backlog in fills)

@@ -33,6 +33,16 @@ def percentile(ordered: Sequence[float], percent: float) -> float:
     return ordered[int(rank) - 1]
 
 
+def call_lengths(seconds: Sequence[float]) -> dict[str, float]:
+    """Return how long calls took, as values of a measurement.
+
+    >>> call_lengths([0.001, 0.002, 0.004])
+    {'call_p50_ms': 2.0, 'call_p99_ms': 4.0}
+    """
+    ordered = sorted(seconds)
+    return {f"call_p{share}_ms": 1e3 * percentile(ordered, share) for share in (50, 99)} if ordered else {}
+
+
 def ratio_interval(
     above: Sequence[float], below: Sequence[float], *, confidence: float = 0.95, seed: int = 1
 ) -> Interval:

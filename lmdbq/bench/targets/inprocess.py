@@ -1,37 +1,68 @@
 """What the two in-process targets share: a loop that times calls one by one, and makes the input of each outside of it.
 
 Input is made anew for every call, payload bytes only; keys, values and entries are built from them inside the clock.
+Tasks are held in order to be reported in another one; whatever is still held at the end is reported after the clock.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
+import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol
-
-from msgspec import structs
 
 from lmdbq.bench import inputs
 from lmdbq.bench.inputs import Batch
+from lmdbq.bench.stats import call_lengths
 from lmdbq.bench.targets.base import RATE, Sample
-from lmdbq.bench.workloads import LIFE, Workload
+from lmdbq.bench.workloads import DRAIN, EXPIRES, FAILS_ONCE, LIFE, RANDOM_ORDER, Workload
 
-_FILL: Final = 1_000
 _POOL: Final = 64
+_POOL_BYTES: Final = 32_000_000
+_HELD_BATCHES: Final = 10  # that are reported in random order
+_SHORT_SECONDS: Final = 0.0005  # the life of a task that is meant to expire before anybody takes it
+
+Spent = dict[str, float]  # seconds by verb
 
 
 class Verbs(Protocol):
-    """The three calls of a task's life; each is one transaction."""
+    """The calls of a task's life; each is one transaction."""
 
     def enqueue(self, batch: Batch) -> None: ...
 
-    def claim(self, limit: int) -> Any: ...
+    def claim(self, limit: int) -> list[Any]: ...
 
-    def report(self, claimed: Any) -> None: ...
+    def report(self, claimed: list[Any]) -> None: ...
 
     def count(self) -> int: ...
+
+    def report_half_failed(self, claimed: list[Any]) -> int:
+        """Report tasks, every other one that has its first attempt as failed, to be tried again at once; return how
+        many have failed."""
+        ...
+
+    def enqueue_half_short(self, batch: Batch, seconds: float) -> None:
+        """Enqueue tasks of which every other one expires in ``seconds``, and the rest in an hour."""
+        ...
+
+    def expire(self) -> None:
+        """Remove what has expired."""
+        ...
+
+
+class PlainVerbs:
+    """For those that can do no more than the plain life: nobody asks them, as ``can`` says."""
+
+    def report_half_failed(self, claimed: list[Any]) -> int:
+        raise NotImplementedError
+
+    def enqueue_half_short(self, batch: Batch, seconds: float) -> None:
+        raise NotImplementedError
+
+    def expire(self) -> None:
+        raise NotImplementedError
 
 
 class InProcess:
@@ -44,44 +75,130 @@ class InProcess:
     def stored(self) -> int:
         return self._verbs.count()
 
-    def fill(self, workload: Workload) -> None:
-        source = inputs.batches(structs.replace(workload, batch=_FILL), seed=99)
-        for _ in range(0, workload.backlog, _FILL):
-            self._verbs.enqueue(next(source))
-
     def measure(self, workload: Workload, warm_seconds: float, seconds: float) -> Sample:
-        source = self._source(workload)
+        if workload.kind == DRAIN:
+            return self._drain(workload, seconds)
+        if workload.kind == LIFE:
+            return self._life(workload, warm_seconds, seconds)
+        source = _source(workload)
         warm, begun = 0, time.perf_counter()
         while time.perf_counter() < begun + warm_seconds:
-            self._once(workload, next(source))
+            self._verbs.enqueue(next(source))
             warm += workload.batch
-        spent: dict[str, float] = {}
+        lengths: list[float] = []
+        begun = now = time.perf_counter()
+        while sum(lengths) < seconds and now < begun + 4 * seconds:
+            batch = next(source)
+            started = time.perf_counter()
+            self._verbs.enqueue(batch)
+            now = time.perf_counter()
+            lengths.append(now - started)
+        return Sample(
+            {RATE: workload.batch * len(lengths) / sum(lengths)} | call_lengths(lengths),
+            left=warm + workload.batch * len(lengths),
+        )
+
+    def _drain(self, workload: Workload, seconds: float) -> Sample:
+        """Take and report what waits, from the first task on, until there is none or the time is over."""
+        drained = 0
+        begun = now = time.perf_counter()
+        while now < begun + seconds:
+            claimed = self._verbs.claim(workload.take)
+            if not claimed:
+                break
+            self._verbs.report(claimed)
+            drained += len(claimed)
+            now = time.perf_counter()
+        return Sample({RATE: drained / (now - begun)}, left=-drained, tasks=drained)
+
+    def _life(self, workload: Workload, warm_seconds: float, seconds: float) -> Sample:
+        life = _Life(self._verbs, workload)
+        warm, begun = 0, time.perf_counter()
+        while time.perf_counter() < begun + warm_seconds:
+            warm += life.step()
+        life.spent.clear()
         tasks = 0
-        while sum(spent.values()) < seconds:
-            for verb, length in self._once(workload, next(source)).items():
-                spent[verb] = spent.get(verb, 0.0) + length
-            tasks += workload.batch
-        values = {RATE: tasks / sum(spent.values())}
-        if workload.kind == LIFE:
-            values |= {f"{verb}_per_second": tasks / length for verb, length in spent.items()}
-        return Sample(values, left=0 if workload.kind == LIFE else warm + tasks)
+        while sum(life.spent.values()) < seconds:
+            tasks += life.step()
+        values = {RATE: tasks / sum(life.spent.values())}
+        values |= {f"{verb}_per_second": tasks / length for verb, length in life.spent.items()}
+        life.finish()
+        return Sample(values, left=life.left, tasks=warm + tasks)
 
-    @staticmethod
-    def _source(workload: Workload) -> Iterator[Batch]:
-        """Return batches without end: always new where keys must differ, else a few again and again."""
-        source = inputs.batches(workload)
-        if workload.keys:
-            return source
-        return itertools.cycle([next(source) for _ in range(_POOL)])
 
-    def _once(self, workload: Workload, batch: Batch) -> dict[str, float]:
-        verbs = self._verbs
+class _Life:
+    """The whole life of tasks, a batch per step, however they are to end."""
+
+    def __init__(self, verbs: Verbs, workload: Workload) -> None:
+        self.spent: Spent = {}
+        self.left = 0
+        self._verbs = verbs
+        self._workload = workload
+        self._source = _source(workload)
+        self._chance = random.Random(1)
+        self._held: list[Any] = []
+        ways = {FAILS_ONCE: self._failing, RANDOM_ORDER: self._shuffled, EXPIRES: self._expiring}
+        self._way = ways.get(workload.ending, self._plain)
+
+    def step(self) -> int:
+        """Enqueue a batch and bring as many tasks to their end; return how many."""
+        self._way(next(self._source))
+        return self._workload.batch
+
+    def finish(self) -> None:
+        """Report what is held, and let go what is to expire."""
+        for start in range(0, len(self._held), self._workload.batch):
+            self._verbs.report(self._held[start : start + self._workload.batch])
+        if self._workload.ending == EXPIRES:
+            time.sleep(_SHORT_SECONDS)
+            self._verbs.expire()
+            while claimed := self._verbs.claim(self._workload.batch):
+                self._verbs.report(claimed)
+
+    def _timed(self, verb: str, call: Callable[..., Any], *said: Any) -> Any:
         begun = time.perf_counter()
-        verbs.enqueue(batch)
-        enqueued = time.perf_counter()
-        if workload.kind != LIFE:
-            return {"enqueue": enqueued - begun}
-        claimed = verbs.claim(workload.batch)
-        claimed_at = time.perf_counter()
-        verbs.report(claimed)
-        return {"enqueue": enqueued - begun, "claim": claimed_at - enqueued, "report": time.perf_counter() - claimed_at}
+        found = call(*said)
+        self.spent[verb] = self.spent.get(verb, 0.0) + time.perf_counter() - begun
+        return found
+
+    def _plain(self, batch: Batch) -> None:
+        self._timed("enqueue", self._verbs.enqueue, batch)
+        claimed = self._timed("claim", self._verbs.claim, self._workload.batch)
+        self._timed("report", self._verbs.report, claimed)
+
+    def _failing(self, batch: Batch) -> None:
+        """One and a half attempts a task: those that fail are taken again by a later claim, and then succeed."""
+        self._timed("enqueue", self._verbs.enqueue, batch)
+        self.left += len(batch.payloads)
+        for limit in (self._workload.batch, self._workload.batch // 2):
+            claimed = self._timed("claim", self._verbs.claim, limit)
+            failed = self._timed("report", self._verbs.report_half_failed, claimed)
+            self.left -= len(claimed) - failed
+
+    def _shuffled(self, batch: Batch) -> None:
+        """Report tasks at random of all that were taken lately."""
+        self._timed("enqueue", self._verbs.enqueue, batch)
+        held = self._held
+        held += self._timed("claim", self._verbs.claim, self._workload.batch)
+        chosen = []
+        while len(held) > (_HELD_BATCHES - 1) * self._workload.batch:
+            at = self._chance.randrange(len(held))
+            held[at], held[-1] = held[-1], held[at]
+            chosen.append(held.pop())
+        if chosen:
+            self._timed("report", self._verbs.report, chosen)
+
+    def _expiring(self, batch: Batch) -> None:
+        """Half of the tasks have expired when the other half is taken; the claim removes them."""
+        self._timed("enqueue", self._verbs.enqueue_half_short, batch, _SHORT_SECONDS)
+        claimed = self._timed("claim", self._verbs.claim, self._workload.batch // 2)
+        self._timed("report", self._verbs.report, claimed)
+
+
+def _source(workload: Workload) -> Iterator[Batch]:
+    """Return batches without end: always new where keys must differ, else a few again and again."""
+    source = inputs.batches(workload)
+    if workload.keys:
+        return source
+    length = max(2, min(_POOL, _POOL_BYTES // (workload.batch * workload.payload_bytes)))
+    return itertools.cycle([next(source) for _ in range(length)])

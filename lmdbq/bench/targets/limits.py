@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
+from lmdbq.bench import inputs
 from lmdbq.bench.inputs import JSON, Batch
 from lmdbq.bench.processes import serving
 from lmdbq.bench.raw import RawQueue
 from lmdbq.bench.targets.base import Session
 from lmdbq.bench.targets.http import HttpSession
-from lmdbq.bench.targets.inprocess import InProcess
-from lmdbq.bench.workloads import ENQUEUE, LIFE
+from lmdbq.bench.targets.inprocess import InProcess, PlainVerbs
+from lmdbq.bench.workloads import DRAIN, ENQUEUE, LIFE, RANDOM_ORDER, Workload
 
 
-class _Verbs:
+class _Verbs(PlainVerbs):
     def __init__(self, queue: RawQueue) -> None:
         self._queue = queue
 
@@ -37,7 +38,9 @@ class _Verbs:
 class RawTarget:
     """The reference script."""
 
-    kinds: tuple[str, ...] = (ENQUEUE, LIFE)
+    kinds: tuple[str, ...] = (ENQUEUE, LIFE, DRAIN)
+    layout = "raw"
+    features = frozenset({"backlog", "keys", "priorities", RANDOM_ORDER})
 
     def __init__(self, name: str, *, sync: bool) -> None:
         self.name = name
@@ -46,6 +49,12 @@ class RawTarget:
 
     def absent(self) -> str:
         return ""
+
+    def fill(self, directory: Path, workload: Workload) -> None:
+        with closing(RawQueue(directory, sync=False)) as queue:
+            for batch in inputs.backlog(workload):
+                _Verbs(queue).enqueue(batch)
+            queue.env.sync(True)
 
     @contextmanager
     def open(self, directory: Path) -> Iterator[Session]:
