@@ -2,10 +2,11 @@
 
 A task is a MessagePack message, pushed to the list ``asynq:{benchmark.default}:pending``, and a hash
 ``asynq:t:<id>`` with its queue, state and time. Modes: ``pipeline`` (one connection, a batch of such pairs per round
-trip, no transaction), ``threads`` and ``asyncio`` (a connection per caller; one task per round trip, in MULTI and EXEC
-together with a SADD of the queue), ``life`` and ``life one by one`` (a worker that enqueues a batch by pipeline and
-works as many tasks off: LMOVE or BLMOVE to a list of active ones, then LREM and DEL). Messages are made before the
-clock; what redis-py does with them is inside of it.
+trip, no transaction), ``bulk`` (all messages of a batch in one LPUSH, then the hashes in one pipeline), ``threads`` and
+``asyncio`` (a connection per caller; one task per round trip, in MULTI and EXEC together with a SADD of the queue),
+``life`` and ``life one by one`` (a worker that enqueues a batch by pipeline and works as many tasks off: LMOVE or
+BLMOVE to a list of active ones, then LREM and DEL). Messages are made before the clock; what redis-py does with them is
+inside of it.
 """
 
 from __future__ import annotations
@@ -60,17 +61,22 @@ class Names:
         return f"{self._prefix}{next(self._number):012x}"
 
 
-def _add(pipe: Any, name: str, message: bytes) -> None:
-    pipe.lpush(PENDING, message)
+def _describe(pipe: Any, name: str) -> None:
     pipe.hset(name, mapping={"queue": "benchmark.default", "state": "pending", "created": "1770000000"})
 
 
+def _add(pipe: Any, name: str, message: bytes) -> None:
+    pipe.lpush(PENDING, message)
+    _describe(pipe, name)
+
+
 def pipeline(spec: dict[str, Any]) -> Run:
-    """One connection, many tasks per round trip."""
+    """One connection, many tasks per round trip; in bulk, two round trips for a batch."""
     import redis
 
     client = redis.Redis(port=spec["port"], protocol=3)
     pool, names, length = messages(spec), Names(spec["seed"]), spec["workload"]["batch"]
+    bulk = spec["mode"] == "bulk"
     client.ping()
 
     def run(begin: float, end: float) -> dict[str, Any]:
@@ -78,8 +84,13 @@ def pipeline(spec: dict[str, Any]) -> Run:
         now = 0.0
         while now < end:
             pipe = client.pipeline(transaction=False)
-            for number in range(length):
-                _add(pipe, names.take(), pool[(sent + number) % _POOL])
+            if bulk:
+                client.lpush(PENDING, *(pool[(sent + number) % _POOL] for number in range(length)))
+                for _ in range(length):
+                    _describe(pipe, names.take())
+            else:
+                for number in range(length):
+                    _add(pipe, names.take(), pool[(sent + number) % _POOL])
             pipe.execute()
             now = time.monotonic()
             sent += length
@@ -212,7 +223,14 @@ def life(spec: dict[str, Any]) -> Run:
     return run
 
 
-MODES: Final = {"life": life, "life one by one": life, "pipeline": pipeline, "threads": threads, "asyncio": on_loop}
+MODES: Final = {
+    "life": life,
+    "life one by one": life,
+    "pipeline": pipeline,
+    "bulk": pipeline,
+    "threads": threads,
+    "asyncio": on_loop,
+}
 
 
 if __name__ == "__main__":

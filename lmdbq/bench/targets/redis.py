@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import msgspec
 from lmdbq.bench.processes import drive, free_port, running, wait_for_port
 from lmdbq.bench.redis_load import PENDING
 from lmdbq.bench.targets.base import RATE, Sample, Session
+from lmdbq.bench.targets.peers import missing
 from lmdbq.bench.workloads import ENQUEUE, WORKERS, Workload
 
 
@@ -35,10 +35,6 @@ class RedisSession:
             length: Any = client.llen(PENDING)
             return int(length)
 
-    def fill(self, workload: Workload) -> None:
-        if workload.backlog:
-            raise ValueError("no workload with a backlog is meant for this target")
-
     def measure(self, workload: Workload, warm_seconds: float, seconds: float) -> Sample:
         spec = {
             "mode": self._mode,
@@ -52,43 +48,56 @@ class RedisSession:
         return Sample({RATE: rate}, left=sum(one["sent"] for one in done))
 
 
+def absent_server() -> str:
+    """Return what is to be done to have a Redis and its client; "" if they are there."""
+    if shutil.which("redis-server") is None:
+        return "redis-server is not installed: apt-get install redis-server"
+    return missing("redis")
+
+
+@contextmanager
+def redis_server(directory: Path, fsync: str) -> Iterator[tuple[int, int]]:
+    """Run a Redis; the value is (pid, port). fsync: as of its append-only file; "" = it has none, all is in memory."""
+    directory.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    words = {"port": str(port), "bind": "127.0.0.1", "dir": str(directory), "save": ""}
+    words |= {"appendonly": "yes", "appendfsync": fsync} if fsync else {"appendonly": "no"}
+    command = ["redis-server", *(word for name, value in words.items() for word in (f"--{name}", value))]
+    log = directory / "server.log"
+    with log.open("ab") as said, running(command, log, stdin=subprocess.DEVNULL, stdout=said) as server:
+        wait_for_port(port, server)
+        yield server.pid, port
+
+
 class RedisTarget:
-    """redis-server with its append-only file, synced as ``fsync`` says."""
+    """redis-server with its append-only file, synced as ``fsync`` says; without a file if that is empty."""
 
     def __init__(self, name: str, fsync: str, mode: str, clients: int = 1) -> None:
         self.name = name
-        self.durability = f"appendfsync {fsync}"
+        self.durability = f"appendfsync {fsync}" if fsync else "none: appendonly no"
         self._fsync = fsync
         self._mode = mode
         self._clients = clients
         self.kinds: tuple[str, ...] = (WORKERS,) if mode.startswith("life") else (ENQUEUE,)
 
     def absent(self) -> str:
-        if shutil.which("redis-server") is None:
-            return "redis-server is not installed"
-        return "" if importlib.util.find_spec("redis") else "redis-py is not installed"
+        return absent_server()
 
     @contextmanager
     def open(self, directory: Path) -> Iterator[Session]:
-        directory.mkdir(parents=True, exist_ok=True)
-        port = free_port()
-        words = {"port": str(port), "bind": "127.0.0.1", "dir": str(directory), "save": "", "appendonly": "yes"}
-        words |= {"appendfsync": self._fsync}
-        command = ["redis-server", *(word for name, value in words.items() for word in (f"--{name}", value))]
-        log = directory / "server.log"
-        with log.open("ab") as said, running(command, log, stdin=subprocess.DEVNULL, stdout=said) as server:
-            wait_for_port(port, server)
-            yield RedisSession(directory, server.pid, port, self._mode, self._clients)
+        with redis_server(directory, self._fsync) as (pid, port):
+            yield RedisSession(directory, pid, port, self._mode, self._clients)
 
 
 def _targets() -> Iterator[RedisTarget]:
-    for fsync in ("always", "everysec", "no"):
-        yield RedisTarget(f"Redis {fsync}, pipelined", fsync, "pipeline")
-        yield RedisTarget(f"Redis {fsync}, pipelined, two clients", fsync, "pipeline", clients=2)
-        yield RedisTarget(f"Redis {fsync}, threads", fsync, "threads")
-        yield RedisTarget(f"Redis {fsync}, asyncio", fsync, "asyncio")
-        yield RedisTarget(f"Redis {fsync}, LMOVE pipelined", fsync, "life", clients=2)
-        yield RedisTarget(f"Redis {fsync}, BLMOVE", fsync, "life one by one", clients=2)
+    for fsync, word in (("always", "always"), ("everysec", "everysec"), ("no", "no"), ("", "in memory")):
+        yield RedisTarget(f"Redis {word}, pipelined", fsync, "pipeline")
+        yield RedisTarget(f"Redis {word}, pipelined, two clients", fsync, "pipeline", clients=2)
+        yield RedisTarget(f"Redis {word}, bulk", fsync, "bulk")
+        yield RedisTarget(f"Redis {word}, threads", fsync, "threads")
+        yield RedisTarget(f"Redis {word}, asyncio", fsync, "asyncio")
+        yield RedisTarget(f"Redis {word}, LMOVE pipelined", fsync, "life", clients=2)
+        yield RedisTarget(f"Redis {word}, BLMOVE", fsync, "life one by one", clients=2)
 
 
 TARGETS: Final = tuple(_targets())
