@@ -6,6 +6,7 @@ At the desk a peer that is missing is a skip that says what to install; in CI, w
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from lmdbq.bench.backlogs import Backlogs
 from lmdbq.bench.peer_cells import PEER_CELLS
 from lmdbq.bench.peer_load import Tally
 from lmdbq.bench.results import Cell
-from lmdbq.bench.targets import PEERS, Sample, beanstalkd, nats, postgres
+from lmdbq.bench.targets import PEERS, Sample, beanstalkd, nats, postgres, servers
 from lmdbq.bench.targets.base import can
 from lmdbq.bench.targets.peers import missing
 from lmdbq.bench.workloads import ENQUEUE, WORKERS, WORKLOADS, Workload
@@ -115,8 +116,8 @@ def test_a_peer_cannot_do_what_its_adapter_does_not_know():
 
 def test_what_is_missing_is_said_with_its_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
-    monkeypatch.setattr(postgres, "_program", lambda _: "")
-    nats._server.cache_clear()
+    monkeypatch.setattr(postgres, "program", lambda _: "")
+    nats.nats_server.cache_clear()
     try:
         assert [PEERS[name].absent() for name in ("beanstalkd", "procrastinate", "RQ, Redis always")] == [
             "beanstalkd is not installed: apt-get install beanstalkd",
@@ -125,13 +126,13 @@ def test_what_is_missing_is_said_with_its_remedy(monkeypatch: pytest.MonkeyPatch
         ]
         assert PEERS["NATS JetStream"].absent().startswith("nats-server is not installed: go install ")
     finally:
-        nats._server.cache_clear()
+        nats.nats_server.cache_clear()
     assert missing("nowhere_to_be_found") == "nowhere_to_be_found is not installed: pip install 'lmdbq[bench]'"
     assert missing("json") == ""
 
 
 def test_a_server_that_cannot_sync_each_write_is_not_measured_as_if_it_could(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(nats, "_server", lambda: ("nats-server", (2, 9)))
+    monkeypatch.setattr(nats, "nats_server", lambda: ("nats-server", (2, 9)))
     assert "2.9 cannot sync each write" in PEERS["NATS JetStream"].absent()
     assert "2.9" not in PEERS["NATS JetStream, as it comes"].absent()
 
@@ -165,3 +166,12 @@ def test_a_tally_counts_only_what_happens_inside_the_window():
     enqueues = Tally(Workload("", ENQUEUE, batch=10), 0, 1e18)
     assert enqueues.enqueued()
     assert enqueues.counted == 10
+
+
+def test_a_result_names_the_servers_it_was_measured_with(monkeypatch: pytest.MonkeyPatch):
+    here = servers()
+    assert ("beanstalkd" in here) == (not PEERS["beanstalkd"].absent())
+    assert ("postgres" in here) == bool(postgres.program("postgres"))
+    assert all(re.fullmatch(r"\d+(\.\d+)+.*", version) for version in here.values())
+    monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
+    assert servers().keys().isdisjoint({"beanstalkd", "redis-server"})

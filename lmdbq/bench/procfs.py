@@ -16,7 +16,10 @@ from typing import Any, Final
 
 import lmdb
 
-PACKAGES: Final = ("lmdb", "aiohttp", "uvloop", "msgspec", "redis", "hiredis")
+PACKAGES: Final = (
+    *("lmdb", "aiohttp", "uvloop", "msgspec"),
+    *("redis", "hiredis", "celery", "rq", "huey", "litequeue", "persist-queue", "procrastinate", "psycopg", "nats-py"),
+)
 
 
 def family(pids: Iterable[int]) -> list[int]:

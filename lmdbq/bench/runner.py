@@ -20,7 +20,7 @@ from lmdbq.bench import procfs, syncs
 from lmdbq.bench.backlogs import Backlogs, fresh_directory
 from lmdbq.bench.processes import Failed
 from lmdbq.bench.results import Cell, Part, Result
-from lmdbq.bench.targets import TARGETS, Sample, Session
+from lmdbq.bench.targets import TARGETS, Sample, Session, servers
 from lmdbq.bench.targets.base import can
 from lmdbq.bench.watching import Watcher
 from lmdbq.bench.workloads import ENQUEUE, WORKLOADS, Workload
@@ -139,7 +139,7 @@ Groups = Mapping[str, tuple[Plan, Sequence[Pair]]]
 def run(groups: Groups, directory: Path | None, watcher: Watcher, keep: Callable[[Result], None]) -> Result:
     """Measure groups of cells, each by its plan, and return the result; ``keep`` gets what there is after each."""
     with fresh_directory(directory) as place:
-        machine = procfs.facts(place)
+        machine = {**procfs.facts(place), "servers": servers()}
         result = Result(_now(), machine, "", [])
         backlogs = Backlogs(place, watcher.note)
         for group, (plan, pairs) in groups.items():

@@ -75,7 +75,7 @@ async def connect(spec: dict[str, Any]) -> Client:
 
 
 @functools.cache
-def _server() -> tuple[str, tuple[int, ...]]:
+def nats_server() -> tuple[str, tuple[int, ...]]:
     """Return the program and its version: beside this Python, on the PATH, or where Debian has it; ("", ()) = none."""
     beside = str(Path(sys.executable).parent)
     for directories in (beside, None, "/usr/sbin"):
@@ -97,7 +97,7 @@ class NatsTarget:
         self._synced = synced
 
     def absent(self) -> str:
-        program, version = _server()
+        program, version = nats_server()
         if not program:
             return f"nats-server is not installed: {_REMEDY}"
         if self._synced and version < _WITH_SYNC:
@@ -112,7 +112,7 @@ class NatsTarget:
         sync = "sync_interval: always" if self._synced else ""
         settings.write_text(f'listen: "127.0.0.1:{port}"\njetstream {{ store_dir: "{directory / "data"}"\n{sync} }}\n')
         log = directory / "server.log"
-        command = [_server()[0], "--config", str(settings)]
+        command = [nats_server()[0], "--config", str(settings)]
         with log.open("ab") as said, running(command, log, stdin=subprocess.DEVNULL, stdout=said) as server:
             wait_for_port(port, server)
             asyncio.run(_with_client(port, Client.make))

@@ -130,7 +130,7 @@ def worker(spec: dict[str, Any]) -> Worker:
 # --- the server -------------------------------------------------------------------------------------------------------
 
 
-def _program(name: str) -> str:
+def program(name: str) -> str:
     """Return the path of a program of the newest PostgreSQL; Debian keeps them away from the PATH. "" if none."""
     versions = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: float(path.parts[4]))
     return str(versions[-1]) if versions else shutil.which(name) or ""
@@ -164,7 +164,7 @@ def _initialize(directory: Path, password: str) -> Path:
         os.chown(directory, user.pw_uid, user.pw_gid)
         os.chown(secret, user.pw_uid, user.pw_gid)
     words = ["--no-sync", "-A", "scram-sha-256", "--pwfile", str(secret), "-U", _USER, "-E", "UTF8", "--locale", "C"]
-    command = [*_as_user(user), _program("initdb"), *words, "-D", str(data)]
+    command = [*_as_user(user), program("initdb"), *words, "-D", str(data)]
     made = subprocess.run(command, capture_output=True, text=True)
     if made.returncode:
         raise Failed(f"initdb: {made.stderr[-2000:]}")
@@ -194,7 +194,7 @@ class PostgresTarget:
         self._synchronous_commit = synchronous_commit
 
     def absent(self) -> str:
-        if not _program("initdb"):
+        if not program("initdb"):
             return "PostgreSQL is not installed: apt-get install postgresql"
         if _other_user() and not shutil.which("setpriv"):
             return "setpriv is not installed, which PostgreSQL needs to run for root: apt-get install util-linux"
@@ -213,7 +213,7 @@ class PostgresTarget:
             "synchronous_commit": self._synchronous_commit,
         }
         settings = [word for name, value in chosen.items() for word in ("-c", f"{name}={value}")]
-        command = [*_as_user(_other_user()), _program("postgres"), "-D", str(data), *settings]
+        command = [*_as_user(_other_user()), program("postgres"), "-D", str(data), *settings]
         log = directory / "server.log"
         with (
             log.open("ab") as said,
