@@ -186,13 +186,15 @@ class Entry(Struct, frozen=True, gc=False):
 
 
 class UniformEntries(Sequence[Entry]):
-    """Entries that say nothing but a payload, and share queue, type, encoding and priority: most large batches.
+    """Entries that share queue, type, encoding and priority and say nothing else but a payload, or that and a dedupe
+    key: most large batches.
 
-    They travel from the wire to the store as one list of payloads; an Entry is made only of one that is asked for. A
-    payload may be a ``msgspec.Raw``, which is the bytes where they stand in the request's body.
+    They travel from the wire to the store as lists of payloads and keys; an Entry is made only of one that is asked
+    for. A payload may be a ``msgspec.Raw``, which is the bytes where they stand in the request's body. keys: one per
+    payload, or none.
     """
 
-    __slots__ = ("encoding", "payloads", "priority", "queue", "type")
+    __slots__ = ("encoding", "keys", "payloads", "priority", "queue", "type")
 
     def __init__(
         self,
@@ -201,12 +203,14 @@ class UniformEntries(Sequence[Entry]):
         type: str = "default",
         encoding: Encoding = Encoding.JSON,
         priority: int = 0,
+        keys: Sequence[str] = (),
     ) -> None:
         self.payloads = payloads
         self.queue = queue
         self.type = type
         self.encoding = encoding
         self.priority = priority
+        self.keys = keys
 
     def __len__(self) -> int:
         return len(self.payloads)
@@ -216,9 +220,11 @@ class UniformEntries(Sequence[Entry]):
     @overload
     def __getitem__(self, index: slice) -> UniformEntries: ...
     def __getitem__(self, index: int | slice) -> Entry | UniformEntries:
+        place = (self.queue, self.type, self.encoding, self.priority)
         if isinstance(index, slice):
-            return UniformEntries(self.payloads[index], self.queue, self.type, self.encoding, self.priority)
-        return Entry(bytes(self.payloads[index]), self.queue, self.type, self.encoding, self.priority)
+            return UniformEntries(self.payloads[index], *place, self.keys[index])
+        options = Options(dedupe=Dedupe(self.keys[index])) if self.keys else PLAIN
+        return Entry(bytes(self.payloads[index]), *place, options=options)
 
     def size_bytes(self) -> int:
         """Return how many bytes the payloads have."""

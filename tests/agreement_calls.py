@@ -56,6 +56,7 @@ from lmdbq.model import (
     Scope,
     State,
     Status,
+    UniformEntries,
     Until,
 )
 
@@ -162,6 +163,17 @@ enqueues = st.builds(
     st.sampled_from([True] * 7 + [False]),
 )
 plain_enqueues = st.builds(lambda number: Enqueue([Entry(queue="a")] * number), st.integers(1, 12))
+uniform_enqueues = st.builds(  # with keys: enough for the short way, of which a few may be held
+    lambda number, first: Enqueue(
+        UniformEntries(
+            [b"%d" % (each % 3) for each in range(number)],
+            "a",
+            keys=[] if first is None else [f"u{each}" for each in range(first, first + number)],
+        )
+    ),
+    st.integers(1, 10),
+    st.none() | st.integers(0, 60),
+)
 duplicates = st.builds(
     Enqueue,
     st.lists(
@@ -223,7 +235,9 @@ removals = st.one_of(st.builds(Purge, ANY_QUEUE), st.builds(QueueDelete, ANY_QUE
 reports = st.builds(Report, st.lists(completions, min_size=1, max_size=3))
 heartbeats = st.builds(Extend, st.lists(extensions, min_size=1, max_size=2).map(tuple))
 _edits = (changes, changes, heartbeats, sweeps, queue_settings, removals)
-ops: st.SearchStrategy[Op] = weighted(*[enqueues] * 4, *[claims] * 4, *[reports] * 3, plain_enqueues, *_edits)
+ops: st.SearchStrategy[Op] = weighted(
+    *[enqueues] * 4, *[claims] * 4, *[reports] * 3, plain_enqueues, uniform_enqueues, *_edits
+)
 memos = st.builds(
     Memo,
     key=st.sampled_from(["m", "n"]),

@@ -140,7 +140,7 @@ class AgreementMachine(RuleBasedStateMachine):
     def enqueue_duplicates(self, op: Op) -> None:
         self._tell(Call((op,)))
 
-    @rule(op=drawn.plain_enqueues)
+    @rule(op=drawn.plain_enqueues | drawn.uniform_enqueues)
     def enqueue_a_plain_batch(self, op: Op) -> None:
         self._tell(Call((op,)))
 

@@ -22,6 +22,7 @@ from lmdbq.model import (
     Keep,
     Memo,
     OnDuplicate,
+    Options,
     Outcome,
     Placed,
     Polynomial,
@@ -31,6 +32,7 @@ from lmdbq.model import (
     Refused,
     RetryStrategy,
     State,
+    UniformEntries,
 )
 from tests.store_driver import Driver, S, entry
 
@@ -360,3 +362,78 @@ class IdCapability:
         assert {q.state(task_id) for task_id in given} == {Outcome.GONE}
         assert q.state(max(again) + 1) is Outcome.NOT_FOUND
         assert q.store.info().last_id == max(again)
+
+
+class UniformEntriesContract:
+    """Entries that travel as lists of payloads and keys are what a list of entries would be."""
+
+    N = 10
+
+    def uniform(self, *numbers: int, payload: bytes = b"{}", priority: int = 3) -> UniformEntries:
+        return UniformEntries(
+            [payload] * len(numbers), "a", "t", Encoding.JSON, priority, [f"k{number}" for number in numbers]
+        )
+
+    def test_free_keys_are_taken_and_hold(self, q: Driver):
+        q.add(queue="a", type="t")
+        keyed = self.uniform(*range(self.N))
+
+        done = q.do(Enqueue(keyed))
+        again = q.do(Enqueue(keyed))
+
+        assert done.odd == {}
+        assert done.ids == list(range(done.ids[0], done.ids[0] + self.N))
+        assert [again.placed(index).outcome for index in range(self.N)] == [Outcome.SKIPPED] * self.N
+        assert again.ids == done.ids
+        for number, task_id in enumerate(done.ids):
+            task = q.task(task_id)
+            assert (task.queue, task.type, task.priority, task.payload) == ("a", "t", 3, b"{}")
+            assert task.options == Options(dedupe=Dedupe(f"k{number}"))
+
+    def test_held_and_repeated_keys_are_duplicates_and_the_rest_is_new(self, q: Driver):
+        q.add(queue="a", type="t")
+        held = q.do(Enqueue(self.uniform(*range(100, 100 + self.N)))).ids
+
+        done = q.do(Enqueue(self.uniform(*range(self.N), 3, 105, 200)))
+
+        outcomes = [done.placed(index).outcome for index in range(self.N + 3)]
+        assert outcomes == [Outcome.ENQUEUED] * self.N + [Outcome.SKIPPED] * 2 + [Outcome.ENQUEUED]
+        assert done.ids[self.N : self.N + 2] == [done.ids[3], held[5]]
+        assert done.ids[-1] == done.ids[self.N - 1] + 1
+
+    def test_calls_of_one_apply_see_each_others_keys(self, q: Driver):
+        q.add(queue="a", type="t")
+        first = Call((Enqueue([entry(queue="a", type="t", dedupe="k5")]),))
+        keyed, again = (Call((Enqueue(self.uniform(*range(at, at + self.N))),)) for at in (0, 9))
+        last = Call((Enqueue([entry(queue="a", type="t", dedupe="k18")]),))
+
+        done = [outcome.outcomes[0] for outcome in q.apply(first, keyed, again, last).outcomes]
+
+        assert done[1].ids[5] == done[0].ids[0]
+        assert done[2].ids[0] == done[1].ids[9]
+        assert done[3].ids[0] == done[2].ids[9]
+        assert len({task_id for each in done for task_id in each.ids}) == 1 + 9 + 9
+
+    def test_a_key_is_free_again_once_its_task_is_gone(self, q: Driver):
+        q.add(queue="a", type="t")
+        ids = q.do(Enqueue(self.uniform(*range(self.N)))).ids
+        for task_id in ids:
+            q.delete(task_id)
+
+        assert q.do(Enqueue(self.uniform(*range(self.N)))).odd == {}
+
+    def test_the_rules_of_the_queue_hold_for_them(self, q: Driver):
+        q.put_queue("a", dedupe=Dedupe(on_duplicate=OnDuplicate.REJECT))
+        q.add(queue="a", type="t")
+        q.do(Enqueue(self.uniform(*range(self.N))))
+
+        refused = q.refusal(Enqueue(self.uniform(*range(9, 9 + self.N))))
+
+        assert [problem.pointer for problem in refused.problems] == ["/entries/0/dedupe_key"]
+
+    def test_in_the_order_of_priority_and_time(self, q: Driver):
+        q.add(queue="a", type="t", priority=4)
+        later = q.do(Enqueue(self.uniform(*range(self.N), priority=3))).ids
+        sooner = q.do(Enqueue(self.uniform(*range(20, 20 + self.N), priority=2))).ids
+
+        assert q.claim_ids("a", limit=2 * self.N) == sooner + later

@@ -8,14 +8,21 @@ from __future__ import annotations
 
 from tests.contract_claim import ClaimContract, OrderCapability
 from tests.contract_dedupe import DedupeContract
-from tests.contract_enqueue import EnqueueContract, IdCapability
+from tests.contract_enqueue import EnqueueContract, IdCapability, UniformEntriesContract
 from tests.contract_leases import LeaseContract
 from tests.contract_manage import CountCapability, QueueContract, TaskActionContract
 from tests.contract_timed import TimedContract
 
 
 class EveryStore(
-    EnqueueContract, DedupeContract, ClaimContract, LeaseContract, TaskActionContract, QueueContract, TimedContract
+    EnqueueContract,
+    UniformEntriesContract,
+    DedupeContract,
+    ClaimContract,
+    LeaseContract,
+    TaskActionContract,
+    QueueContract,
+    TimedContract,
 ):
     """All that a program may rely on, whatever the store."""
 

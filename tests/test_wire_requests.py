@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lmdbq import limits
@@ -337,6 +337,8 @@ plain_entries = st.fixed_dictionaries(
 
 
 @given(st.lists(plain_entries, min_size=1, max_size=5), st.booleans())
+@example([{"payload": n, "dedupe_key": f'"{n}\\'} for n in range(6)], True)
+@example([{"dedupe_key": "k"}], False)
 def test_the_flat_answer_says_what_the_structs_say(said: list[dict[str, Any]], with_tasks: bool):
     batch = requests.read_enqueue(json.dumps({"entries": said, "return_tasks": with_tasks}).encode(), JSON_CODEC)
     entries = batch.entries

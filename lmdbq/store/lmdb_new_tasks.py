@@ -36,7 +36,7 @@ class _Stretch:
 def are_plain(entries: Sequence[Entry]) -> bool:
     """Whether entries start now, never expire and have no options: nothing but a place and a payload."""
     if isinstance(entries, UniformEntries):
-        return True
+        return not entries.keys
     for entry in entries:
         if (
             entry.options is not PLAIN

@@ -3,7 +3,8 @@
 A call is planned on drafts (``lmdb_plan``), reading but never writing. If its plan has a problem, it is dropped and
 there is no trace of it. Otherwise the call is *accepted*: its ids are allotted and its drafts join the batch, where the
 plans of later calls see them. ``write`` then puts the whole batch: new tasks (``lmdb_new_tasks``), changed and expired
-holders, slots. Entries that say nothing but a place and a payload need no drafts, and are accepted as *stretches*.
+holders, slots. Entries that say nothing but a place and a payload need no drafts, and are accepted as *stretches*;
+those that add a dedupe key nobody holds are written at once (``lmdb_keyed``).
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from collections.abc import Sequence
 
 from lmdbq import limits
 from lmdbq.ids import next_id
-from lmdbq.model import Enqueue, Enqueued, Entry, Outcome, Placed, Refused, Scope, State
+from lmdbq.model import Enqueue, Enqueued, Entry, Outcome, Placed, Refused, Scope, State, UniformEntries
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.lmdb_drafts import Draft, write_stored
+from lmdbq.store.lmdb_keyed import KEYED_MIN, free_slots, write_keyed
 from lmdbq.store.lmdb_new_tasks import NewTasks, are_plain, stretches
 from lmdbq.store.lmdb_plan import Plan, Planner, SlotName, Taken
 from lmdbq.store.lmdb_standing import leave
@@ -28,18 +30,24 @@ class EnqueueBatch:
 
     def __init__(self, work: Work) -> None:
         self._work = work
-        self._new = NewTasks(work)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._new = NewTasks(self._work)
         self._drafts: dict[int, Draft] = {}
         self._slots: dict[SlotName, Taken] = {}
-        self._planner = Planner(work, self._drafts, self._slots)
+        self._planner = Planner(self._work, self._drafts, self._slots)
         self._damaged: dict[int, str] = {}
 
     def add(self, op: Enqueue) -> Enqueued | Refused:
         """Plan one call and accept it, or refuse it without a trace."""
-        if op.entries and are_plain(op.entries):
+        done = None
+        if isinstance(op.entries, UniformEntries) and op.entries.keys:
+            done = self._accept_keyed(op.entries)
+        elif op.entries and are_plain(op.entries):
             done = self._accept_plain(op.entries)
-            if done is not None:
-                return done
+        if done is not None:
+            return done
         plan = self._planner.plan(op)
         if plan.problems:
             return Refused(plan.problems[0].code, tuple(plan.problems[: limits.PROBLEMS_MAX]))
@@ -67,6 +75,26 @@ class EnqueueBatch:
             work.total(queue.no, "enqueued", length)
         work.take_ids(first_id, len(entries))
         return Enqueued(work.now.wall, ids, {})
+
+    def _accept_keyed(self, entries: UniformEntries) -> Enqueued | None:
+        """Accept and write entries that differ in payload and dedupe key; None if they need planning after all."""
+        work = self._work
+        queue, type_no = work.queue(entries.queue), work.type_no(entries.type)
+        if len(entries) < KEYED_MIN or queue is None or not type_no or not any(work.tally(queue.no, type_no)):
+            return None
+        if queue.settings.expires_in_ns or queue.settings.dedupe is not None:
+            return None
+        self.write()
+        self._begin()
+        slots = free_slots(work, queue.no, entries.keys)
+        if slots is None:
+            return None
+        first_id, length = next_id(work.last_id, work.now.wall), len(entries)
+        work.take_ids(first_id, length)
+        work.count(queue.no, type_no, enters=State.READY, length=length)
+        work.total(queue.no, "enqueued", length)
+        write_keyed(work, queue, type_no, first_id, entries, slots)
+        return Enqueued(work.now.wall, list(range(first_id, first_id + length)), {})
 
     # --- accepting ---
 

@@ -66,6 +66,7 @@ except ImportError:  # where it has no wheel
 from lmdbq.model import (
     DEFAULT_SETTINGS,
     PLAIN,
+    Dedupe,
     Encoding,
     Enqueued,
     Failure,
@@ -160,6 +161,9 @@ class TaskRecord(Struct, gc=False):
 ENCODINGS: Final = {int(encoding): encoding for encoding in Encoding}
 _options_encoder = msgspec.msgpack.Encoder()
 _options_decoder = msgspec.msgpack.Decoder(Options)
+_KEY_OPTION: Final = _options_encoder.encode(Options(dedupe=Dedupe("x")))[
+    :-2
+]  # all but the key
 
 
 def write_task_head(
@@ -191,6 +195,27 @@ def write_task_head(
             len(said),
         )
         + said
+    )
+
+
+def write_keyed_head(
+    queue_no: int,
+    type_no: int,
+    encoding: int,
+    priority: int,
+    now: int,
+    slot: tuple[int, int],
+    key_bytes: int,
+) -> bytes:
+    """Return what stands before the packed dedupe key of a task that is ready now and whose only option is that key.
+
+    slot: its scope and owner_no. key_bytes: how long the key is as MessagePack; it and the payload follow.
+    """
+    return (
+        _TASK_HEAD.pack(
+            SHAPE_SINGLE, encoding, queue_no, type_no, priority, now, now, 0, *slot, len(_KEY_OPTION) + key_bytes
+        )
+        + _KEY_OPTION
     )
 
 
@@ -378,6 +403,13 @@ class Slot(NamedTuple):
 def write_slot(slot: Slot) -> bytes:
     """Return a slot's bytes."""
     return seal(_SLOT.pack(slot.id, slot.queue_no, slot.taken_at, slot.blocks_until) + slot.long_key)
+
+
+def write_fresh_slots(first_id: int, queue_no: int, now: int, length: int) -> list[bytes]:
+    """Return the slots that ``length`` tasks with ids from ``first_id`` have just taken, without a ttl."""
+    rest = _SLOT.pack(0, queue_no, now, 0)[8:]
+    ids = map(struct.Struct(">Q").pack, range(first_id, first_id + length))
+    return [data + pack_crc(crc32(data)) for data in [task_id + rest for task_id in ids]]
 
 
 def read_slot(value: bytes) -> Slot:

@@ -34,6 +34,7 @@ from lmdbq.wire.requests import Batch
 from lmdbq.wire.views import payload_fields, task_answer
 
 _text = msgspec.json.encode
+_KEY_NAME: Final = b'"dedupe_key":'
 _NEXT_ID: Final = b',{"id":"'
 
 
@@ -51,29 +52,39 @@ def _uniform_answer(entries: UniformEntries, done: Enqueued, *, with_tasks: bool
     """All are newly enqueued and alike, so their ids follow each other; only two digits of each are printed anew."""
     outcome = _outcome_texts(entries[:1])[0]
     tasks: list[bytes | Raw] = []
-    outcomes: list[bytes] = []
-    head, tail = b"", b""
+    outcomes: list[bytes | Raw] = []
+    between: list[bytes] = []  # what stands between two tasks' varying parts: id, payload and perhaps dedupe key
     if with_tasks:
         (head,), (tail,) = _task_texts(entries[:1], done.now)
+        between = [head, tail]
+        if entries.keys:
+            before_key, _, after_key = tail.partition(_KEY_NAME + _text(entries.keys[0]))
+            between = [head, before_key + _KEY_NAME, after_key]
     at = 0
     for prefix, ends in id_parts(done.ids[0], len(entries)):
-        count = len(ends)
+        span = slice(at, at + len(ends))
         if with_tasks:
-            # [prefix + end, head, payload, tail], but the prefix of each task stands at the end of what is before it
-            block: list[bytes | Raw] = [head] * (4 * count)
-            block[0::4] = ends
-            block[2::4] = entries.payloads[at : at + count]
-            block[3::4] = [tail + prefix] * count
-            block[0] = prefix + ends[0]
-            block[-1] = tail
-            tasks += block
-        texts = [outcome + prefix] * (2 * count)
-        texts[0::2] = ends
-        texts[0] = prefix + ends[0]
-        texts[-1] = outcome
-        outcomes += texts
-        at += count
+            varying = [ends, entries.payloads[span], *([list(map(_text, entries.keys[span]))] if entries.keys else [])]
+            tasks += _woven(varying, between, prefix)
+        outcomes += _woven([ends], [outcome], prefix)
+        at = span.stop
     return _framed(tasks, outcomes, with_tasks=with_tasks)
+
+
+def _woven(varying: list[Sequence[bytes | Raw]], between: list[bytes], prefix: bytes) -> list[bytes | Raw]:
+    """Return texts that begin with ``prefix`` and the first of ``varying``, each followed by its text of ``between``.
+
+    The prefix of a text stands at the end of the one before it, so that it costs no part of its own.
+    """
+    count, width = len(varying[0]), 2 * len(between)
+    parts: list[bytes | Raw] = [between[-1] + prefix] * (width * count)
+    for at, column in enumerate(varying):
+        parts[2 * at :: width] = column
+    for at, text in enumerate(between[:-1]):
+        parts[2 * at + 1 :: width] = [text] * count
+    parts[0] = prefix + bytes(parts[0])
+    parts[-1] = between[-1]
+    return parts
 
 
 def _plain_answer(entries: Sequence[Entry], done: Enqueued, *, with_tasks: bool) -> bytes:
@@ -86,15 +97,15 @@ def _plain_answer(entries: Sequence[Entry], done: Enqueued, *, with_tasks: bool)
         tasks[0::4] = ids
         tasks[1::4], tasks[3::4] = _task_texts(entries, done.now)
         tasks[2::4] = [_in_json(entry.payload, entry.encoding) for entry in entries]
-    outcomes = [b""] * (2 * count)
+    outcomes: list[bytes | Raw] = [b""] * (2 * count)
     outcomes[0::2] = ids
     outcomes[1::2] = _outcome_texts(entries)
     return _framed(tasks, outcomes, with_tasks=with_tasks)
 
 
-def _framed(tasks: list[bytes | Raw], outcomes: list[bytes], *, with_tasks: bool) -> bytes:
+def _framed(tasks: list[bytes | Raw], outcomes: list[bytes | Raw], *, with_tasks: bool) -> bytes:
     """Return the whole body. Each list begins in front of an id, and ends with a text that announces one more."""
-    outcomes[-1] = outcomes[-1].removesuffix(_NEXT_ID)
+    outcomes[-1] = bytes(outcomes[-1]).removesuffix(_NEXT_ID)
     if not with_tasks:
         return b"".join([b'{"outcomes":[{"id":"', *outcomes, b"]}\n"])
     tasks[-1] = bytes(tasks[-1]).removesuffix(_NEXT_ID)

@@ -85,7 +85,8 @@ def read_enqueue(body: bytes, codec: Codec) -> Batch:
 
 
 def _plain_batch(body: bytes, codec: Codec, accept: Incoming) -> Batch | None:
-    """Return a batch whose entries say only payload, type, priority and queue; None if it is not one, or is wrong."""
+    """Return a batch whose entries say payload, type, priority, queue and dedupe key only; None if it is not one, or is
+    wrong."""
     try:
         request = codec.decoder(shapes.PlainRequest).decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -108,12 +109,26 @@ def _plain_batch(body: bytes, codec: Codec, accept: Incoming) -> Batch | None:
             kept = [text.accept(bytes(raw)) for raw in kept]
         except payloads.Unreadable:
             return None
+    keys = [entry.dedupe_key for entry in request.entries]
+    text_of_keys = "".join(keys)
+    if not (text_of_keys.isascii() and text_of_keys.isprintable()):  # else they need a look each
+        return None
     if len(queues) == len(kinds) == len({entry.priority for entry in request.entries}) == 1:
         first = request.entries[0]
-        queue = first.queue_name or request.queue_name
-        return Batch(UniformEntries(kept, queue, first.type, Encoding.JSON, first.priority), request.return_tasks)
+        place = (first.queue_name or request.queue_name, first.type, Encoding.JSON, first.priority)
+        if not text_of_keys:
+            return Batch(UniformEntries(kept, *place), request.return_tasks)
+        if all(keys):
+            return Batch(UniformEntries(kept, *place, keys), request.return_tasks)
     entries = [
-        Entry(bytes(payload), entry.queue_name or request.queue_name, entry.type, Encoding.JSON, entry.priority)
+        Entry(
+            bytes(payload),
+            entry.queue_name or request.queue_name,
+            entry.type,
+            Encoding.JSON,
+            entry.priority,
+            options=Options(dedupe=Dedupe(entry.dedupe_key)) if entry.dedupe_key else PLAIN,
+        )
         for payload, entry in zip(kept, request.entries, strict=True)
     ]
     return Batch(entries, request.return_tasks)

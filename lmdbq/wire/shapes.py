@@ -133,6 +133,7 @@ class PlainEntry(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     type: str = "default"
     priority: Priority = 0
     queue_name: str | None = None
+    dedupe_key: Annotated[str, Meta(max_length=limits.DEDUPE_KEY_CHARS_MAX)] = ""
 
 
 class PlainRequest(Struct, frozen=True, forbid_unknown_fields=True):
