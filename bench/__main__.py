@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from bench import rows
+from bench import readme, rows
 from lmdbq.bench import results, tables
 from lmdbq.bench.compare import differences
 from lmdbq.bench.runner import Groups, Plan, run, seconds_of, turns_of
@@ -101,6 +101,17 @@ def compare_command(before: Path, after: Path, confidence: float) -> None:
     for one in differences(results.load(before), results.load(after), confidence):
         interval = f"{one.found.ratio:.2f} ({one.found.low:.2f}-{one.found.high:.2f})"
         click.echo(f"{one.workload}  ·  {one.target}: {tables.words(one.metric)} {interval}  {one.verdict}")
+
+
+@main.command("readme")
+@click.argument("result", type=FILE, required=False)
+def readme_command(result: Path | None) -> None:
+    """Write the README's figures anew, from RESULT, or from the file they are from."""
+    try:
+        path = readme.write(result)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{readme.README} has the figures of {path}", err=True)
 
 
 @main.command("list")

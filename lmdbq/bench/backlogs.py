@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -20,6 +20,7 @@ from lmdbq.bench.targets.base import Target, Versatile
 from lmdbq.bench.workloads import DRAIN, ENQUEUE, Workload
 
 SHARED_MIN: Final = 30_000  # tasks; fewer are filled anew each time
+_ROOM_BYTES: Final = 1_000_000_000
 
 
 @contextmanager
@@ -31,6 +32,18 @@ def fresh_directory(parent: Path | None) -> Iterator[Path]:
     finally:
         shutil.rmtree(directory)
         os.sync()  # or the next cell pays for freeing this one's blocks
+
+
+def _bytes_of(workload: Workload) -> int:
+    """Return about how much a backlog takes on the disk, with its copy if it is worked on as one."""
+    a_task = workload.payload_bytes + (350 if workload.keys else 100)
+    copies = 2 if workload.kind in (ENQUEUE, DRAIN) else 1
+    return workload.backlog * a_task * copies if workload.backlog >= SHARED_MIN else 0
+
+
+def bytes_wanted(workloads: Iterable[Workload]) -> int:
+    """Return about how much room on the disk backlogs need, and what is enqueued beside them."""
+    return _ROOM_BYTES + sum(_bytes_of(one) for one in set(workloads))
 
 
 class Backlogs:

@@ -10,7 +10,7 @@ from lmdbq.bench.stats import Interval, ratio_interval
 from lmdbq.bench.targets.base import RATE
 
 ROUNDS_MIN: Final = 3  # with fewer, an interval says nothing
-_COMPARED: Final = (RATE, "p99_ms", "ready_ms", "anonymous_mb")  # the first of them that a cell has
+COMPARED: Final = (RATE, "p99_ms", "ready_ms", "anonymous_mb")  # the first of them that a cell has
 
 
 class Difference(NamedTuple):
@@ -29,7 +29,7 @@ def differences(before: Result, after: Result, confidence: float) -> Iterator[Di
         old = before.cell(cell.group, cell.workload.name, cell.target)
         if old is None or not old.rounds or not cell.rounds or old.workload != cell.workload:
             continue
-        metric = next((name for name in _COMPARED if name in cell.rounds[0] and name in old.rounds[0]), "")
+        metric = next((name for name in COMPARED if name in cell.rounds[0] and name in old.rounds[0]), "")
         if metric and all(old.values(metric)):
             found = ratio_interval(cell.values(metric), old.values(metric), confidence=confidence)
             enough = min(len(old.rounds), len(cell.rounds)) >= ROUNDS_MIN

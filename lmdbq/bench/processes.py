@@ -55,7 +55,8 @@ def serving(command: Sequence[str], directory: Path) -> Iterator[tuple[int, int]
     """Run a server that prints its URL on stdout or stderr; the value is (pid, port)."""
     directory.mkdir(parents=True, exist_ok=True)
     log = directory / "server.log"
-    with running(command, log, stdin=subprocess.DEVNULL, stdout=log.open("ab")) as server:
+    log.unlink(missing_ok=True)  # the last server in this directory had another port
+    with log.open("ab") as said, running(command, log, stdin=subprocess.DEVNULL, stdout=said) as server:
         yield server.pid, _port_in(log, server)
 
 
