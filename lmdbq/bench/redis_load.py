@@ -33,7 +33,7 @@ Run = Callable[[float, float], dict[str, Any]]
 
 
 def messages(spec: dict[str, Any]) -> list[bytes]:
-    """Return the messages a driver sends again and again, about 250 bytes each with a payload of 60."""
+    """Return the messages a driver sends again and again, about 190 bytes each with a payload of 60."""
     workload = msgspec.convert(spec["workload"], Workload)
     made = []
     for number in range(_POOL):

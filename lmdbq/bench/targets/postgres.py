@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from itertools import cycle
 from pathlib import Path
@@ -119,7 +119,8 @@ class Worker:
             working = asyncio.create_task(self._app.run_worker_async(install_signal_handlers=False))
             await asyncio.sleep(tally.end - time.monotonic())
             working.cancel()  # it finishes what it has begun
-            await asyncio.gather(working, return_exceptions=True)
+            with suppress(asyncio.CancelledError):
+                await working
 
 
 def worker(spec: dict[str, Any]) -> Worker:
