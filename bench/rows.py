@@ -167,6 +167,8 @@ _BESIDE: Final[dict[str, tuple[Pair, ...]]] = {
     "written": (("written, 1 by 1", _HTTP), ("written, 1,000 per call", _HTTP)),
 }
 
+_SYNCS_SEEN: Final = ("more batches", "sizes of a batch", "peers")  # of those beside; the others sync no otherwise
+
 
 def groups() -> list[str]:
     """Return the names of the groups."""
@@ -189,5 +191,10 @@ def plan_of(group: str, plan: Plan) -> Plan:
     """Return how a group is measured: those of which nothing is required have fewer and shorter turns."""
     if any(row.group == group for row in ROWS):
         return plan
-    shorter = {"seconds": min(plan.seconds, 1.0), "warm_seconds": min(plan.warm_seconds, 0.25)}
-    return structs.replace(plan, rounds=min(plan.rounds, 3), **shorter)
+    return structs.replace(
+        plan,
+        rounds=min(plan.rounds, 3),
+        seconds=min(plan.seconds, 1.0),
+        warm_seconds=min(plan.warm_seconds, 0.25),
+        count_syncs=plan.count_syncs and group in _SYNCS_SEEN,
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -34,6 +34,7 @@ from lmdbq.model import (
     Report,
     Status,
     Swept,
+    UniformEntries,
 )
 from lmdbq.store.lmdb import LmdbStore, open_store
 
@@ -55,10 +56,7 @@ class _Verbs:
         return outcome.outcomes[0]
 
     def enqueue(self, batch: Batch) -> None:
-        if batch.priorities or batch.keys or batch.delays:
-            self._apply(Enqueue(_entries(batch)))
-        else:
-            self._apply(Enqueue([Entry(payload, QUEUE) for payload in batch.payloads]))
+        self._apply(Enqueue(_entries(batch)))
 
     def claim(self, limit: int) -> list[ClaimedTask]:
         claimed = self._apply(Claim((QUEUE,), limit=limit))
@@ -98,7 +96,10 @@ class _Verbs:
         return self._store.count(Filter())
 
 
-def _entries(batch: Batch) -> list[Entry]:
+def _entries(batch: Batch) -> Sequence[Entry]:
+    """Return a batch as the client and the daemon give it to the store: as lists, if nothing else differs."""
+    if not batch.priorities and not batch.delays and all(batch.keys):
+        return UniformEntries(batch.payloads, QUEUE, keys=batch.keys)
     priorities = batch.priorities or [0] * len(batch.payloads)
     delays = batch.delays or [0] * len(batch.payloads)
     options = [Options(dedupe=Dedupe(key)) if key else PLAIN for key in batch.keys] or [PLAIN] * len(batch.payloads)
