@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from lmdbq.client.aio_handles import AsyncLease as AsyncLease
     from lmdbq.client.aio_handles import AsyncQueueHandle as AsyncQueueHandle
     from lmdbq.client.aio_handles import AsyncSelection as AsyncSelection
+    from lmdbq.client.context import Context as Context
+    from lmdbq.client.context import current as current
+    from lmdbq.client.directives import Dead as Dead
+    from lmdbq.client.directives import Retry as Retry
+    from lmdbq.client.directives import Snooze as Snooze
+    from lmdbq.client.directives import Stopped as Stopped
     from lmdbq.client.entries import Entry as Entry
     from lmdbq.client.info import QueueInfo as QueueInfo
     from lmdbq.client.info import TaskInfo as TaskInfo
@@ -30,6 +36,7 @@ if TYPE_CHECKING:
     from lmdbq.client.sync_handles import Selection as Selection
     from lmdbq.client.tasks import Task as Task
     from lmdbq.client.tasks import Tasks as Tasks
+    from lmdbq.client.worker import Worker as Worker
     from lmdbq.errors import AccessDenied as AccessDenied
     from lmdbq.errors import Conflict as Conflict
     from lmdbq.errors import Duplicate as Duplicate
@@ -51,12 +58,15 @@ if TYPE_CHECKING:
 _MODULES = {
     "client.aio": ("AsyncClient",),
     "client.aio_handles": ("AsyncHandle", "AsyncLease", "AsyncQueueHandle", "AsyncSelection"),
+    "client.context": ("Context", "current"),
+    "client.directives": ("Dead", "Retry", "Snooze", "Stopped"),
     "client.entries": ("Entry",),
     "client.info": ("QueueInfo", "TaskInfo"),
     "client.options": ("Dedupe", "Keep", "Options", "RetryStrategy"),
     "client.sync": ("Client",),
     "client.sync_handles": ("Handle", "Lease", "QueueHandle", "Selection"),
     "client.tasks": ("Task", "Tasks"),
+    "client.worker": ("Worker",),
     "errors": (
         "AccessDenied",
         "Conflict",

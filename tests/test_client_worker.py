@@ -5,19 +5,19 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lmdbq.client.core import result_of
+from lmdbq.client.core import Request, T, result_of
+from lmdbq.client.directives import TaskFailed
 from lmdbq.client.http import HttpClient, subscription
+from lmdbq.client.job_worker import JobWorker as Worker
 from lmdbq.client.leases import Job
-from lmdbq.client.worker import TaskFailed, Worker
 from lmdbq.errors import InvalidInput
-from lmdbq.wire.answers import DequeueAnswer, ExtendAnswer, TaskAnswer
-from lmdbq.wire.shapes import DequeueRequest, ExtendEntry
+from lmdbq.wire.answers import TaskAnswer
 from tests.fake_daemon import FakeDaemon, answer, hold
 from tests.real_daemon import RealDaemon
 
@@ -39,14 +39,13 @@ class WatchedClient(HttpClient):
         self.extended = threading.Semaphore(0)
         self.asked = threading.Event()
 
-    def extend(self, leases: Sequence[ExtendEntry], *, stop: threading.Event | None = None) -> ExtendAnswer:
-        said = super().extend(leases, stop=stop)
-        self.extended.release()
+    def call(self, request: Request[T], stop: threading.Event | None = None) -> T:
+        if request.target == "/v1/dequeue":
+            self.asked.set()
+        said = super().call(request, stop)
+        if request.target == "/v1/extend":
+            self.extended.release()
         return said
-
-    def dequeue(self, wanted: DequeueRequest, *, stop: threading.Event | None = None) -> DequeueAnswer:
-        self.asked.set()
-        return super().dequeue(wanted, stop=stop)
 
 
 @pytest.fixture

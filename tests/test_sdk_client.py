@@ -34,6 +34,7 @@ TESTED = {
     "Client": {
         "close": "test_what_is_in_a_queue_outlives_its_client",
         "dequeue": "test_a_task_is_taken_and_reported",
+        "place": "test_a_client_says_where_it_is",
         "enqueue": "test_an_entry_is_enqueued_with_its_options",
         "enqueue_many": "test_many_are_enqueued_in_their_order",
         "queue": "test_a_queue_is_made_edited_and_removed",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any, ParamSpec, TypeVar, Unpack, overload
+from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 
 from lmdbq.client import core
 from lmdbq.client.aio_handles import AsyncHandle, AsyncLease, AsyncQueueHandle, AsyncSelection
@@ -54,6 +54,11 @@ class AsyncClient:
         self._transport: AsyncTransport = place.async_transport()
 
     @property
+    def place(self) -> Place:
+        """The place, for workers."""
+        return self._place
+
+    @property
     def where(self) -> str:
         """The place, as it was named."""
         return self._place.where
@@ -61,7 +66,7 @@ class AsyncClient:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.where!r})"
 
-    async def __aenter__(self) -> AsyncClient:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:

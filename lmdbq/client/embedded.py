@@ -1,4 +1,4 @@
-"""A queue in this process as a transport: the same requests as over HTTP, answered by an engine on a thread of its own.
+"""A queue in this process, and the transports to it: the requests of HTTP, answered by an engine on its own thread.
 
 Lazy, thread-safe, and fork-checked: the process id is compared at each call, and a child opens a directory for itself.
 What is in memory belongs to the process that made it.
@@ -36,7 +36,6 @@ class Embedded:
         self._lock = threading.Lock()
         self._open: OpenQueue | None = None
         self._finalizer: weakref.finalize[..., Any] | None = None
-        self._parked: set[Future[Any]] = set()
 
     def queue(self) -> OpenQueue:
         """Return the open queue. Blocks while it is opened. Raises StoreError if it cannot be."""
@@ -60,9 +59,29 @@ class Embedded:
         """Begin a request. Cancelling the future drops it where that is still possible."""
         return engine_thread.submit(answer(self.queue(), request))
 
+    def close(self) -> None:
+        """Give up the queue. What is in a directory is there when it is opened again."""
+        if self._pid != os.getpid():
+            return
+        with self._lock:
+            queue, self._open, self._was_closed = self._open, None, True
+            if self._finalizer is not None:
+                self._finalizer.detach()
+        if queue is not None:
+            give_up(queue, wait=True)
+
+
+class EmbeddedTransport:
+    """Calls for threads. owns: whether closing it closes the queue; a worker's does not."""
+
+    def __init__(self, embedded: Embedded, *, owns: bool) -> None:
+        self._embedded = embedded
+        self._owns = owns
+        self._parked: set[Future[Any]] = set()
+
     def call(self, request: Request[T], stop: threading.Event | None = None) -> T:
         """Carry out a request and return its answer. stop: see ``interrupt``."""
-        future = self.submit(request)
+        future = self._embedded.submit(request)
         if request.wait_seconds:
             self._parked.add(future)
             if stop is not None and stop.is_set():
@@ -83,19 +102,13 @@ class Embedded:
             future.cancel()
 
     def close(self) -> None:
-        """Give up the queue. What is in a directory is there when it is opened again."""
-        if self._pid != os.getpid():
-            return
-        with self._lock:
-            queue, self._open, self._was_closed = self._open, None, True
-            if self._finalizer is not None:
-                self._finalizer.detach()
-        if queue is not None:
-            give_up(queue, wait=True)
+        """Give up the queue, if it is ours."""
+        if self._owns:
+            self._embedded.close()
 
 
 class AsyncEmbedded:
-    """The same for callers on any event loop."""
+    """Calls for any event loop."""
 
     def __init__(self, embedded: Embedded) -> None:
         self.embedded = embedded

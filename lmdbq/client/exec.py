@@ -18,8 +18,8 @@ from typing import Any, Final
 
 import msgspec
 
+from lmdbq.client.directives import TaskFailed
 from lmdbq.client.leases import Job
-from lmdbq.client.worker import TaskFailed
 from lmdbq.limits import ERROR_MESSAGE_CHARS_MAX, RESULT_BYTES_MAX
 
 SHELL: Final = ("/bin/sh", "-c")

@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from lmdbq.client.core import payload_of
-from lmdbq.client.http import HttpClient
+from lmdbq.client.core import extend, payload_of, report
+from lmdbq.client.places import Transport
 from lmdbq.errors import LmdbqError
 from lmdbq.limits import KEEPALIVE_NS_DEFAULT, SECOND_NS
 from lmdbq.wire.answers import ReportOutcome, TaskAnswer
@@ -24,6 +24,8 @@ from lmdbq.wire.shapes import ExtendEntry, ReportEntry
 log: Final = logging.getLogger("lmdbq.worker")
 HEARTBEATS_PER_LEASE: Final = 3
 REPORT_DELAY_SECONDS: Final = 0.1  # how long a finished task may wait for others to be reported with it
+PARKED_DELAY_SECONDS: Final = 0.005  # the same while the next claim waits for tasks, and so will not take it along
+PROGRESS_SECONDS: Final = 1.0  # at most so often is progress sent
 EXTEND_LEASES_MAX: Final = 1_000
 
 
@@ -46,7 +48,11 @@ class Job:
         )
         self.over: Final = threading.Event()
         self.why_over = ""
-        self.extend_at = time.monotonic() + self._first_beat_seconds()
+        self.abandoned = False  # the worker has handed it back: what its handler still says comes too late
+        self.progress: float | None = None
+        self.extended_at = time.monotonic()
+        self.claimed_at: Final = self.extended_at
+        self.extend_at = self.extended_at + self._first_beat_seconds()
         self._lock = threading.Lock()
         self._when_over: list[Callable[[], None]] = []
 
@@ -86,14 +92,15 @@ class Job:
 class Held:
     """The leases of a worker and the reports it still owes. Thread-safe. ``run`` is the keeper's loop."""
 
-    def __init__(self, client: HttpClient, stop: threading.Event) -> None:
-        self._client = client
+    def __init__(self, transport: Transport, stop: threading.Event) -> None:
+        self._transport = transport
         self._stop = stop  # once set, no request is tried twice: an end must not wait for a daemon that is away
         self._changed = threading.Condition()
         self._jobs: dict[str, Job] = {}
         self._owed: list[ReportEntry] = []
-        self._owed_since = 0.0
+        self._send_at = 0.0
         self._closed = False
+        self.parked = False  # whether the claim on its way waits for tasks
 
     def add(self, jobs: Sequence[Job]) -> None:
         """Keep the leases of ``jobs`` from now on."""
@@ -106,16 +113,23 @@ class Held:
         with self._changed:
             return list(self._jobs.values())
 
-    def owe(self, report: ReportEntry) -> None:
-        """Take a report, which is sent with the next request, or alone after ``REPORT_DELAY_SECONDS``.
+    def note_progress(self, job: Job, share: float) -> None:
+        """Take a job's progress (0..1), which goes with its next heartbeat; that is not far off."""
+        with self._changed:
+            job.progress = share
+            job.extend_at = min(job.extend_at, job.extended_at + PROGRESS_SECONDS)
+            self._changed.notify()
+
+    def owe(self, said: ReportEntry) -> None:
+        """Take a report, which is sent with the next claim, or alone after ``REPORT_DELAY_SECONDS``.
 
         Its lease is not extended any more: two thirds of it are left at least, and the report will not take so long.
         """
         with self._changed:
-            self._jobs.pop(report.lease, None)
+            self._jobs.pop(said.lease, None)
             if not self._owed:
-                self._owed_since = time.monotonic()
-            self._owed.append(report)
+                self._send_at = time.monotonic() + (PARKED_DELAY_SECONDS if self.parked else REPORT_DELAY_SECONDS)
+            self._owed.append(said)
             self._changed.notify()
 
     def take_owed(self) -> list[ReportEntry]:
@@ -128,7 +142,7 @@ class Held:
         """Owe again what could not be sent."""
         with self._changed:
             if reports and not self._owed:
-                self._owed_since = time.monotonic()
+                self._send_at = time.monotonic() + REPORT_DELAY_SECONDS
             self._owed = [*reports, *self._owed]
 
     def send_owed(self) -> None:
@@ -137,17 +151,27 @@ class Held:
         if not owed:
             return
         try:
-            answer = self._client.report(owed, stop=self._stop)
+            answer = self._transport.call(report(owed), self._stop)
         except LmdbqError:
             self.unsettled(owed)
             raise
         note_outcomes(answer.outcomes)
+
+    @property
+    def owes(self) -> bool:
+        """Whether there are reports to send."""
+        return bool(self._owed)
 
     def close(self) -> None:
         """End ``run``. What is held and owed stays so."""
         with self._changed:
             self._closed = True
             self._changed.notify()
+
+    def reopen(self) -> None:
+        """Let ``run`` be called again after ``close``."""
+        with self._changed:
+            self._closed = False
 
     def run(self) -> None:
         """Extend and report until ``close``; a daemon that is away is tried again at the next turn."""
@@ -163,13 +187,13 @@ class Held:
         """Return how long nothing is due (None: nothing ever is, as things stand)."""
         due = [job.extend_at for job in self._jobs.values()]
         if self._owed:
-            due.append(self._owed_since + REPORT_DELAY_SECONDS)
+            due.append(self._send_at)
         return max(0.0, min(due) - time.monotonic()) if due else None
 
     def _turn(self, now: float) -> None:
         try:
             with self._changed:
-                send = bool(self._owed) and self._owed_since + REPORT_DELAY_SECONDS <= now
+                send = bool(self._owed) and self._send_at <= now
                 due = [job for job in self._jobs.values() if job.extend_at <= now][:EXTEND_LEASES_MAX]
             if send:
                 self.send_owed()
@@ -180,10 +204,13 @@ class Held:
 
     def _extend(self, due: Sequence[Job]) -> None:
         now = time.monotonic()
+        said = []
         for job in due:
-            job.extend_at = now + job.lease_seconds / HEARTBEATS_PER_LEASE
-        said = [ExtendEntry(lease=job.lease, keepalive_timeout_in_seconds=job.lease_seconds) for job in due]
-        for job, outcome in zip(due, self._client.extend(said, stop=self._stop).outcomes, strict=True):
+            job.extended_at, job.extend_at = now, now + job.lease_seconds / HEARTBEATS_PER_LEASE
+            said.append(
+                ExtendEntry(lease=job.lease, keepalive_timeout_in_seconds=job.lease_seconds, progress=job.progress)
+            )
+        for job, outcome in zip(due, self._transport.call(extend(said), self._stop).outcomes, strict=True):
             if outcome.outcome != "ok":
                 with self._changed:
                     self._jobs.pop(job.lease, None)

@@ -70,6 +70,10 @@ class Place(Protocol):
         """Return a transport for an event loop."""
         ...
 
+    def worker_transport(self) -> Transport:
+        """Return a transport of a worker's own: closing or interrupting it disturbs no client."""
+        ...
+
 
 class DaemonPlace:
     """A daemon. Raises InvalidInput for an address or token that cannot be one."""
@@ -85,6 +89,9 @@ class DaemonPlace:
 
         return Sender(self.where, token=self._token, timeout=self._timeout)
 
+    def worker_transport(self) -> Transport:
+        return self.transport()
+
     def async_transport(self) -> AsyncTransport:
         from lmdbq.client.async_sending import AsyncSender
         from lmdbq.client.core import JSON_TYPE
@@ -96,14 +103,21 @@ class DaemonPlace:
 
 
 class EmbeddedPlace:
-    """A directory, or memory: one transport for all who ask."""
+    """A directory, or memory."""
 
     def __init__(self, embedded: Embedded) -> None:
         self.where = embedded.where
         self.embedded = embedded
 
     def transport(self) -> Transport:
-        return self.embedded
+        from lmdbq.client.embedded import EmbeddedTransport
+
+        return EmbeddedTransport(self.embedded, owns=True)
+
+    def worker_transport(self) -> Transport:
+        from lmdbq.client.embedded import EmbeddedTransport
+
+        return EmbeddedTransport(self.embedded, owns=False)
 
     def async_transport(self) -> AsyncTransport:
         from lmdbq.client.embedded import AsyncEmbedded

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any, ParamSpec, TypeVar, Unpack, overload
+from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
 
 from lmdbq.client import core
 from lmdbq.client.entries import Entry, bodies_of
@@ -50,6 +50,11 @@ class Client:
         self._transport: Transport = place.transport()
 
     @property
+    def place(self) -> Place:
+        """The place, for workers."""
+        return self._place
+
+    @property
     def where(self) -> str:
         """The place, as it was named."""
         return self._place.where
@@ -57,7 +62,7 @@ class Client:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.where!r})"
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

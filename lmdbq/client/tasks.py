@@ -33,13 +33,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Task(Generic[P, R]):
-    """A function that can be enqueued. name: its type. Made by ``Tasks.task``."""
+    """A function that can be enqueued. name: its type. tasks: where it belongs. Made by ``Tasks.task``."""
 
     def __init__(
         self,
         function: Callable[..., Any],
         name: str,
         *,
+        tasks: Tasks,
         run_in: RunIn | None,
         timeout: float | None,
         cron: str | None,
@@ -49,7 +50,8 @@ class Task(Generic[P, R]):
     ) -> None:
         self.function = function
         self.name = name
-        self.run_in = run_in
+        self.tasks = tasks
+        self.run_in: RunIn | None = run_in
         self.timeout_seconds = timeout
         self.cron = cron
         self.dead_on = tuple(dead_on)
@@ -204,6 +206,7 @@ class Tasks:
             made: Task[..., Any] = kind(
                 function,
                 name if isinstance(name, str) else function.__name__,
+                tasks=self,
                 run_in=run_in,
                 timeout=None if timeout is None else seconds(timeout),
                 cron=cron,

@@ -11,9 +11,10 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from lmdbq.client.directives import TaskFailed
 from lmdbq.client.http import HttpClient
+from lmdbq.client.job_worker import JobWorker
 from lmdbq.client.leases import Job
-from lmdbq.client.worker import TaskFailed, Worker
 from lmdbq.demo.producer import QUEUE, open_ledger, write_lines
 from lmdbq.demo.sample import Change
 from lmdbq.demo.work import answer
@@ -45,7 +46,7 @@ def main(arguments: list[str]) -> int:
     """Work until a signal."""
     url, output = arguments
     with HttpClient(url, patience=PATIENCE_SECONDS) as client:
-        Worker(client, Recorder(open_ledger(Path(output))), [QUEUE], limit=CLAIM_TASKS).run()
+        JobWorker(client, Recorder(open_ledger(Path(output))), [QUEUE], limit=CLAIM_TASKS).run()
     return 0
 
 

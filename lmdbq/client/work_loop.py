@@ -1,0 +1,266 @@
+"""The loop of every worker: claim tasks, have them run, report how they went, until it is told to stop.
+
+One thread claims, for as many tasks as there is room for, and takes finished tasks' reports along: one request, one
+transaction. One thread, the keeper, extends every lease (``leases``). A *runner* runs the jobs, wherever it likes, and
+says when each is done. The main thread only waits, so a signal finds it at rest: the first one (SIGINT, SIGTERM) lets
+what runs end and hands back the rest, the second ends now. While no daemon answers, the claim is repeated with the same
+claim id and the same reports, so nothing is claimed or counted twice.
+
+The trap: a handler may run twice for one task (a lapsed lease, a lost report). It must be safe to repeat.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol, Self
+
+from lmdbq.client.claims import Claims
+from lmdbq.client.leases import Held, Job, log
+from lmdbq.client.places import Transport
+from lmdbq.client.reports import released
+from lmdbq.client.signals import deafened, interrupts
+from lmdbq.errors import LmdbqError
+from lmdbq.limits import CLAIM_TASKS_MAX
+from lmdbq.wire.shapes import ReportEntry
+
+END_SECONDS: Final = 0.5  # for handlers to notice that they are over, and for threads that wait for a last answer
+
+
+class Runner(Protocol):
+    """Runs jobs."""
+
+    def open(self) -> None:
+        """Make ready; called before the first job. Raises what makes working impossible."""
+        ...
+
+    def start(self, job: Job, done: Callable[[ReportEntry], None]) -> None:
+        """Run ``job`` and call ``done`` with its report, once, from any thread. It does not wait for it."""
+        ...
+
+    def close(self) -> None:
+        """Let go of everything; jobs that still run are over."""
+        ...
+
+
+class WorkLoop:
+    """A worker. types: only these, empty = all. concurrency: how many jobs run at once. buffer: how many more are held.
+
+    lease: seconds (1 s .. 12 h), None = each task's own. grace: seconds that running jobs get after a stop.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        runner: Runner,
+        *,
+        queues: Sequence[str],
+        types: Sequence[str],
+        concurrency: int,
+        buffer: int,
+        lease: float | None,
+        grace: float,
+    ) -> None:
+        self._transport = transport
+        self._runner = runner
+        self._concurrency = concurrency
+        self._buffer = buffer
+        self._grace = grace
+        self._stop = threading.Event()
+        self._held = Held(transport, self._stop)
+        self._claims = Claims(transport, self._held, self._stop, queues, types, lease)
+        self._changed = threading.Condition()  # guards the three below
+        self._waiting: deque[Job] = deque()
+        self._running = 0
+        self._finished = 0
+        self._failure: BaseException | None = None
+        self._keeper: threading.Thread | None = None
+        self._claimer: threading.Thread | None = None
+
+    # --- life
+
+    def stop(self) -> None:
+        """Begin to end: what runs finishes, the rest is handed back. From any thread; twice is harmless."""
+        self._stop.set()
+        with self._changed:
+            self._changed.notify_all()
+        self._transport.interrupt()
+
+    def run(self) -> None:
+        """Work until ``stop`` or a signal. Signals are heard only if this is the main thread.
+
+        Raises KeyboardInterrupt at a second signal, and what it could not go on with (a refused token, say).
+        """
+        with interrupts(self.running_now):
+            try:
+                self._begin()
+                with contextlib.suppress(KeyboardInterrupt):
+                    self._stop.wait()
+                self._finish()
+            except KeyboardInterrupt:
+                deafened()
+                self._end_jobs("the worker ends now")
+                raise
+            finally:
+                self._close()
+        if self._failure is not None:
+            raise self._failure
+
+    def drain(self, *, timeout: float | None = None) -> int:
+        """Work until nothing is ready, and return how many attempts ended. Tasks that are due later stay.
+
+        timeout: seconds. Raises TimeoutError when they are over (what runs is handed back), and what a claim raises.
+        """
+        until = None if timeout is None else time.monotonic() + timeout
+        begun = self._finished
+        self._open()
+        try:
+            while True:
+                jobs = self._claims.claim_once(self._claims.wanted(self._room(), 0.0))
+                self._take(jobs)
+                if not jobs and not self._running and not self._held.owes:
+                    return self._finished - begun
+                if not self._await_change(self._finished if self._running and not jobs else None, until):
+                    self._end_jobs("the time to drain is over")
+                    self._held.send_owed()
+                    raise TimeoutError(f"after {timeout:g} s there is still work")
+        finally:
+            self._close()
+
+    def __enter__(self) -> Self:
+        self._begin()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._finish()
+        finally:
+            self._close()
+        if self._failure is not None:
+            raise self._failure
+
+    def running_now(self) -> list[Job]:
+        """Return the jobs whose leases are held."""
+        return self._held.jobs()
+
+    def _open(self) -> None:
+        self._runner.open()
+        self._held.reopen()
+        self._keeper = threading.Thread(target=self._held.run, name="lmdbq-keeper", daemon=True)
+        self._keeper.start()
+
+    def _begin(self) -> None:
+        self._open()
+        self._claimer = threading.Thread(target=self._claim_on, name="lmdbq-claimer", daemon=True)
+        self._claimer.start()
+
+    def _close(self) -> None:
+        self._held.close()
+        self._runner.close()
+        for thread in (self._claimer, self._keeper):
+            if thread is not None:
+                thread.join(END_SECONDS)
+        self._transport.close()
+
+    def _finish(self) -> None:
+        self.stop()
+        log.info("stopping: what runs may finish within %g s; a second signal ends it now", self._grace)
+        deadline = time.monotonic() + self._grace
+        if self._claimer is not None:
+            self._claimer.join(self._grace)  # it may be handing back what it was just given
+        self._hand_back_waiting()
+        self._send_last()
+        with self._changed:
+            while self._running and (left := deadline - time.monotonic()) > 0:
+                self._changed.wait(left)
+        self._end_jobs("the grace after the stop is over")
+        self._send_last()
+
+    def _send_last(self) -> None:
+        try:
+            self._held.send_owed()
+        except LmdbqError as error:
+            log.warning("the last reports could not be sent, their tasks will run again: %s", error)
+
+    def _hand_back_waiting(self) -> None:
+        with self._changed:
+            waiting = list(self._waiting)
+            self._waiting.clear()
+        for job in waiting:
+            self._held.owe(released(job.lease))
+
+    def _end_jobs(self, why: str) -> None:
+        """Hand back what is held, and tell who works at it. Its handlers get a moment to notice."""
+        self._hand_back_waiting()
+        for job in self._held.jobs():
+            job.abandoned = True
+            self._held.owe(released(job.lease))
+            job.end(why)
+        until = time.monotonic() + END_SECONDS
+        with self._changed:
+            while self._running and (left := until - time.monotonic()) > 0:
+                self._changed.wait(left)
+
+    # --- running
+
+    def _take(self, jobs: Sequence[Job]) -> None:
+        self._held.add(jobs)
+        with self._changed:
+            self._waiting.extend(jobs)
+        self._start_some()
+
+    def _start_some(self) -> None:
+        """Start what waits, as far as there is room. What is over before it began is handed back."""
+        while True:
+            with self._changed:
+                if self._stop.is_set() or self._running >= self._concurrency or not self._waiting:
+                    return
+                job = self._waiting.popleft()
+                is_over = job.over.is_set()
+                self._running += not is_over
+            if is_over:
+                self._held.owe(released(job.lease))
+            else:
+                self._runner.start(job, lambda report, job=job: self._done(job, report))  # type: ignore[misc]
+
+    def _done(self, job: Job, report: ReportEntry) -> None:
+        if not job.abandoned:
+            self._held.owe(report)
+        with self._changed:
+            self._running -= 1
+            self._finished += 1
+            self._changed.notify_all()
+        self._start_some()
+
+    def _room(self) -> int:
+        with self._changed:
+            room = self._concurrency + self._buffer - self._running - len(self._waiting)
+            return min(room, CLAIM_TASKS_MAX)
+
+    def _await_change(self, finished: int | None, until: float | None) -> bool:
+        """Wait for room, or, if ``finished`` is a number, for another finished job; False if the time is over first."""
+        while True:
+            with self._changed:
+                if self._stop.is_set() or (finished != self._finished if finished is not None else self._has_room()):
+                    return True
+                left = None if until is None else until - time.monotonic()
+                if left is not None and left <= 0:
+                    return False
+                self._changed.wait(left)
+
+    def _has_room(self) -> bool:
+        return self._concurrency + self._buffer > self._running + len(self._waiting)
+
+    # --- claiming
+
+    def _claim_on(self) -> None:
+        try:
+            while not self._stop.is_set():
+                self._await_change(None, None)
+                self._take(self._claims.claim(self._room))
+        except BaseException as error:  # noqa: BLE001  (run raises it in the main thread)
+            self._failure = error
+            self.stop()

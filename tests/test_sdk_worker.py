@@ -1,0 +1,403 @@
+"""The worker of functions: arguments and results, directives, places to run, cancel, progress, and an orderly end."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+import lmdbq
+from lmdbq import AsyncClient, Client, Entry, Worker
+from lmdbq.client.tasks import Task
+from tests import sdk_tasks
+from tests.real_daemon import RealDaemon
+from tests.sdk_places import run_python
+
+SINCE = datetime(2030, 1, 1, tzinfo=timezone.utc)  # noqa: UP017
+KEY = UUID(int=7)
+
+
+@pytest.fixture
+def client() -> Iterator[Client]:
+    with Client(":memory:") as made:
+        yield made
+        assert made.place.embedded.queue().store.check() == []  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[RealDaemon]:
+    with tempfile.TemporaryDirectory() as directory, RealDaemon(Path(directory)) as real:
+        yield real
+
+
+def drain(client: Client | AsyncClient, *tasks: lmdbq.Tasks, **options: Any) -> int:
+    return Worker(client, *(tasks or (sdk_tasks.tasks,)), **options).drain(timeout=60)
+
+
+# --- arguments and results
+
+
+def test_arguments_travel_by_name_and_come_back_as_annotated(client: Client):
+    address = sdk_tasks.Address("Main St", SINCE)
+    handle = client.enqueue(sdk_tasks.typed, address, sdk_tasks.Money(3), KEY, sdk_tasks.Model(4), timedelta(minutes=1))
+    payload = {
+        "address": {"street": "Main St", "since": "2030-01-01T00:00:00Z"},
+        "price": {"amount": 3, "currency": "EUR"},
+        "key": str(KEY),
+        "model": {"x": 4},
+        "wait": "PT60S",
+    }
+    assert handle.info().payload == payload
+    assert drain(client) == 1
+    assert handle.result() == sdk_tasks.Address("Main St 3 4 60", SINCE)
+
+
+def test_any_front_end_enqueues_the_same_task(client: Client):
+    handles = client.enqueue_many([Entry("add", {"a": 1}), Entry("add", {"a": 1, "b": 5, "c": 10}), Entry("think")])
+    handles.append(client.enqueue(sdk_tasks.add, 1, 5, c=10))
+    assert handles[-1].info().payload == {"a": 1, "b": 5, "c": 10}
+    assert drain(client) == 4
+    assert [handle.result() for handle in handles] == [3, 16, "think", 16]
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [{"a": "one"}, {}, {"a": 1, "more": {"b": "x"}, "c": "y"}, [1], b"\x00", {"a": 1.5}],
+    ids=["wrong type", "missing", "wrong rest", "no object", "bytes", "no integer"],
+)
+def test_a_payload_that_does_not_fit_is_dead_at_once(client: Client, payload: Any):
+    @(tasks := lmdbq.Tasks()).task
+    def add(a: int, b: int = 0) -> int:
+        return a + b
+
+    handle = client.enqueue(Entry("add", payload))
+    assert drain(client, tasks) == 1
+    with pytest.raises(lmdbq.TaskDead) as caught:
+        handle.result()
+    assert [(error.type, error.backtrace) for error in caught.value.task.errors] == [("bad_payload", "")]
+    assert caught.value.task.reason == "no_retry"
+
+
+def test_a_call_that_does_not_fit_is_a_type_error_at_once(client: Client):
+    for wrong in ((), (1, 2, 3)):
+        with pytest.raises(TypeError):
+            client.enqueue(sdk_tasks.add, *wrong)  # type: ignore[arg-type]
+    with pytest.raises(lmdbq.InvalidInput, match="NaN"):
+        client.enqueue(sdk_tasks.think, float("nan"))
+    assert client.tasks().count() == 0
+
+
+def test_a_result_that_cannot_be_said_is_no_reason_to_do_it_again(client: Client):
+    handle = client.enqueue(sdk_tasks.unsayable)
+    assert drain(client) == 1
+    with pytest.raises(lmdbq.TaskDead, match="bad_result"):
+        handle.result()
+
+
+def test_a_task_is_still_a_function():
+    assert sdk_tasks.add(1, b=3) == 4
+    assert isinstance(sdk_tasks.add, Task)
+    assert sdk_tasks.add.using(priority=3).options == {"priority": 3}
+    assert sdk_tasks.add.options == {}
+    with pytest.raises(RuntimeError, match="no task runs here"):
+        lmdbq.current()
+
+
+# --- how an attempt ends
+
+
+def test_directives_and_dead_on(client: Client):
+    names = ["ada", "nobody", "later", "soon", "never"]
+    handles = {to: client.enqueue(sdk_tasks.send, to) for to in names}
+    old = client.enqueue(Entry("mail", {"to": "eve"}))
+    assert drain(client) == 7
+    infos = {to: handle.info() for to, handle in handles.items()}
+    assert {to: info.state for to, info in infos.items()} == {
+        "ada": "succeeded",
+        "nobody": "dead",
+        "later": "scheduled",
+        "soon": "succeeded",
+        "never": "dead",
+    }
+    assert [one.message for one in infos["soon"].errors] == ["not yet"]
+    assert (infos["later"].attempts, infos["later"].errors) == (0, ())
+    assert (infos["nobody"].errors[0].type, infos["never"].errors[0].type) == ("KeyError", "Dead")
+    assert "in send" in infos["nobody"].errors[0].backtrace
+    assert old.result() == "sent to eve"
+    assert sdk_tasks.seen.pop() == ("mail.send", "KeyError('nobody')")
+
+
+def test_a_failed_task_is_tried_as_its_strategy_says(client: Client):
+    calls: list[int] = []
+
+    @(tasks := lmdbq.Tasks(retry=[0, 0])).task
+    def flaky() -> None:
+        calls.append(lmdbq.current().task.attempts)
+        raise OSError("broken")
+
+    handle = client.enqueue(flaky)
+    assert drain(client, tasks) == 3
+    assert calls == [1, 2, 3]
+    assert handle.info().reason == "max_attempts"
+
+
+def test_lifespans_begin_and_end_with_the_worker(client: Client):
+    before = {name: sdk_tasks.state.get(name, 0) for name in ("opened", "closed")}
+    client.enqueue(sdk_tasks.add, 1)
+    with Worker(client, sdk_tasks.tasks):
+        assert sdk_tasks.state["opened"] == before["opened"] + 1
+        assert sdk_tasks.state.get("closed", 0) == before["closed"]
+    assert sdk_tasks.state["closed"] == before["closed"] + 1
+
+
+# --- on an event loop
+
+
+def test_async_functions_run_together(client: Client):
+    handles = client.enqueue_many([sdk_tasks.think.entry(0.01) for _ in range(100)])
+    assert drain(client, concurrency=100) == 100
+    assert {handle.result() for handle in handles} == {"think"}
+
+
+def test_a_timeout_ends_an_async_function(client: Client):
+    handle = client.enqueue(sdk_tasks.dawdle)
+    assert drain(client) == 1
+    with pytest.raises(lmdbq.TaskDead, match=r"timeout: it ran for more than 0\.1 s"):
+        handle.result()
+
+
+async def test_within_an_app_async_functions_run_on_its_loop():
+    async with AsyncClient(":memory:") as client, Worker(client, sdk_tasks.async_tasks):
+        handle = await client.enqueue(sdk_tasks.on_this_loop)
+        assert await handle.result(timeout=30) is True
+    assert sdk_tasks.seen.pop() == "on_this_loop"
+
+
+def test_a_thread_cannot_be_stopped_so_it_has_no_timeout():
+    with pytest.raises(TypeError, match="a thread cannot be killed"):
+        lmdbq.Tasks().task(timeout=5)(len)
+    tasks = lmdbq.Tasks()
+    tasks.around(sdk_tasks.counted)
+    tasks.task("size")(lambda: 0)
+    with pytest.raises(TypeError, match="cannot be async"):
+        Worker(Client(":memory:"), tasks)
+
+
+def test_what_cannot_be_a_task_says_so_early():
+    with pytest.raises(TypeError, match="names"):
+        lmdbq.Tasks().task(lambda *args: args)
+    with pytest.raises(lmdbq.InvalidInput, match="type"):
+        lmdbq.Tasks().task("no such name!")(len)
+    with pytest.raises(TypeError, match="did you mean 'retry'"):
+        lmdbq.Tasks().task(retri=3)(len)  # type: ignore[call-overload]
+    with pytest.raises(ValueError, match="two tasks"):
+        (tasks := lmdbq.Tasks()).task("a")(tasks.task("a")(lambda: 0).function)
+    with pytest.raises(ValueError, match="no task"):
+        Worker(Client(":memory:"), lmdbq.Tasks())
+
+
+def test_included_tasks_run_with_their_own_arounds(client: Client):
+    outer = lmdbq.Tasks()
+    outer.include(sdk_tasks.async_tasks)
+    sdk_tasks.async_tasks.include(outer)  # a circle harms nobody
+    client.enqueue(sdk_tasks.on_this_loop)
+    assert drain(client, outer) == 1
+    assert sdk_tasks.seen.pop() == "on_this_loop"
+    sdk_tasks.async_tasks._included.clear()
+
+
+# --- in processes
+
+
+def test_processes_run_replace_themselves_and_are_replaced(client: Client):
+    handles = [client.enqueue(sdk_tasks.pid_of, name) for name in "abc"]
+    handles += [client.enqueue(sdk_tasks.pid_of_async)]
+    again = client.enqueue(sdk_tasks.die_once)
+    slow = client.enqueue(sdk_tasks.spin)
+    assert drain(client, sdk_tasks.processes, processes=1, max_tasks_per_process=2) == 7
+    said: list[Any] = [handle.result() for handle in handles]
+    assert [one["name"] for one in said[:3]] == ["a", "b", "c"]
+    assert {one["parent"] for one in said[:3]} == {os.getpid()}
+    assert all(one["pid"] == one["state"] for one in said[:3])
+    pids = [one["pid"] for one in said[:3]] + [said[3]]
+    assert (pids[0], pids[2]) == (pids[1], pids[3])
+    assert pids[1] != pids[2]
+    assert again.result() == 2
+    assert again.info().errors[0].type == "process_died"
+    with pytest.raises(lmdbq.TaskDead, match=r"timeout: it ran for more than 0\.3 s"):
+        slow.result()
+
+
+def test_a_cancel_kills_a_process(client: Client, tmp_path: Path):
+    handle = client.enqueue(sdk_tasks.hold.using(lease=1), str(tmp_path / "pid"))
+    with Worker(client, sdk_tasks.processes, processes=1):
+        while handle.info().state != "running":
+            time.sleep(0.01)
+        assert handle.cancel().outcome == "cancel_requested"
+        with pytest.raises(lmdbq.TaskCancelled):
+            handle.result(timeout=30)
+
+
+# --- cancel and progress
+
+
+@pytest.mark.parametrize("task", [sdk_tasks.wait_for_stop, sdk_tasks.wait_for_cancel], ids=["thread", "async"])
+def test_a_cancel_reaches_what_runs(client: Client, task: Any):
+    started, _ = sdk_tasks.fresh_events()
+    handle = client.enqueue(task.using(lease=1))
+    with Worker(client, sdk_tasks.tasks):
+        assert started.wait(30)
+        handle.cancel()
+        with pytest.raises(lmdbq.TaskCancelled):
+            handle.result(timeout=30)
+
+
+def test_progress_is_seen_while_it_runs(client: Client):
+    started, go_on = sdk_tasks.fresh_events()
+    handle = client.enqueue(sdk_tasks.report_progress)
+    with Worker(client, sdk_tasks.tasks):
+        assert started.wait(30)
+        while handle.info().progress is None:
+            time.sleep(0.01)
+        assert handle.info().progress == 0.5
+        go_on.set()
+
+
+# --- over HTTP, and the end
+
+
+def test_over_http_results_come_at_once_and_reports_are_not_held_back(daemon: RealDaemon):
+    with Client(daemon.where) as client, Worker(client, sdk_tasks.tasks, queues=["http"], concurrency=4):
+        for number in range(20):
+            assert client.enqueue(sdk_tasks.add.using(queue="http"), number).result(timeout=30) == number + 2
+
+
+def test_a_drain_has_an_end(client: Client):
+    started, _ = sdk_tasks.fresh_events()
+    handle = client.enqueue(sdk_tasks.wait_for_stop)
+    with pytest.raises(TimeoutError, match="still work"):
+        Worker(client, sdk_tasks.tasks).drain(timeout=0.05)
+    assert started.is_set()
+    assert (handle.info().state, handle.info().attempts) == ("ready", 0)
+
+
+PROGRAM = r"""
+import sys, threading, lmdbq
+tasks = lmdbq.Tasks()
+
+@tasks.task
+def slow(seconds: float) -> str:
+    sys.stdout.write("started\n")
+    sys.stdout.flush()
+    threading.Event().wait(seconds)
+    return "finished"
+
+with lmdbq.Client(sys.argv[1]) as client:
+    lmdbq.Worker(client, tasks, queues=[sys.argv[2]], concurrency=8, buffer=8, grace=float(sys.argv[3])).run()
+print("ended", flush=True)
+"""
+
+
+@pytest.fixture(params=["unix", "directory"])
+def where(request: pytest.FixtureRequest, daemon: RealDaemon, tmp_path: Path) -> str:
+    return daemon.where if request.param == "unix" else str(tmp_path / "q")
+
+
+def started_worker(where: str, queue: str, grace: float) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", PROGRAM, where, queue, str(grace)]
+    worker = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert worker.stdout is not None
+    assert [worker.stdout.readline() for _ in range(8)] == ["started\n"] * 8, worker.stderr
+    return worker
+
+
+def ended(worker: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, errors = worker.communicate(timeout=30)
+    return worker.returncode, out, errors
+
+
+def test_a_signal_lets_eight_finish_and_hands_eight_back(where: str):
+    with Client(where) as client:
+        handles = client.enqueue_many([Entry("slow", {"seconds": 2}, queue="term", keep=600)] * 16)
+        worker = started_worker(where, "term", 25)
+        while client.tasks(queue="term", state="running").count() < 16:
+            time.sleep(0.01)
+        begun = time.monotonic()
+        worker.send_signal(signal.SIGTERM)
+        while client.tasks(queue="term", state="ready").count() < 8:  # at once, while the others still run
+            assert worker.poll() is None
+        assert client.tasks(queue="term", state="running").count() == 8
+        assert ended(worker) == (0, "ended\n", "")
+        assert time.monotonic() - begun < 20
+        infos = [handle.info() for handle in handles]
+        assert sorted((info.state, info.deliveries, info.failures) for info in infos) == [
+            *[("ready", 1, 0)] * 8,
+            *[("succeeded", 1, 0)] * 8,
+        ]
+
+
+def test_the_grace_is_an_end(where: str):
+    with Client(where) as client:
+        client.enqueue_many([Entry("slow", {"seconds": 60}, queue="grace")] * 8)
+        worker = started_worker(where, "grace", 0.2)
+        worker.send_signal(signal.SIGTERM)
+        assert ended(worker) == (0, "ended\n", "")
+        assert client.tasks(queue="grace", state="ready").count() == 8
+
+
+def test_a_second_signal_ends_now(where: str):
+    with Client(where) as client:
+        client.enqueue_many([Entry("slow", {"seconds": 60}, queue="second")] * 8)
+        worker = started_worker(where, "second", 60)
+        worker.send_signal(signal.SIGINT)
+        deadline = threading.Event()
+        while worker.poll() is None:
+            worker.send_signal(signal.SIGINT)
+            deadline.wait(0.05)
+        status, out, errors = ended(worker)
+        assert (status, out) == (-signal.SIGINT, "")
+        assert "KeyboardInterrupt" in errors
+
+
+def test_sigusr2_shows_what_runs(where: str):
+    with Client(where) as client:
+        client.enqueue_many([Entry("slow", {"seconds": 60}, queue="usr2")] * 8)
+        worker = started_worker(where, "usr2", 0)
+        assert worker.stderr is not None
+        worker.send_signal(signal.SIGUSR2)
+        assert re.match(r"tsk_\w{11} slow attempt 1, claimed ", worker.stderr.readline())
+        assert any("in slow" in line for line in worker.stderr)
+        worker.terminate()
+        assert ended(worker)[0] == 0
+
+
+def test_a_worker_is_gentle_to_its_client(client: Client):
+    """A worker that ends disturbs none of its client's own calls."""
+    handle = client.enqueue(Entry("other"))
+    got: list[Any] = []
+    thread = threading.Thread(target=lambda: got.append(handle.wait(timeout=60)))
+    thread.start()
+    assert drain(client) == 0
+    (lease,) = client.dequeue()
+    lease.succeed(1)
+    thread.join(30)
+    assert got[0].state == "succeeded"
+
+
+def test_importing_the_worker_needs_no_daemon():
+    code = (
+        "import sys, lmdbq; lmdbq.Worker; print([m for m in ('aiohttp', 'lmdb', 'lmdbq.daemon') if m in sys.modules])"
+    )
+    assert run_python(code).strip() == "[]"
