@@ -106,7 +106,7 @@ def _run(
     result = _measured(name, targets, at_dir, quiet=as_json, **plan)
     if out is not None:
         results.save(result, out)
-    if plot is not None:
+    if plot is not None and any(cell.rounds for cell in result.cells):
         plotting.draw(result, plot)
     click.echo(_shown(result, as_json=as_json, readme=readme))
     return Exit.OK

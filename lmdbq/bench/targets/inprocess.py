@@ -137,6 +137,10 @@ class _Life:
         self._source = _source(workload)
         self._chance = random.Random(1)
         self._held: list[Any] = []
+        if workload.ending == RANDOM_ORDER:
+            for _ in range(_HELD_BATCHES - 1):
+                self._verbs.enqueue(next(self._source))
+                self._held += self._verbs.claim(workload.batch)
         ways = {FAILS_ONCE: self._failing, RANDOM_ORDER: self._shuffled, EXPIRES: self._expiring}
         self._way = ways.get(workload.ending, self._plain)
 
@@ -185,8 +189,7 @@ class _Life:
             at = self._chance.randrange(len(held))
             held[at], held[-1] = held[-1], held[at]
             chosen.append(held.pop())
-        if chosen:
-            self._timed("report", self._verbs.report, chosen)
+        self._timed("report", self._verbs.report, chosen)
 
     def _expiring(self, batch: Batch) -> None:
         """Half of the tasks have expired when the other half is taken; the claim removes them."""
