@@ -110,6 +110,17 @@ def test_a_large_backlog_is_filled_once_and_copied_where_it_changes(tmp_path: Pa
     assert [path.name for path in tmp_path.iterdir()] == ["backlog-0"]
 
 
+@pytest.mark.parametrize("keys", ["sequential", "random"])
+@pytest.mark.parametrize("target", ["embedded", "raw py-lmdb"])
+def test_a_shared_backlog_is_worked_on_again_and_again(target: str, keys: str, tmp_path: Path):
+    """What an earlier round has enqueued still waits behind the backlog; the keys of a later one are not taken."""
+    measured = Cell("test", Workload("again", LIFE, batch=100, backlog=SHARED_MIN, keys=keys), target, "")
+    backlogs = Backlogs(tmp_path, Silent().note)
+    for _ in range(2):
+        sample, _ = runner.measure_once(measured, QUICK, backlogs)
+        assert sample.tasks > 0
+
+
 def test_random_keys_of_a_backlog_are_all_different_and_spread():
     workload = Workload("keys", ENQUEUE, keys="random", backlog=25_000)
     keys = [key for batch in inputs.backlog(workload) for key in batch.keys]

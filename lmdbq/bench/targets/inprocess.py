@@ -200,8 +200,9 @@ class _Life:
 
 def _source(workload: Workload) -> Iterator[Batch]:
     """Return batches without end: always new where keys must differ, else a few again and again."""
-    source = inputs.batches(workload)
     if workload.keys:
-        return source
+        # A shared backlog still holds tasks of earlier rounds: later keys are others, and greater where they rise.
+        return inputs.batches(workload, seed=time.time_ns() // 1_000_000)
+    source = inputs.batches(workload)
     length = max(2, min(_POOL, _POOL_BYTES // (workload.batch * workload.payload_bytes)))
     return itertools.cycle([next(source) for _ in range(length)])
