@@ -151,8 +151,10 @@ def test_a_session_that_stays_behind_what_it_says_is_found(tmp_path: Path, monke
 
 def test_an_answer_that_is_no_200_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(written, "_QUEUE", b"no name for a queue")
-    with pytest.raises(ValueError, match="422 Unprocessable"):
+    with pytest.raises(ValueError, match="422 Unprocessable") as found:
         once("HTTP JSON", WORKLOADS["written, 1 by 1"], tmp_path)
+    assert "The server said: " in found.value.__notes__[0]
+    assert "http://127.0.0.1" in found.value.__notes__[0]
 
 
 def quick(pairs: list[tuple[str, str]], directory: Path, said: list[str], rounds: int = 1) -> list[Cell]:

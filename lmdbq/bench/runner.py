@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import datetime as dt
 import gc
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +28,7 @@ from lmdbq.bench.workloads import ENQUEUE, WORKLOADS, Workload
 
 Pair = tuple[str, str]  # the names of a workload and a target
 BUSY_PERCENT_MAX: Final = 10.0
+_SAID_CHARS_MAX: Final = 2_000
 SYNC_SECONDS: Final = 0.5  # of an extra run that is looked at with strace
 
 
@@ -68,7 +70,7 @@ def measure_once(cell: Cell, plan: Plan, backlogs: Backlogs, *, count_syncs: boo
     Raises WrongCount, or Failed if a server or driver did not start or ended.
     """
     target, workload = TARGETS[cell.target], cell.workload
-    with backlogs.place(target, workload) as directory, target.open(directory) as session:
+    with backlogs.place(target, workload) as directory, _said_by(directory), target.open(directory) as session:
         before = session.stored()
         gc.collect()
         counted = syncs.Counted()
@@ -83,6 +85,19 @@ def measure_once(cell: Cell, plan: Plan, backlogs: Backlogs, *, count_syncs: boo
                 f"{cell.target}, {workload.name}: it acknowledged {sample.left} tasks and holds {after - before}"
             )
     return sample, counted.syncs
+
+
+@contextmanager
+def _said_by(directory: Path) -> Iterator[None]:
+    """Put what a server has said last to an error: its log goes with the directory."""
+    try:
+        yield
+    except Exception as error:
+        log = directory / "server.log"
+        said = log.read_text(encoding="utf-8", errors="replace")[-_SAID_CHARS_MAX:].strip() if log.exists() else ""
+        if said:
+            error.add_note(f"The server said: {said}")
+        raise
 
 
 def run_group(group: str, plan: Plan, watcher: Watcher, pairs: Iterable[Pair], backlogs: Backlogs) -> list[Cell]:

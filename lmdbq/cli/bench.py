@@ -141,7 +141,7 @@ def _measured(name: str, targets: tuple[str, ...], at_dir: Path | None, *, quiet
         with watching(turns_of(groups), silent=quiet) as watcher:
             return run(groups, directory, watcher, lambda _: None)
     except (Failed, WrongCount, OSError, ValueError) as error:
-        fail(str(error))
+        fail("\n".join([str(error), *getattr(error, "__notes__", ())]))
 
 
 def _plan(said: dict[str, Any]) -> dict[str, Any]:
