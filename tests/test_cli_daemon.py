@@ -277,6 +277,9 @@ def test_a_stop_lets_the_program_finish_and_hands_back_the_rest(
     with Program(where, f"gentle-{number}", "--limit", "3", "--shell", "--exec", blocking.command) as process:
         blocking.started()
         os.killpg(process.pid, number)  # as a terminal does with Ctrl-C: to the worker and all that belong to it
+        assert process.stderr is not None
+        while b"stopping" not in process.stderr.readline():  # else it might take the next task before it has heard
+            assert process.poll() is None
         blocking.let_go("7")
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 0, errors

@@ -89,17 +89,43 @@ def all_errors(root: type[errors.LmdbqError] = errors.LmdbqError) -> Iterator[ty
         yield from all_errors(child)
 
 
+def made(kind: type[errors.LmdbqError]) -> errors.LmdbqError:
+    """Return an error of a class, whatever it wants to know."""
+    if issubclass(kind, errors.InvalidInput):
+        return kind([Problem("a", "/b", "c")])
+    if issubclass(kind, errors.Refusal):
+        statuses = [status for status, refused in errors._REFUSALS.items() if issubclass(kind, refused)]
+        return kind((statuses or [418])[0], kind.code, "no")
+    if issubclass(kind, errors.LeaseLost):
+        return kind("x", "stale_lease")
+    return kind("x", None) if issubclass(kind, errors.TaskError) else kind("x")
+
+
+EXITS = {
+    errors.Unreachable: Exit.UNREACHABLE,
+    errors.InvalidInput: Exit.USAGE,
+    errors.NotFound: Exit.NOT_FOUND,
+    errors.TaskGone: Exit.NOT_FOUND,
+    errors.Conflict: Exit.CONFLICT,
+    errors.Duplicate: Exit.CONFLICT,
+}
+
+
 @pytest.mark.parametrize("kind", sorted(set(all_errors()), key=lambda kind: kind.__name__))
-def test_every_error_has_an_exit_status_and_says_what_to_do(kind: type[errors.LmdbqError]):
-    if kind is errors.Refusal:
-        error: errors.LmdbqError = errors.Refusal(404, "not_found", "no")
-        assert exit_of(error) == Exit.NOT_FOUND
-        assert "lmdbq tasks" in hint_of(error)
-    elif kind is errors.InvalidInput:
-        assert exit_of(errors.InvalidInput([Problem("a", "/b", "c")])) == Exit.USAGE
-    else:
-        expected = Exit.UNREACHABLE if kind is errors.Unreachable else Exit.FAILED
-        assert exit_of(kind("x")) == expected
+def test_every_error_has_an_exit_status(kind: type[errors.LmdbqError]):
+    assert exit_of(made(kind)) == EXITS.get(kind, Exit.FAILED)
+    assert made(kind).code == kind.code
+
+
+def test_an_error_says_what_to_do():
+    assert "lmdbq tasks" in hint_of(errors.NotFound(404, "not_found", "no"))
+
+
+@pytest.mark.parametrize("status", sorted(errors._REFUSALS))
+def test_a_refusal_has_the_class_of_its_status(status: int):
+    assert type(errors.refusal(status, "x", "no")) is errors._REFUSALS[status]
+    assert type(errors.refusal(418, "x", "no")) is errors.Refusal
+    assert type(errors.refusal(409, "duplicate", "no")) is errors.Duplicate
 
 
 def test_commands_named_in_hints_exist():

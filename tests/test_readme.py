@@ -26,14 +26,15 @@ URL = re.compile(r"http://[\w.]+:\d+")
 DEFAULT_PLACE = "localhost:7325"
 
 
-def serves_for_ever(block: str) -> bool:
-    return "lmdbq serve" in block or ".run()" in block
+FILE = re.compile(r"# (\w+\.py)\n")  # a block that begins so is that file
+SERVE_WORDS, WORKER_WORDS = "lmdbq serve", "lmdbq worker app:tasks"
 
-
-SHELL = [block for language, block in BLOCKS if language == "sh" and not serves_for_ever(block)]
-PYTHON = [block for language, block in BLOCKS if language == "python" and not serves_for_ever(block)]
-(SERVE,) = [block for language, block in BLOCKS if language == "sh" and serves_for_ever(block)]
-(WORKER,) = [block for language, block in BLOCKS if language == "python" and serves_for_ever(block)]
+FILES = {found[1]: block for language, block in BLOCKS if language == "python" and (found := FILE.match(block))}
+PYTHON = [block for language, block in BLOCKS if language == "python" and not FILE.match(block)]
+SH = [block for language, block in BLOCKS if language == "sh"]
+(SERVE,) = [block for block in SH if block.startswith(SERVE_WORDS)]
+(WORKER,) = [block for block in SH if block.startswith(WORKER_WORDS)]
+SHELL = [block for block in SH if block not in (SERVE, WORKER)]
 
 
 class Place:
@@ -51,11 +52,14 @@ class Place:
         assert curl, "curl is needed to run the README's blocks"
         for name, line in (
             ("lmdbq", f"'{sys.executable}' -m lmdbq.cli"),
+            ("python", f"'{sys.executable}'"),
             ("curl", f"{curl} --silent --show-error --fail-with-body"),
         ):
             script = commands / name
             script.write_text(f'#!/bin/sh\nexec {line} "$@"\n', encoding="ascii")
             script.chmod(0o755)
+        for name, block in FILES.items():
+            (directory / name).write_text(block, encoding="utf-8")
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("LMDBQ_")}
         state = {"HOME": str(directory), "XDG_STATE_HOME": str(directory / "state")}
         self.environment = {**inherited, **state, "PATH": f"{commands}:{os.environ['PATH']}"}
@@ -110,20 +114,33 @@ def test_the_two_commands_stand_first():
 
 
 def test_the_shell_blocks_run(place: Place):
-    printed = "".join(place.run_shell(block) for block in SHELL)
+    with place.started("sh", "-c", f"exec {WORKER}"):
+        printed = "".join(place.run_shell(block) for block in SHELL)
+    assert re.search(r"^tsk_[0-9A-Za-z]{11} Hello, Ada!!!$", printed, re.MULTILINE)
     assert "Hello, Grace." in printed
+    assert "Hello, Mary." in printed
     assert '"outcome":"ok"' in printed.replace(" ", ""), "neither extend nor report was ok"
     assert printed.count("tsk_") >= 5
 
 
-def test_the_python_blocks_run(place: Place):
-    printed = "".join(place.run(sys.executable, "-c", block) for block in PYTHON)
-    assert len(re.findall(r"tsk_[0-9A-Za-z]{11}", printed)) == 2
+def test_the_python_block_runs(place: Place):
+    (block,) = PYTHON
+    states, results, rest = place.run(sys.executable, "-c", block).splitlines()
+    assert states == str(["succeeded"] * 3)
+    assert results == str([12.0] * 3)
+    assert rest.startswith("0 {")
 
 
-def test_the_worker_works(place: Place):
-    with place.started(sys.executable, "-c", WORKER):
-        assert place.run("lmdbq", "enqueue", "greet", "name=Mary", "--wait").strip() == "Hello, Mary."
+def test_its_test_passes(place: Place):
+    assert "1 passed" in place.run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_app.py")
+
+
+def test_both_type_checkers_accept_its_python(place: Place):
+    (block,) = PYTHON
+    (place.directory / "in_python.py").write_text(block, encoding="utf-8")
+    names = ["app.py", "in_python.py"]
+    place.run(sys.executable, "-m", "mypy", "--strict", *names)
+    place.run(sys.executable, "-m", "pyright", *names)
 
 
 def test_the_tables_are_those_of_the_code():

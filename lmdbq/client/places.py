@@ -145,7 +145,7 @@ def place_of(
         return memory_place(SystemClock())
     if durability not in (None, "full", "batch"):
         raise InvalidInput([Problem("bad_durability", "durability", f"it is 'full' or 'batch', not {durability!r}")])
-    return _directory_place(Path(text).expanduser(), durability)
+    return _directory_place(text, durability)
 
 
 def memory_place(clock: Clock) -> EmbeddedPlace:
@@ -156,12 +156,12 @@ def memory_place(clock: Clock) -> EmbeddedPlace:
     return EmbeddedPlace(Embedded(lambda: open_memory(clock), MEMORY, is_memory=True))
 
 
-def _directory_place(directory: Path, durability: str | None) -> EmbeddedPlace:
+def _directory_place(where: str, durability: str | None) -> EmbeddedPlace:
     from lmdbq.client.embedded import Embedded
     from lmdbq.client.embedded_file import open_directory
 
-    absolute = directory.absolute()  # a later chdir does not move it
-    return EmbeddedPlace(Embedded(lambda: open_directory(absolute, durability), str(directory), is_memory=False))
+    directory = Path(where).expanduser().absolute()  # a later chdir does not move it
+    return EmbeddedPlace(Embedded(lambda: open_directory(directory, durability), where, is_memory=False))
 
 
 def _refuse(value: Any, name: str, why: str) -> None:
