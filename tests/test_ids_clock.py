@@ -170,3 +170,19 @@ def test_a_manual_clock_stays_on_whole_microseconds(seconds: float):
     clock.step(-seconds)
 
     assert clock.wall_ns() % limits.US_NS == clock.steady_ns() % limits.US_NS == 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(1, 2**32 - 1)), max_size=5), st.text(max_size=20))
+def test_leases_are_read_together_as_they_are_one_by_one(pairs: list[tuple[int, int]], noise: str):
+    texts = [ids.format_lease(*pair) for pair in pairs]
+    assert ids.parse_leases(texts) == [ids.parse_lease(text) for text in texts] == pairs
+    try:
+        one = [ids.parse_lease(noise)]
+    except ValueError:
+        one = None
+    assert ids.parse_leases([noise]) == one
+
+
+@pytest.mark.parametrize("text", ["tsk_zzzzzzzzzzz.1", "tsk_00000000000.0", "tsk_00000000000", "tsk_0000000000ü.1", ""])
+def test_what_is_no_lease_is_none_together_either(text: str):
+    assert ids.parse_leases([text]) is None

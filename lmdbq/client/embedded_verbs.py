@@ -46,7 +46,7 @@ from lmdbq.model import (
     State,
     Task,
 )
-from lmdbq.wire import answers, render, reports, requests
+from lmdbq.wire import answers, render, render_claims, reports, requests
 from lmdbq.wire.policies import read_queue
 from lmdbq.wire.problems import JSON_CODEC, Problems
 from lmdbq.wire.values import check_queue_name
@@ -104,7 +104,7 @@ async def _dequeue(queue: OpenQueue, body: bytes) -> answers.DequeueAnswer:
 
 
 def _given(queue: OpenQueue, claimed: Claimed) -> answers.DequeueAnswer:
-    return render.dequeue_struct(claimed, queue.clock.wall_ns(), JSON_CODEC)
+    return render_claims.dequeue_struct(claimed, queue.clock.wall_ns(), JSON_CODEC)
 
 
 async def _report(queue: OpenQueue, body: bytes) -> answers.ReportAnswer:

@@ -29,6 +29,10 @@ class Endings:
     def __init__(self) -> None:
         self._waiting: dict[int, set[asyncio.Event]] = defaultdict(set)
 
+    def __bool__(self) -> bool:
+        """Whether anybody waits."""
+        return bool(self._waiting)
+
     @contextmanager
     def watch(self, task_id: int) -> Iterator[asyncio.Event]:
         """Yield an event that is set whenever something happened to the task through this daemon."""
@@ -43,10 +47,9 @@ class Endings:
 
     def tell(self, task_ids: Iterable[int]) -> None:
         """Wake those who wait for one of these tasks."""
-        if self._waiting:
-            for task_id in task_ids:
-                for event in self._waiting.get(task_id, ()):
-                    event.set()
+        for task_id in task_ids:
+            for event in self._waiting.get(task_id, ()):
+                event.set()
 
 
 class Streams:
@@ -54,6 +57,10 @@ class Streams:
 
     def __init__(self) -> None:
         self._holders: dict[int, Callable[[int], None]] = {}
+
+    def __bool__(self) -> bool:
+        """Whether any stream holds a task."""
+        return bool(self._holders)
 
     def hold(self, task_ids: Iterable[int], freed: Callable[[int], None]) -> None:
         self._holders.update(dict.fromkeys(task_ids, freed))
@@ -66,11 +73,10 @@ class Streams:
 
     def tell(self, task_ids: Iterable[int]) -> None:
         """Free the places of tasks that no longer run under their lease."""
-        if self._holders:
-            for task_id in task_ids:
-                freed = self._holders.pop(task_id, None)
-                if freed is not None:
-                    freed(task_id)
+        for task_id in task_ids:
+            freed = self._holders.pop(task_id, None)
+            if freed is not None:
+                freed(task_id)
 
 
 class UnderWay:
@@ -115,9 +121,10 @@ class Daemon:
 
     def ended(self, task_ids: Iterable[int]) -> None:
         """Tell who waits that something ended the leases of these tasks."""
-        ids = list(task_ids)
-        self.endings.tell(ids)
-        self.streams.tell(ids)
+        if self.endings or self.streams:
+            ids = list(task_ids)
+            self.endings.tell(ids)
+            self.streams.tell(ids)
 
     def unconsumed(self, queue: QueueView) -> list[str]:
         """Return the types of a queue that have ready tasks and that nobody here asks for."""

