@@ -398,6 +398,94 @@ async def test_a_loop_that_is_held_up_does_not_hold_up_the_writer_for_ever():
     assert not thread.is_alive()
 
 
+async def test_the_loop_that_has_lent_stands_still_to_the_end_of_a_short_apply():
+    baton = Baton(asyncio.get_running_loop())
+    steps: list[str] = []
+
+    def writer() -> None:
+        with baton:
+            steps.append("put")
+        steps.append("synced")
+        assert baton.end()  # the loop needs not be told
+
+    turn = baton.lend(through=True)
+    thread = threading.Thread(target=writer)
+    thread.start()
+    assert baton.wait(turn)
+    assert steps == ["put", "synced"]
+    thread.join(GENEROUS_SECONDS)
+
+
+@pytest.mark.parametrize("through", [False, True])
+async def test_the_loop_that_has_lent_is_not_held_by_a_lock_or_a_slow_disk(*, through: bool):
+    loop = asyncio.get_running_loop()
+    baton = Baton(loop)
+    locked, synced = threading.Event(), threading.Event()
+    told: list[bool] = []
+
+    def tick() -> None:
+        told.append(True)
+
+    def writer() -> int:
+        assert locked.wait(GENEROUS_SECONDS)
+        with baton:
+            before = len(told)
+            loop.call_soon_threadsafe(tick)
+            threading.Event().wait(0.02)  # a chance for the loop to do what it must not
+            ran_len = len(told) - before
+        assert synced.wait(GENEROUS_SECONDS)
+        assert not baton.end()
+        return ran_len
+
+    turn = baton.lend(through=through)
+    written = loop.run_in_executor(None, writer)
+    assert not baton.wait(turn)  # somebody else has the lock
+    locked.set()
+    while not told:
+        await asyncio.sleep(0)  # the loop parks for the puts, and is free during the sync
+    synced.set()
+    assert await within(written) == 0
+
+
+async def test_a_sync_that_takes_long_does_not_hold_the_loop():
+    baton = Baton(asyncio.get_running_loop())
+    put, synced = threading.Event(), threading.Event()
+
+    def writer() -> bool:
+        with baton:
+            put.set()
+        assert synced.wait(GENEROUS_SECONDS)
+        return baton.end()
+
+    turn = baton.lend(through=True)
+    written = asyncio.get_running_loop().run_in_executor(None, writer)
+    assert not baton.wait(turn)
+    synced.set()
+    assert not await within(written)
+    assert put.is_set()
+
+
+async def test_an_apply_that_never_puts_frees_the_loop():
+    baton = Baton(asyncio.get_running_loop())
+    turn = baton.lend(through=False)
+    assert baton.end()
+    assert baton.wait(turn)
+
+
+async def test_callers_who_come_round_after_round_share_a_commit(store: WatchedStore, clock: ManualClock):
+    async with running(store, clock, timers=False) as engine:
+        await barrier(engine)
+        applied_len = len(store.batches)
+
+        async def late(rounds: int) -> None:
+            for _ in range(rounds):
+                await asyncio.sleep(0)
+            await enqueue(engine)
+
+        await within(asyncio.gather(*(late(rounds) for rounds in range(4))))
+        assert [len(batch) for batch in store.batches[applied_len:]] == [4]
+
+
 async def test_the_wait_for_the_lock_is_measured_until_the_gate(store: WatchedStore, clock: ManualClock):
     async with running(store, clock, timers=False) as engine:
         assert engine.status().lock_wait_seconds == 0.0

@@ -1,8 +1,11 @@
 """The committer: one writer thread, and one transaction for all callers that wait when it is free.
 
-The event loop puts *units* (calls of one caller that belong in the same apply) into an inbox. The thread takes what is
-there, whole units only, runs ``store.apply`` on it, and hands the outcomes back to the loop after apply has returned:
-so every answer follows the sync that covers it, and one sync covers all who wait.
+The event loop collects *units* (calls of one caller that belong in the same apply). When the writer is free and the
+loop has found no more of them in a round, it hands over what there is, whole units only, and parks (see ``baton``). The
+thread runs ``store.apply``, and the outcomes are settled on the loop after apply has returned: so every answer follows
+the sync that covers it, and one sync covers all who wait. The round without news costs a lone caller about 20 us. It
+lets callers who were answered together come back together: 64 of them share a commit in 46s instead of in 30s, 4 in 3.7
+instead of in 2.4.
 
 What is ensured: each submitted unit is settled exactly once, on the loop, in the order of the applies. A unit that is
 no longer wanted when its transaction is about to begin is dropped, and settled with None. A refused call is an outcome
@@ -13,14 +16,14 @@ is written any more. The trap: ``pending`` is the loop's own count. While it is 
 from __future__ import annotations
 
 import asyncio
-import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from lmdbq.clock import Clock
-from lmdbq.engine.baton import Baton
+from lmdbq.engine.baton import PARK_SECONDS, Baton
 from lmdbq.errors import CommitUnknown, LmdbqError, NotCommitted, StoreClosed
 from lmdbq.limits import TRANSACTION_BYTES_MAX, TRANSACTION_ENTRIES_MAX
 from lmdbq.model import (
@@ -47,6 +50,8 @@ Settlement = Sequence[CallOutcome] | LmdbqError | None
 """What becomes of a unit: one outcome per call, an error, or None if it was dropped because nobody wanted it."""
 
 THREAD_NAME: Final = "lmdbq-writer"
+GATHER_SECONDS: Final = 0.005  # for so long at most, while more keep coming
+THROUGH_ENTRIES_MAX: Final = 64  # with more, the loop has better things to do during the sync
 
 
 class Unit:
@@ -75,11 +80,12 @@ class Unit:
 class Commit:
     """One apply: its result, how long it took, and ``store.changed()`` before and after it (0 if not watched)."""
 
-    __slots__ = ("after", "before", "dropped", "result", "seconds", "units")
+    __slots__ = ("after", "before", "dropped", "entries", "result", "seconds", "units")
 
     def __init__(self, units: list[Unit], dropped: list[Unit]) -> None:
         self.units = units
         self.dropped = dropped
+        self.entries = 0
         self.result: Applied | LmdbqError | None = None
         self.seconds = 0.0
         self.before = 0
@@ -99,9 +105,14 @@ class Committer:
         self._delivered = delivered
         self._watched = watched
         self._loop = asyncio.get_running_loop()
-        self._inbox: queue.SimpleQueue[Unit | None] = queue.SimpleQueue()
-        self._carried: Unit | None = None
-        self._ending = False
+        self._inbox: deque[Unit] = deque()
+        self._is_gathering = False
+        self._gather_until = 0.0
+        self._seen_len = 0  # of the inbox, a round ago
+        self._is_quick = True  # whether the latest apply took less than the loop may wait for one
+        self._given: Commit | None = None  # to the writer: what to apply; None to end
+        self._go = threading.Lock()  # held; releasing it makes the writer take what it is given
+        self._go.acquire()
         self._baton = Baton(self._loop)
         self._idle_waiters: list[asyncio.Future[None]] = []
         self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
@@ -121,7 +132,9 @@ class Committer:
     def submit(self, unit: Unit) -> None:
         """Have ``unit`` committed with the next apply that has room for it."""
         self.pending += 1
-        self._inbox.put(unit)
+        self._inbox.append(unit)
+        if self._given is None:
+            self._begin_gathering()
 
     async def close(self) -> None:
         """Wait until everything submitted, and what that led to, is settled; then end the thread."""
@@ -130,44 +143,71 @@ class Committer:
             self._idle_waiters.append(idle)
             await idle
         self.closed = True
-        self._inbox.put(None)
-        self._thread.join()  # at once: with nothing pending the thread only waits for its inbox
+        self._go.release()
+        self._thread.join()  # at once: with nothing pending the thread only waits to be given something
 
-    # --- the writer thread --------------------------------------------------------------------------------------------
+    # --- handing over -------------------------------------------------------------------------------------------------
 
-    def _run(self) -> None:
-        while not self._ending:
-            commit = self._take()
-            if commit.units:
-                self._apply(commit)
-            if commit.units or commit.dropped:
-                try:
-                    self._loop.call_soon_threadsafe(self._deliver, commit)
-                except RuntimeError:
-                    return  # the loop was closed without stop(): nobody is left to be answered
+    def _begin_gathering(self) -> None:
+        if not self._is_gathering:
+            self._is_gathering = True
+            self._seen_len = 0
+            self._gather_until = time.monotonic() + GATHER_SECONDS
+            self._loop.call_soon(self._gather)
+
+    def _gather(self) -> None:
+        """Once per round of the loop: hand over what has come, unless more came in this round."""
+        inbox_len = len(self._inbox)
+        if inbox_len != self._seen_len and time.monotonic() < self._gather_until:
+            self._seen_len = inbox_len
+            self._loop.call_soon(self._gather)
+        else:
+            self._is_gathering = False
+            self._hand_over(self._take())
 
     def _take(self) -> Commit:
-        """Wait for a unit, and return all that go into one apply with it."""
+        """Return all that go into one apply."""
         commit = Commit([], [])
         entries = size_bytes = 0
-        unit = self._carried or self._inbox.get()
-        self._carried = None
-        while unit is not None:
+        while self._inbox:
+            unit = self._inbox[0]
             if not unit.wanted or (unit.future is not None and unit.future.cancelled()):
                 commit.dropped.append(unit)
             else:
                 entries += unit.entries
                 size_bytes += unit.size_bytes
                 if commit.units and (entries > TRANSACTION_ENTRIES_MAX or size_bytes > TRANSACTION_BYTES_MAX):
-                    self._carried = unit
-                    return commit
+                    break
                 commit.units.append(unit)
-            try:
-                unit = self._inbox.get_nowait()
-            except queue.Empty:
-                return commit
-        self._ending = True
+                commit.entries = entries
+            self._inbox.popleft()
         return commit
+
+    def _hand_over(self, commit: Commit) -> None:
+        """Give ``commit`` to the writer and park; deliver it here if it is over by then."""
+        if commit.units:
+            self._given = commit
+            turn = self._baton.lend(through=self._is_quick and commit.entries <= THROUGH_ENTRIES_MAX)
+            self._go.release()
+            if not self._baton.wait(turn):
+                return  # the writer will tell
+        self._deliver(commit)
+
+    # --- the writer thread --------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            self._go.acquire()
+            commit = self._given
+            if commit is None:
+                return
+            self._apply(commit)
+            if self._baton.end():
+                continue
+            try:
+                self._loop.call_soon_threadsafe(self._deliver, commit)
+            except RuntimeError:
+                return  # the loop was closed without stop(): nobody is left to be answered
 
     def _apply(self, commit: Commit) -> None:
         if self.failed is not None:
@@ -189,13 +229,13 @@ class Committer:
         except Exception as error:  # noqa: BLE001  (a bug in the store: whether it committed, nobody can say)
             commit.result = self.failed = CommitUnknown(f"the store failed in the middle of a commit: {error!r}")
             self.failed.__cause__ = error
-        finally:
-            self._baton.disarm()
         commit.seconds = time.monotonic() - began_at
 
     # --- the loop -----------------------------------------------------------------------------------------------------
 
     def _deliver(self, commit: Commit) -> None:
+        self._given = None
+        self._is_quick = commit.seconds < PARK_SECONDS
         self.pending -= len(commit.units) + len(commit.dropped)
         result = commit.result
         if isinstance(result, Applied):
@@ -210,6 +250,8 @@ class Committer:
         for unit in commit.dropped:
             unit.settle(None)
         self._delivered(commit)
+        if self._inbox:
+            self._begin_gathering()
         if not self.pending:
             for idle in self._idle_waiters:
                 if not idle.done():
