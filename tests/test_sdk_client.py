@@ -79,7 +79,8 @@ TESTED = {
 
 
 def verbs_of(kind: type) -> set[str]:
-    return {name for name in vars(kind) if not name.startswith("_")}
+    """The public methods and properties of a class; a field is neither."""
+    return {name for name, what in vars(kind).items() if not (name.startswith("_") or inspect.ismemberdescriptor(what))}
 
 
 for _sync, _async in TWINS.items():

@@ -44,6 +44,8 @@ class AsyncHandle(Generic[R]):
     deduped: whether a task that was there before had the dedupe key; then this is the handle of that one.
     """
 
+    __slots__ = ("_returns", "_transport", "deduped", "id", "outcome")
+
     def __init__(
         self, transport: AsyncTransport, id: str, returns: Any = Any, outcome: str = "", deduped: bool = False
     ) -> None:

@@ -9,9 +9,10 @@ run on the engine's loop.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 from urllib.parse import parse_qs, unquote
 
+import msgspec
 from msgspec import UNSET
 
 from lmdbq.client.core import Request
@@ -51,6 +52,8 @@ from lmdbq.wire.policies import read_queue
 from lmdbq.wire.problems import JSON_CODEC, Problems
 from lmdbq.wire.values import check_queue_name
 from lmdbq.wire.views import queue_answer
+
+_enqueue_answer: Final = msgspec.json.Decoder(answers.EnqueueAnswer).decode
 
 
 async def answer(queue: OpenQueue, request: Request[Any]) -> Any:
@@ -92,7 +95,8 @@ async def _enqueue(queue: OpenQueue, body: bytes) -> answers.EnqueueAnswer:
     wanted = {placed.id for placed in done.odd.values() if placed.deduped}
     found = {number: queue.store.task(number, queue.clock) for number in wanted}
     stored = {number: task for number, task in found.items() if isinstance(task, Task)}
-    return render.enqueue_struct(batch.entries, done, stored, JSON_CODEC, with_tasks=batch.return_tasks)
+    # The daemon's text and its decoder: for a large batch four times as fast as to make the Structs here.
+    return _enqueue_answer(render.enqueue_answer(batch, done, stored, JSON_CODEC))
 
 
 async def _dequeue(queue: OpenQueue, body: bytes) -> answers.DequeueAnswer:
