@@ -108,6 +108,8 @@ class HttpSession:
             values["offered_per_second"] = float(workload.rate)
         workers = self._produce_and_work(workload, warm_seconds, seconds)
         late = sorted(one for worker in workers for one in worker["late_ms"])
+        if not late:
+            raise Failed("no task was sent while it counted: the machine is too busy, or the time too short")
         return Sample(values | {f"p{share}_ms": percentile(late, share) for share in (50, 90, 99)})
 
     def _produce_and_work(self, workload: Workload, warm_seconds: float, seconds: float) -> list[dict[str, Any]]:
