@@ -339,6 +339,7 @@ plain_entries = st.fixed_dictionaries(
 @given(st.lists(plain_entries, min_size=1, max_size=5), st.booleans())
 @example([{"payload": n, "dedupe_key": f'"{n}\\'} for n in range(6)], True)
 @example([{"dedupe_key": "k"}], False)
+@example([{"payload": 1, "dedupe_key": 'k"'}], True)
 def test_the_flat_answer_says_what_the_structs_say(said: list[dict[str, Any]], with_tasks: bool):
     batch = requests.read_enqueue(json.dumps({"entries": said, "return_tasks": with_tasks}).encode(), JSON_CODEC)
     entries = batch.entries

@@ -95,6 +95,8 @@ async def _place(
 
 def _stored(daemon: Daemon, entries: Sequence[Entry], done: Enqueued, *, with_tasks: bool) -> dict[int, Task]:
     """Return those tasks the answer must show as they are stored: overwritten ones, and holders in other queues."""
+    if not done.odd:
+        return {}
     wanted = set()
     for index, placed in done.odd.items():
         dedupe = entries[index].options.dedupe

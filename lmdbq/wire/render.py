@@ -34,6 +34,11 @@ from lmdbq.wire.views import payload_fields, task_answer
 json_text = msgspec.json.encode
 _KEY_NAME: Final = b'"dedupe_key":'
 _NEXT_ID: Final = b',{"id":"'
+_TASK_TAIL: Final = (
+    b',"priority":%d,"created_at":%d,"scheduled_at":%d,"expires_at":0,"dedupe_key":%b,'
+    b'"attempts":0,"deliveries":0,"state":"ready"}'
+)
+_OUTCOME: Final = b'","outcome":"enqueued","deduped":false,"queue_name":%b,"state":"ready","priority":%d}'
 
 
 def enqueue_answer(batch: Batch, done: Enqueued, stored: Mapping[int, Task], codec: Codec) -> bytes:
@@ -41,9 +46,24 @@ def enqueue_answer(batch: Batch, done: Enqueued, stored: Mapping[int, Task], cod
     entries, with_tasks = batch
     if codec.is_json and not done.odd:
         if isinstance(entries, UniformEntries):
+            if len(entries) == 1:
+                return _lone_answer(entries, done, with_tasks=with_tasks)
             return _uniform_answer(entries, done, with_tasks=with_tasks)
         return _plain_answer(entries, done, with_tasks=with_tasks)
     return codec.encode(enqueue_struct(entries, done, stored, codec, with_tasks=with_tasks))
+
+
+def _lone_answer(entries: UniformEntries, done: Enqueued, *, with_tasks: bool) -> bytes:
+    """One task, printed in one go: a quarter of the time that the columns of a batch would take."""
+    number = format_id(done.ids[0]).encode("ascii")
+    outcome = _OUTCOME % (json_text(entries.queue), entries.priority)
+    if not with_tasks:
+        return b'{"outcomes":[{"id":"%b%b]}\n' % (number, outcome)
+    key = entries.keys[0] if entries.keys else ""
+    head = task_head(entries.queue, entries.type, is_bytes=entries.encoding is Encoding.BYTES)
+    payload = in_json(bytes(entries.payloads[0]), entries.encoding)
+    tail = _TASK_TAIL % (entries.priority, done.now, done.now, json_text(key))
+    return b'{"tasks":[{"id":"%b%b%b%b],"outcomes":[{"id":"%b%b]}\n' % (number, head, payload, tail, number, outcome)
 
 
 def _uniform_answer(entries: UniformEntries, done: Enqueued, *, with_tasks: bool) -> bytes:
@@ -138,10 +158,8 @@ def _task_texts(entries: Sequence[Entry], now: int) -> tuple[list[bytes], list[b
         tail_key = (entry.priority, "" if entry.options is PLAIN else _key_of(entry))
         tail = after.get(tail_key)
         if tail is None:
-            tail = after[tail_key] = (
-                b',"priority":%d,"created_at":%d,"scheduled_at":%d,"expires_at":0,"dedupe_key":%b,'
-                b'"attempts":0,"deliveries":0,"state":"ready"},{"id":"'
-            ) % (entry.priority, now, now, json_text(tail_key[1]))
+            tail = _TASK_TAIL % (entry.priority, now, now, json_text(tail_key[1])) + _NEXT_ID
+            after[tail_key] = tail
         tails.append(tail)
     return heads, tails
 
@@ -162,9 +180,7 @@ def _outcome_texts(entries: Sequence[Entry]) -> list[bytes]:
         key = (entry.queue, entry.priority)
         text = texts.get(key)
         if text is None:
-            text = texts[key] = (
-                b'","outcome":"enqueued","deduped":false,"queue_name":%b,"state":"ready","priority":%d},{"id":"'
-            ) % (json_text(entry.queue), entry.priority)
+            text = texts[key] = _OUTCOME % (json_text(entry.queue), entry.priority) + _NEXT_ID
         result.append(text)
     return result
 
