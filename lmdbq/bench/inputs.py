@@ -22,6 +22,7 @@ NDJSON: Final = "application/x-ndjson"
 _DAY_SECONDS: Final = 86_400
 _FILL: Final = 10_000
 _STRIPES: Final = 8
+_SHUFFLED: Final = 500_000  # tasks at the head of a backlog; more than a group works off
 _POOL_BYTES: Final = 32_000_000
 _BACKLOG: Final = 0  # as a seed: callers have 1 and more, so that their sequential keys come later
 
@@ -75,15 +76,16 @@ def _key(kind: str, seed: int, number: int, chance: random.Random) -> str:
 def backlog(workload: Workload) -> Iterator[Batch]:
     """Yield what waits before the clock starts, ``workload.backlog`` tasks, in large batches.
 
-    Random keys are random in all their bits, but come in stripes, each of which runs once through all keys in their
-    order. A tree that is filled so is as full and as shuffled as one of random order, and is there in minutes.
+    Random keys are random in all their bits. Those of the first tasks, which are worked off while the clock runs, come
+    in random order; those behind them come in stripes, each of which runs once through all keys in their order. A tree
+    that is filled so is as full and as shuffled as one of random order only, and is there in minutes.
     """
     chance = random.Random(_BACKLOG)
     for start in range(0, workload.backlog, _FILL):
         numbers = range(start, min(start + _FILL, workload.backlog))
         keys: list[str] = []
         if workload.keys == "random":
-            keys = [_striped(number, workload.backlog, chance) for number in numbers]
+            keys = [_key_of_backlog(number, workload.backlog, chance) for number in numbers]
         elif workload.keys:
             keys = [_key(workload.keys, _BACKLOG, number, chance) for number in numbers]
         yield Batch(
@@ -93,8 +95,10 @@ def backlog(workload: Workload) -> Iterator[Batch]:
         )
 
 
-def _striped(number: int, length: int, chance: random.Random) -> str:
-    """Return the random key of the ``number``-th of ``length`` tasks: inside its part of its stripe."""
+def _key_of_backlog(number: int, length: int, chance: random.Random) -> str:
+    """Return the random key of the ``number``-th of ``length`` tasks: anywhere, or inside its part of its stripe."""
+    if number < _SHUFFLED:
+        return _key("random", _BACKLOG, number, chance)
     part = (1 << 128) * _STRIPES // (length + _STRIPES)
     return f"{number % -(-length // _STRIPES) * part + chance.randrange(part):032x}"
 

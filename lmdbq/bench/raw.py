@@ -3,7 +3,8 @@
 This script is the denominator of the harness, so it is kept as it is; who changes it measures everything again. It
 stores a record (appended), one ready key per task and a sequence, and builds keys and values from payloads inside the
 clock. For a whole life it moves each task from its ready key to a lease key and then removes lease and record. With
-dedupe keys it also keeps an index from key to id, and asks that index. One call is one transaction, synced by default.
+dedupe keys it also keeps an index from key to id, asks that index, and frees a key, which stands in the record, when
+its task is removed. One call is one transaction, synced by default.
 
 The trap: it does less than a queue. It checks no values, counts nothing, knows neither deadlines nor retries, and
 keeps no checksums. It is a limit, not a competitor. ``python -m lmdbq.bench.raw`` runs it alone.
@@ -27,6 +28,7 @@ RECORD_HEAD = bytes(45)
 READY_HEAD = bytes(8)
 _U64 = struct.Struct(">Q")
 _READY = struct.Struct(">8sHQQ")  # queue and type, priority, rank, id
+_KEY_HEAD = struct.Struct(">H")  # the length of a key, between the head of a record and its payload
 _SEQUENCE = b"sequence"
 _MAP_BYTES = 1 << 40
 
@@ -52,19 +54,22 @@ class RawQueue:
     def enqueue(self, payloads: Sequence[bytes], priorities: Sequence[int] = (), keys: Sequence[bytes] = ()) -> int:
         """Store tasks in one transaction; return how many were new.
 
-        priorities: one per payload, or none, the same way in every call of a queue. keys: one per payload, or none; a
-        task whose key is taken, by an earlier call or in this one, is left out.
+        priorities and keys: one per payload, or none, the same way in every call of a queue. A task whose key is taken,
+        by an earlier call or in this one, is left out.
         """
         with self.env.begin(write=True) as txn:
             first = _U64.unpack(txn.get(_SEQUENCE, bytes(8), db=self.meta))[0] + 1
             rank = time.time_ns()
             ids: Sequence[int] = range(first, first + len(payloads))
+            last = ids[-1]
             if keys:
                 new = self._take_keys(txn, keys, ids)
                 if len(new) < len(keys):
                     payloads = [payloads[index] for index in new]
                     priorities = [priorities[index] for index in new] if priorities else ()
                     ids = [ids[index] for index in new]
+                    keys = [keys[index] for index in new]
+                payloads = [_KEY_HEAD.pack(len(key)) + key + said for key, said in zip(keys, payloads, strict=True)]
             packed = [_U64.pack(task_id) for task_id in ids]
             records = [(key, RECORD_HEAD + payload) for key, payload in zip(packed, payloads, strict=True)]
             txn.cursor(self.records).putmulti(records, append=True)
@@ -79,7 +84,7 @@ class RawQueue:
             else:
                 head = _READY.pack(READY_HEAD, 0, rank, 0)[:-8]
                 ready.putmulti([(head + key, b"") for key in packed], append=True)
-            txn.put(_SEQUENCE, _U64.pack(first + len(keys or payloads) - 1), db=self.meta)
+            txn.put(_SEQUENCE, _U64.pack(last), db=self.meta)
         return len(payloads)
 
     def _take_keys(self, txn: Any, keys: Sequence[bytes], ids: Sequence[int]) -> Sequence[int]:
@@ -111,10 +116,21 @@ class RawQueue:
         """Remove leased tasks. Raises KeyError for one that is not leased."""
         with self.env.begin(write=True) as txn:
             leases, records = txn.cursor(self.leases), txn.cursor(self.records)
+            keyed, taken = txn.stat(self.keys)["entries"] > 0, []
             for task_id in ids:
                 if leases.pop(task_id) is None:
                     raise KeyError(task_id)
-                records.pop(task_id)
+                record = records.pop(task_id)
+                if keyed and record is not None:
+                    taken.append(record)
+            self._free_keys(txn, taken)
+
+    def _free_keys(self, txn: Any, records: Sequence[bytes]) -> None:
+        """Free the keys of removed tasks, all of which have one, in the order of the index."""
+        index, start = txn.cursor(self.keys), len(RECORD_HEAD) + _KEY_HEAD.size
+        lengths = [_KEY_HEAD.unpack_from(record, len(RECORD_HEAD))[0] for record in records]
+        for key in sorted(record[start : start + length] for record, length in zip(records, lengths, strict=True)):
+            index.pop(key)
 
 
 def main(seconds: float = 2.0, batch_len: int = 1_000) -> None:
