@@ -20,6 +20,7 @@ import pytest
 
 import lmdbq
 from lmdbq import AsyncClient, Client, Entry, Worker
+from lmdbq.client.leases import Held
 from lmdbq.client.tasks import Task
 from tests import sdk_tasks
 from tests.real_daemon import RealDaemon
@@ -291,6 +292,37 @@ def test_a_drain_has_an_end(client: Client):
         Worker(client, sdk_tasks.tasks).drain(timeout=0.05)
     assert started.is_set()
     assert (handle.info().state, handle.info().attempts) == ("ready", 0)
+
+
+def test_a_worker_can_be_drained_again_and_again_but_not_once_stopped(client: Client):
+    worker = Worker(client, sdk_tasks.tasks, concurrency=3)
+    for number in range(50):
+        job = client.enqueue(sdk_tasks.add, number)
+        assert worker.drain(timeout=30) == 1
+        assert job.info().state == "succeeded"
+    worker.stop()
+    with pytest.raises(RuntimeError, match="stopped"):
+        worker.drain()
+
+
+def test_what_ends_its_keeper_ends_the_worker(client: Client, monkeypatch: pytest.MonkeyPatch):
+    def broken(held: Held) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(Held, "run", broken)
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        Worker(client, sdk_tasks.tasks).run()
+
+
+def test_a_lifespan_that_fails_ends_the_worker(client: Client):
+    def closed() -> Iterator[None]:
+        raise LookupError("no database")
+        yield
+
+    tasks = lmdbq.Tasks(lifespan=closed)
+    tasks.task("never")(lambda: 0)
+    with pytest.raises(LookupError, match="no database"):
+        Worker(client, tasks).run()
 
 
 PROGRAM = r"""

@@ -22,10 +22,10 @@ class _HandlerRunner:
 
     def __init__(self, handler: Handler, concurrency: int) -> None:
         self._handler = handler
-        self._threads = Threads("lmdbq-job", concurrency)
+        self._concurrency = concurrency
 
     def open(self) -> None:
-        return
+        self._threads = Threads("lmdbq-job", self._concurrency)
 
     def start(self, job: Job, done: Callable[[ReportEntry], None]) -> None:
         self._threads.submit(lambda: done(self._attempt(job)))
@@ -36,7 +36,7 @@ class _HandlerRunner:
         except BaseException as error:  # noqa: BLE001  (whatever a handler raises is its task's failure)
             return report_of(error, job.lease)
 
-    def close(self) -> None:
+    def close(self, *, now: bool) -> None:
         self._threads.close()
 
 

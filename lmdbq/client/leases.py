@@ -99,6 +99,8 @@ class Held:
         self._jobs: dict[str, Job] = {}
         self._owed: list[ReportEntry] = []
         self._send_at = 0.0
+        self._sending = threading.Lock()  # held while reports are on their way
+        self.sent = 0  # reports that were sent other than with a claim
         self._closed = False
         self.parked = False  # whether the claim on its way waits for tasks
 
@@ -146,21 +148,21 @@ class Held:
             self._owed = [*reports, *self._owed]
 
     def send_owed(self) -> None:
-        """Send the reports that are owed. Raises LmdbqError if it cannot; they stay owed."""
-        owed = self.take_owed()
-        if not owed:
-            return
-        try:
-            answer = self._transport.call(report(owed), self._stop)
-        except LmdbqError:
-            self.unsettled(owed)
-            raise
-        note_outcomes(answer.outcomes)
+        """Send the reports that are owed; when it returns, those that were on their way have arrived, too.
 
-    @property
-    def owes(self) -> bool:
-        """Whether there are reports to send."""
-        return bool(self._owed)
+        Raises LmdbqError if it cannot; they stay owed.
+        """
+        with self._sending:
+            owed = self.take_owed()
+            if not owed:
+                return
+            try:
+                answer = self._transport.call(report(owed), self._stop)
+            except LmdbqError:
+                self.unsettled(owed)
+                raise
+            self.sent += len(owed)
+        note_outcomes(answer.outcomes)
 
     def close(self) -> None:
         """End ``run``. What is held and owed stays so."""

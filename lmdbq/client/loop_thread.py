@@ -43,14 +43,18 @@ class LoopThread:
                 self._thread.start()
             return self._loop
 
-    def close(self) -> None:
-        """Stop and close the loop, if there is one; nothing runs on it any more. The next call makes another."""
+    def close(self, seconds: float) -> None:
+        """Stop and close the loop, if there is one. The next call makes another.
+
+        seconds: for how long to wait for it; one that is blocked is left to its thread, which keeps no process alive.
+        """
         with self._lock:
             loop, self._loop = self._loop, None
         if loop is not None:
             loop.call_soon_threadsafe(loop.stop)
-            self._thread.join()
-            loop.close()
+            self._thread.join(seconds)
+            if not self._thread.is_alive():
+                loop.close()
 
 
 engine_thread = LoopThread("lmdbq-engine")

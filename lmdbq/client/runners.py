@@ -13,7 +13,7 @@ import inspect
 import os
 import queue
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from lmdbq.client.attempts import Lifespans, attempt, attempt_async
 from lmdbq.client.context import Context
@@ -27,6 +27,8 @@ from lmdbq.client.tasks import RunIn, Task, Tasks
 from lmdbq.wire.shapes import ReportEntry
 
 Done = Callable[[ReportEntry], None]
+LIFESPAN_SECONDS: Final = 60.0  # for what an async lifespan does at the start, and at the end
+END_SECONDS: Final = 0.5  # for an event loop to stop; one that a function blocks is left behind
 
 
 class TaskRunner:
@@ -54,8 +56,7 @@ class TaskRunner:
         if not processes and any(task.run_in == "process" for task in self.tasks.values()):
             self.slots = os.cpu_count() or 1
         self._own_loop = LoopThread("lmdbq-loop")
-        self._threads = Threads("lmdbq-task", concurrency)
-        self._attendants = Threads("lmdbq-attendant", max(1, self.slots))
+        self._concurrency = concurrency
         self._slots: queue.SimpleQueue[ProcessSlot] = queue.SimpleQueue()
         self._all_slots = [ProcessSlot(jobs_max) for _ in range(self.slots)]
         for slot in self._all_slots:
@@ -75,6 +76,8 @@ class TaskRunner:
 
     def open(self) -> None:
         """Enter the lifespans. Raises what they raise."""
+        self._threads = Threads("lmdbq-task", self._concurrency)
+        self._attendants = Threads("lmdbq-attendant", max(1, self.slots))
         for group in self._groups:
             if any(self.place_of(task) != "process" for task in group.by_name().values()):
                 self._lifespans.state(group)
@@ -129,18 +132,19 @@ class TaskRunner:
         return self.loop or self._own_loop.loop()
 
     def _run_on_loop(self, work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop()).result()
+        return asyncio.run_coroutine_threadsafe(work, self._loop()).result(LIFESPAN_SECONDS)
 
-    def close(self) -> None:
-        """Leave the lifespans and end what was started."""
+    def close(self, *, now: bool) -> None:
+        """Leave the lifespans, but not ``now``, and end what was started. Raises what they raise."""
         for slot in self._all_slots:
             slot.end()
         self._threads.close()
         self._attendants.close()
         try:
-            self._lifespans.close()
+            if not now:
+                self._lifespans.close()
         finally:
-            self._own_loop.close()
+            self._own_loop.close(END_SECONDS)
 
 
 def _tell_nobody(_job: Job, _share: float) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 
 class Threads:
-    """Up to ``limit`` threads. name: what they are called."""
+    """Up to ``limit`` threads. name: what they are called. Once closed they take nothing more."""
 
     def __init__(self, name: str, limit: int) -> None:
         self._name = name
@@ -42,4 +42,3 @@ class Threads:
         with self._lock:
             for _ in range(self._started):
                 self._work.put(None)
-            self._started = self._idle = 0

@@ -41,8 +41,8 @@ class Runner(Protocol):
         """Run ``job`` and call ``done`` with its report, once, from any thread. It does not wait for it."""
         ...
 
-    def close(self) -> None:
-        """Let go of everything; jobs that still run are over."""
+    def close(self, *, now: bool) -> None:
+        """Let go of everything; jobs that still run are over. now: leave undone what takes time."""
         ...
 
 
@@ -100,35 +100,44 @@ class WorkLoop:
                 with contextlib.suppress(KeyboardInterrupt):
                     self._stop.wait()
                 self._finish()
-            except KeyboardInterrupt:
+            except BaseException:  # a second signal; or it could not begin
                 deafened()
                 self._end_jobs("the worker ends now")
+                self._close(now=True)
                 raise
-            finally:
-                self._close()
+            self._close()
         if self._failure is not None:
             raise self._failure
 
     def drain(self, *, timeout: float | None = None) -> int:
         """Work until nothing is ready, and return how many attempts ended. Tasks that are due later stay.
 
-        timeout: seconds. Raises TimeoutError when they are over (what runs is handed back), and what a claim raises.
+        timeout: seconds. Raises TimeoutError when they are over (what runs is handed back), what a claim raises, and
+        RuntimeError once the worker was stopped.
         """
+        if self._stop.is_set():
+            raise RuntimeError("this worker was stopped; make another one")
         until = None if timeout is None else time.monotonic() + timeout
         begun = self._finished
         self._open()
         try:
-            while True:
+            while not self._stop.is_set():
+                finished, sent = self._finished, self._held.sent
                 jobs = self._claims.claim_once(self._claims.wanted(self._room(), 0.0))
                 self._take(jobs)
-                if not jobs and not self._running and not self._held.owes:
-                    return self._finished - begun
-                if not self._await_change(self._finished if self._running and not jobs else None, until):
+                if not jobs and not self._running:
+                    self._held.send_owed()
+                    if (finished, sent) == (self._finished, self._held.sent):
+                        return self._finished - begun
+                if not self._await_change(None if jobs else finished, until):
                     self._end_jobs("the time to drain is over")
                     self._held.send_owed()
                     raise TimeoutError(f"after {timeout:g} s there is still work")
         finally:
             self._close()
+        if self._failure is not None:
+            raise self._failure
+        return self._finished - begun
 
     def __enter__(self) -> Self:
         self._begin()
@@ -149,7 +158,7 @@ class WorkLoop:
     def _open(self) -> None:
         self._runner.open()
         self._held.reopen()
-        self._keeper = threading.Thread(target=self._held.run, name="lmdbq-keeper", daemon=True)
+        self._keeper = threading.Thread(target=self._keep_on, name="lmdbq-keeper", daemon=True)
         self._keeper.start()
 
     def _begin(self) -> None:
@@ -157,9 +166,9 @@ class WorkLoop:
         self._claimer = threading.Thread(target=self._claim_on, name="lmdbq-claimer", daemon=True)
         self._claimer.start()
 
-    def _close(self) -> None:
+    def _close(self, *, now: bool = False) -> None:
         self._held.close()
-        self._runner.close()
+        self._runner.close(now=now)
         for thread in (self._claimer, self._keeper):
             if thread is not None:
                 thread.join(END_SECONDS)
@@ -241,26 +250,39 @@ class WorkLoop:
             return min(room, CLAIM_TASKS_MAX)
 
     def _await_change(self, finished: int | None, until: float | None) -> bool:
-        """Wait for room, or, if ``finished`` is a number, for another finished job; False if the time is over first."""
-        while True:
-            with self._changed:
-                if self._stop.is_set() or (finished != self._finished if finished is not None else self._has_room()):
-                    return True
+        """Wait for room; or, if ``finished`` is given, until more than so many jobs have, or none runs.
+
+        False if the time is over first.
+        """
+        with self._changed:
+            while not (self._stop.is_set() or self._has_changed(finished)):
                 left = None if until is None else until - time.monotonic()
                 if left is not None and left <= 0:
                     return False
                 self._changed.wait(left)
+            return True
 
-    def _has_room(self) -> bool:
-        return self._concurrency + self._buffer > self._running + len(self._waiting)
+    def _has_changed(self, finished: int | None) -> bool:
+        if finished is None:
+            return self._concurrency + self._buffer > self._running + len(self._waiting)
+        return finished != self._finished or not self._running
 
-    # --- claiming
+    # --- the two threads; what ends one of them ends the worker, and ``run`` raises it
 
     def _claim_on(self) -> None:
         try:
             while not self._stop.is_set():
                 self._await_change(None, None)
                 self._take(self._claims.claim(self._room))
-        except BaseException as error:  # noqa: BLE001  (run raises it in the main thread)
-            self._failure = error
-            self.stop()
+        except BaseException as error:  # noqa: BLE001
+            self._fail(error)
+
+    def _keep_on(self) -> None:
+        try:
+            self._held.run()
+        except BaseException as error:  # noqa: BLE001
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        self._failure = error
+        self.stop()
