@@ -60,11 +60,12 @@ def _values(row: Row, pair: tuple[str, str], result: Result) -> list[float]:
 
 
 def _against(row: Row, above: list[float], below: tuple[str, str], result: Result) -> list[float]:
-    """Return the ratio, or the difference, of each round; [] if there are none."""
+    """Return the ratio, or the difference, of each round; [] if there are none. A round of a peer that finished nothing
+    in its time is no ratio."""
     others = _values(row, below, result)
     if row.minus:
         return [one - other for one, other in zip(above, others, strict=False)]
-    ratios = [one / other for one, other in zip(above, others, strict=False)]
+    ratios = [one / other for one, other in zip(above, others, strict=False) if other]
     if row.over is None:
         return ratios
     over = zip(_values(row, row.over[0], result), _values(row, row.over[1], result), strict=False)
