@@ -142,6 +142,8 @@ _BESIDE: Final[dict[str, tuple[Pair, ...]]] = {
         (_BATCH, "HTTP MessagePack"),
         (_BATCH, "HTTP NDJSON"),
         (_BATCH, "embedded, batch"),
+        (_BATCH, "Client, in the process"),
+        (_BATCH, "Client, over HTTP"),
         (_BATCH, "Redis always, pipelined, two clients"),
         (_BATCH, "Redis no, pipelined, two clients"),
         ("enqueue 100", "Redis no, pipelined"),
@@ -164,6 +166,10 @@ _BESIDE: Final[dict[str, tuple[Pair, ...]]] = {
     "drain": tuple(("drain 1,000", target) for target in (_RAW, "embedded", _HTTP)),
     "half load": (("enqueue to start, half load", _HTTP),),
     "peers": PEER_CELLS,
+    "one by one": tuple(
+        (enqueue_name(1, 1), target)
+        for target in (_RAW, "embedded", _HTTP, "Client, in the process", "Client, over HTTP")
+    ),
     "written": (("written, 1 by 1", _HTTP), ("written, 1,000 per call", _HTTP)),
 }
 

@@ -40,6 +40,8 @@ OURS = [
     "raw py-lmdb, unsynced",
     "no-op aiohttp",
     "embedded, batch",
+    "Client, in the process",
+    "Client, over HTTP",
     *(name for name in TARGETS if name.startswith("HTTP ") and name != "HTTP JSON"),
 ]
 EVERY = [
@@ -48,7 +50,7 @@ EVERY = [
     for workload in WORKLOADS.values()
     if can(TARGETS[name], workload)
     and (workload.callers < 64 or name.startswith(("HTTP", "no-op")))  # in one process there is one caller
-    and (name in {"raw py-lmdb", "embedded", "HTTP JSON"} or workload.name == "enqueue 100")
+    and (name in {"raw py-lmdb", "embedded", "HTTP JSON"} or workload.name in {"enqueue 100", "enqueue 1, one caller"})
 ]
 QUICK = runner.Plan(1, 0.02, 0.1, count_syncs=False, patience_seconds=0, small=True)
 

@@ -44,7 +44,7 @@ def _rows(result: Result) -> dict[str, list[Cell]]:
     rows: dict[str, list[Cell]] = {family(name): [] for name in _OURS}
     for cell in result.cells:
         ours = family(cell.target) in rows and cell.target in _OURS
-        other = not cell.target.startswith(("HTTP", "embedded")) and cell.target not in _LIMITS
+        other = not cell.target.startswith(("HTTP", "embedded", "Client")) and cell.target not in _LIMITS
         if cell.workload.name in COLUMNS.values() and cell.rounds and (ours or other):
             rows.setdefault(family(cell.target), []).append(cell)
     return {name: cells for name, cells in rows.items() if cells}

@@ -70,7 +70,7 @@ def _panel(ax: Any, workload: str, metric: str, cells: list[Cell]) -> None:
     medians = [cell.median(metric) for cell in cells]
     least = [median - min(cell.values(metric)) for cell, median in zip(cells, medians, strict=True)]
     most = [max(cell.values(metric)) - median for cell, median in zip(cells, medians, strict=True)]
-    colors = [_OURS if cell.target.startswith(("HTTP", "embedded")) else _THEIRS for cell in cells]
+    colors = [_OURS if cell.target.startswith(("HTTP", "embedded", "Client")) else _THEIRS for cell in cells]
     ax.barh(names, medians, color=colors, height=0.7, xerr=[least, most], error_kw={"elinewidth": 1, "ecolor": _TEXT})
     ends = [median + more for median, more in zip(medians, most, strict=True)]
     for at, (median, end) in enumerate(zip(medians, ends, strict=True)):

