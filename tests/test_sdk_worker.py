@@ -20,6 +20,8 @@ import pytest
 
 import lmdbq
 from lmdbq import AsyncClient, Client, Entry, Worker
+from lmdbq.client.core import Request, T
+from lmdbq.client.embedded import EmbeddedTransport
 from lmdbq.client.leases import Held
 from lmdbq.client.tasks import Task
 from tests import sdk_tasks
@@ -292,6 +294,45 @@ def test_a_drain_has_an_end(client: Client):
         Worker(client, sdk_tasks.tasks).drain(timeout=0.05)
     assert started.is_set()
     assert (handle.info().state, handle.info().attempts) == ("ready", 0)
+
+
+def test_what_was_handed_back_is_not_reported_as_well(client: Client, caplog: pytest.LogCaptureFixture):
+    started, _ = sdk_tasks.fresh_events()
+    handle = client.enqueue(sdk_tasks.wait_for_cancel)
+    with pytest.raises(TimeoutError):
+        Worker(client, sdk_tasks.tasks).drain(timeout=0.05)
+    assert started.is_set()
+    assert sdk_tasks.state.pop("cancelled")
+    assert (handle.info().state, handle.info().errors) == ("ready", ())
+    assert [record.getMessage() for record in caplog.records if "came to nothing" in record.getMessage()] == []
+
+
+def test_a_drain_waits_for_reports_that_are_on_their_way(client: Client, monkeypatch: pytest.MonkeyPatch):
+    """The keeper sends the report while a claim is on its way, and is slow about it."""
+    claiming, reporting, drained = threading.Event(), threading.Event(), threading.Event()
+    call = EmbeddedTransport.call
+    claims = iter(range(100))
+
+    def slow_call(self: EmbeddedTransport, request: Request[T], stop: threading.Event | None = None) -> T:
+        if threading.current_thread().name == "lmdbq-keeper" and request.target == "/v1/report":
+            reporting.set()
+            drained.wait(1.5)  # which is never set before the report has arrived
+        elif request.target == "/v1/dequeue" and next(claims) == 1:
+            claiming.set()
+            assert reporting.wait(30)
+        return call(self, request, stop)
+
+    @(tasks := lmdbq.Tasks()).task
+    def hold_on() -> bool:
+        return claiming.wait(30)
+
+    handle = client.enqueue(hold_on)
+    worker = Worker(client, tasks)
+    monkeypatch.setattr(EmbeddedTransport, "call", slow_call)
+    assert worker.drain(timeout=30) == 1
+    monkeypatch.undo()
+    assert handle.info().state == "succeeded"
+    drained.set()
 
 
 def test_a_worker_can_be_drained_again_and_again_but_not_once_stopped(client: Client):
