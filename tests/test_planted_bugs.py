@@ -128,10 +128,10 @@ def a_heartbeat_is_answered_but_not_kept(patch: pytest.MonkeyPatch) -> None:
 def a_failed_task_keeps_its_place_in_the_order(patch: pytest.MonkeyPatch) -> None:
     change_state = lmdb_tasks.change_state
 
-    def stubborn(work: Any, task: Any, state: State) -> None:
+    def stubborn(work: Any, task: Any, state: State, ready: Any = None) -> None:
         if state is State.READY:
             task.history.rank = 0
-        change_state(work, task, state)
+        change_state(work, task, state, ready)
 
     patch.setattr(lmdb_tasks, "change_state", stubborn)
 

@@ -6,6 +6,7 @@ memory (about 300 bytes a task); the functions then compare. The checker trusts 
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -43,6 +44,7 @@ class _File:
         self.queues: dict[int, str] = {}
         self.graves: set[int] = set()
         self.types: dict[int, str] = {}
+        self.stored: list[int] = []  # the ids of all records, sound or not
         self.records: dict[int, rec.TaskRecord] = {}
         self.histories: dict[int, rec.History] = {}
         self.leases: dict[int, rec.LeaseRun] = {}
@@ -89,6 +91,7 @@ class _File:
 
     def _read_tasks(self) -> None:
         for key, value in self.items("task"):
+            self.stored.append(ks.read_id(key))
             record = self.sound("task", key, lambda value=value: rec.read_task(value))  # type: ignore[misc]
             if record is not None:
                 record.payload = b""
@@ -127,10 +130,10 @@ class _File:
     def _add_run(
         self, database: str, key: tuple[int, ...], last_id: int, length: int, queue_no: int, type_no: int, state: State
     ) -> None:
-        if not 1 <= length <= last_id:
-            self.overlaps.append(f"K2: a run of lmdbq/{database} that ends at {format_id(last_id)} has length {length}")
-            return
-        for task_id in range(last_id - length + 1, last_id + 1):
+        held = self.stored[bisect_left(self.stored, last_id - length + 1) : bisect_right(self.stored, last_id)]
+        if not held:
+            self.overlaps.append(f"K2: a run of lmdbq/{database} that ends at {format_id(last_id)} has no task")
+        for task_id in held:
             self.places.setdefault(task_id, []).append(_Place(database, key, queue_no, type_no, state))
 
 

@@ -40,8 +40,10 @@ and from ``records`` (the values). Only this module joins or slices key bytes; i
     state, scope, kind                                               u8, see model.State, model.Scope, MemoKind
     name                                                             1..128 bytes of UTF-8, no control characters
     key (dedupe)                                                     1..400 bytes as given, or 368 and a digest of 32
-   A *run* is an interval of consecutive ids that share all that its key and value say; it is keyed by its last id, so
-   that taking from its head changes only the value, and ``set_range(id)`` finds the run that may hold an id.
+   A *run* is an interval of ids, and stands for those of them that are stored: they share all that its key and value
+   say, and length counts the ids. So a task that is removed leaves its run with its record, and changes neither; the
+   run goes with its last task. It is keyed by its last id, so that taking from its head changes only the value, and
+   ``set_range(id)`` finds the run that may hold an id.
    The longest key: forget = 8 + 1 + (1 + 4 + 400) = 414 <= 511, LMDB's limit.
 
    READING A TASK. It exists if lmdbq/task has its id and 'q' the queue_no of its record. (With a queue_no that has only
@@ -55,7 +57,8 @@ and from ``records`` (the values). Only this module joins or slices key bytes; i
 
 3. THE INVARIANTS, true in every committed transaction; ``check.py`` has one function per number.
     K1  Every task record has exactly one standing: it is in one ready run, one lease run, scheduled, or ended.
-    K2  Runs of one database are disjoint; each id in a standing has a record that agrees with the key.
+    K2  Runs of one database are disjoint, and each has a task that is stored; an id in another standing has a record.
+        Records agree with the keys.
     K3  Every lease run has its one deadline key, and every deadline key its run.
     K4  An expiry key exists exactly for each scheduled or ready task that expires.
     K5  A slot names a stored task that has this slot; or it has a blocks_until, and its forget key exists.

@@ -131,11 +131,13 @@ class Counts(Rows):
     def _recounted(self, queue_no: int, type_no: int) -> list[int]:
         tally = [0] * len(State)
         for key, value in self.of("ready", ks.of_ready_list(queue_no, type_no)):
-            tally[State.READY] += read_ready_run(key, value).length
+            last_id, length = ks.read_ready(key).last_id, read_ready_run(key, value).length
+            tally[State.READY] += len(self.stored_ids(last_id - length + 1, last_id))
         for key, value in self.of("lease", b""):
             run = read_lease_run(key, value)
             if (run.queue_no, run.type_no) == (queue_no, type_no):
-                tally[State.RUNNING] += run.length
+                last_id = ks.read_id(key)
+                tally[State.RUNNING] += len(self.stored_ids(last_id - run.length + 1, last_id))
         for key, value in self.of("scheduled", ks.of_queue(queue_no)):
             tally[State.SCHEDULED] += read_standing("scheduled", key, value).type_no == type_no
         for key, value in self.of("ended", ks.of_queue(queue_no)):

@@ -64,9 +64,10 @@ def _drain_ready(work: Work, queue_no: int, limit: int) -> int:
         nonlocal budget
         run = read_ready_run(key, value)
         length = min(run.length, budget)
-        if length < run.length:
+        last_id = ks.read_ready(key).last_id
+        first_id = last_id - run.length + 1
+        if work.any_task(first_id + length, last_id):
             work.put("ready", key, rec.write_ready_run(key, run.length - length, run.deliveries, run.failures))
-        first_id = ks.read_ready(key).last_id - run.length + 1
         budget -= length
         return _bury_ids(work, first_id + length - 1, length)
 

@@ -79,7 +79,8 @@ def _read(work: Work, task_id: int, counts: set[_Tally]) -> _Sound | None:
         for database in ("scheduled", "ended", "expiry"):
             for key in [key for key, _ in work.of(database, b"") if ks.of_task(key, task_id)]:
                 work.delete(database, key)
-                _count_all_types(work, ks.read_queue_no(key), counts)
+        tallies = {ks.read_count(key) for key, _ in work.of("count", b"")}
+        counts |= {tally for tally in tallies if tally[1]}  # whichever it was counted in
         return None
 
 
@@ -92,15 +93,15 @@ def _failures(history: rec.History) -> int:
 
 
 def _orphans(work: Work, last_id: int, counts: set[_Tally]) -> Iterator[_Sound]:
-    """Yield the tasks that stand nowhere, from ``last_id`` down to the first that stands somewhere or is not stored."""
-    task_id = last_id
-    while work.get("task", ks.task(task_id)) is not None:
-        sound = _read(work, task_id, counts)
+    """Yield the tasks that stand nowhere, from ``last_id`` down to the first that stands somewhere."""
+    before = ks.task(last_id + 1)
+    while (found := work.last_before("task", before)) is not None:
+        before = found[0]
+        sound = _read(work, ks.read_id(before), counts)
         if sound is not None:
             if _stands(work, *sound):
                 return
             yield sound
-        task_id -= 1
 
 
 def _stands(work: Work, task_id: int, record: rec.TaskRecord, history: rec.History) -> bool:

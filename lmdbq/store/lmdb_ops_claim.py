@@ -70,7 +70,7 @@ def _remembered(work: Work, op: Claim) -> list[ClaimedTask]:
     tasks: list[ClaimedTask] = []
     flat = memo.leases
     for first, length, delivery in zip(flat[::3], flat[1::3], flat[2::3], strict=True):
-        for task_id in range(first, first + length):
+        for task_id in work.stored_ids(first, first + length - 1):
             task = locate(work, task_id)
             if task is not None and task.state is State.RUNNING and task.deliveries == delivery:
                 tasks.append(_claimed_again(work, task))
@@ -103,11 +103,8 @@ def _claimed_again(work: Work, task: Located) -> ClaimedTask:
 
 def _remember(work: Work, op: Claim, taken: list[Taken]) -> None:
     leases: list[int] = []
-    for first_id, length, shared in taken:
-        if leases and leases[-3] + leases[-2] == first_id and leases[-1] == shared.deliveries:
-            leases[-2] += length
-        else:
-            leases += (first_id, length, shared.deliveries)
+    for first_id, last_id, _, shared in taken:
+        leases += (first_id, last_id - first_id + 1, shared.deliveries)
     put_memo(
         work,
         ks.MemoKind.CLAIM,

@@ -1,4 +1,4 @@
-"""The timed ops: Promote, Lapse, Expire and Prune, for one queue (a claim's own) or for all of them.
+"""The timed ops: Promote, Lapse, Prune and (from ``lmdb_ops_expire``) Expire, for one queue (a claim's own) or for all.
 
 A timed op takes what is due earliest first. Every due, deadline and expiry key begins with its queue, so for the whole
 file the heads of the queues are merged: a heap holds the next key of each. All of them are harmless to run twice, and
@@ -15,16 +15,15 @@ from lmdbq.model import ENDED, ErrorInfo, Expire, Lapse, Promote, Prune, State, 
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.lmdb_graves import drain_graves
+from lmdbq.store.lmdb_ops_expire import expire as expire
 from lmdbq.store.lmdb_rows import read_lease_run, read_slot, read_standing
 from lmdbq.store.lmdb_standing import (
-    Located,
     add_ready,
     leave,
-    locate,
     put_lease,
     shorten_lease,
 )
-from lmdbq.store.lmdb_tasks import fail, quarantine, remove
+from lmdbq.store.lmdb_tasks import fail, quarantine, remove, sound_or_quarantined
 from lmdbq.store.lmdb_work import Queue, Work
 
 _LAPSED = ErrorInfo(type="lease_lapsed")
@@ -84,35 +83,6 @@ def promote(work: Work, op: Promote, queues: list[Queue]) -> Swept:
     return Swept(count)
 
 
-def expire(work: Work, op: Expire, queues: list[Queue]) -> Swept:
-    """Remove waiting tasks whose expires_at has come."""
-    count = 0
-    for key in _due(work, "expiry", queues, lambda queue_no: ks.expiry(queue_no, work.now.wall + 1, 0)):
-        if count >= op.limit:
-            return Swept(count, more=True)
-        task = sound_or_quarantined(work, ks.read_timed(key).id)
-        if task is None:
-            work.delete("expiry", key)
-            continue
-        leave(work, task)
-        remove(work, task)
-        work.total(task.queue.no, "expired")
-        count += 1
-    return Swept(count)
-
-
-def sound_or_quarantined(work: Work, task_id: int) -> Located | None:
-    """Return a task that some key names; None if it is damaged or missing, and now in quarantine."""
-    reason = "it has no record"
-    try:
-        task = locate(work, task_id)
-    except (rec.Damaged, ValueError) as error:
-        task, reason = None, str(error)
-    if task is None:
-        quarantine(work, task_id, reason)
-    return task
-
-
 # --- lapse ---
 
 
@@ -152,8 +122,7 @@ def _rearm(work: Work, last_id: int, run: rec.LeaseRun, deadline: int) -> None:
 def _lapse_run(work: Work, last_id: int, run: rec.LeaseRun, limit: int) -> int:
     """End the leases of a run, but for those that were extended; return how many ended."""
     now, ended = work.now, 0
-    first_id = last_id - run.length + 1
-    taken = list(range(first_id, last_id + 1))[:limit]
+    taken = work.stored_ids(last_id - run.length + 1, last_id)[:limit]
     tasks = [task for task_id in taken if (task := sound_or_quarantined(work, task_id)) is not None]
     found = work.get("lease", ks.lease(last_id))
     if found is None or len(tasks) < len(taken):  # quarantine has cut the run: the next look takes what is left

@@ -9,6 +9,7 @@ made anew from the records (``lmdb_mend``), and the call runs again.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import takewhile
 from typing import Any, cast
 
 import lmdb
@@ -96,6 +97,26 @@ class Rows:
         """Return the first key at or behind ``key``, and its value; None if there is none."""
         cursor = self._kept.get(database) or self._keep(database)
         return cast("tuple[bytes, bytes]", cursor.item()) if cursor.set_range(key) else None
+
+    def last_before(self, database: str, key: bytes) -> tuple[bytes, bytes] | None:
+        """Return the last key before ``key``, and its value; None if there is none."""
+        cursor = self._kept.get(database) or self._keep(database)
+        found = cursor.prev() if cursor.set_range(key) else cursor.last()
+        return cast("tuple[bytes, bytes]", cursor.item()) if found else None
+
+    def any_task(self, first_id: int, last_id: int) -> bool:
+        """Whether a task of ``first_id`` .. ``last_id`` is stored."""
+        if first_id > last_id:
+            return False
+        cursor = self._kept.get("task") or self._keep("task")
+        return cursor.set_range(ks.task(first_id)) and cast("bytes", cursor.key()) <= ks.task(last_id)
+
+    def stored_ids(self, first_id: int, last_id: int) -> list[int]:
+        """Return the tasks of ``first_id`` .. ``last_id`` that are stored."""
+        cursor = self.cursor("task")
+        if not cursor.set_range(ks.task(first_id)):
+            return []
+        return [ks.read_id(key) for key in takewhile(ks.task(last_id).__ge__, cursor.iternext(values=False))]
 
     def _keep(self, database: str) -> Any:
         cursor = self._kept[database] = self.cursor(database)

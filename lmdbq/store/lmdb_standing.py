@@ -1,8 +1,8 @@
 """Where a task stands: the functions that find, add and take away standings.
 
-A ready or a lease standing is a place in a *run*, an interval of consecutive ids behind one key, named by its last id.
-Taking one id away shortens the run, removes it, or splits it in two. Whatever is added is a run of its own; runs are
-never joined, because nothing needs it.
+A ready or a lease standing is a place in a *run*, an interval of ids behind one key, named by its last id: it holds
+those of them that are stored. A task that is removed leaves its run with its record; one that goes elsewhere is taken
+out, which shortens the run or splits it in two. A run that holds no task any more is removed at once.
 
 The trap: a run is found by ``set_range`` with the id sought, which answers the first run that *ends* at or behind it;
 whether the run begins at or before it must still be looked at.
@@ -11,6 +11,7 @@ whether the run begins at or before it must still be looked at.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 from lmdbq.clock import whole_us
 from lmdbq.model import ENDED, State
@@ -18,6 +19,8 @@ from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.lmdb_rows import read_lease_run, read_ready_run, read_standing
 from lmdbq.store.lmdb_work import Queue, Work
+
+RUN_IDS_MAX: Final = 1 << 16  # of a run that others are joined to, so that nothing walks it for long
 
 
 class Missing(rec.Damaged):
@@ -78,7 +81,7 @@ def stand(work: Work, task_id: int, queue: Queue, record: rec.TaskRecord, histor
             raise Missing("it has ended, but stands among no ended tasks")
         standing = read_standing("ended", key, value)
         return Located(task_id, queue, record, history, state, standing.deliveries, standing.failures)
-    found = find_lease(work, task_id)
+    found = lease_over(work, task_id)
     if found is not None:
         lease = found[1]
         return Located(task_id, queue, record, history, State.RUNNING, lease.deliveries, lease.failures, lease)
@@ -113,24 +116,75 @@ def _find_ready(
 def add_ready(
     work: Work, queue: Queue, type_no: int, priority: int, rank: int, last_id: int, run: rec.ReadyRun
 ) -> None:
-    """Put a run of ready tasks, and note that their queue has more to claim."""
+    """Put a run of ready tasks, and note that their queue has more to claim.
+
+    It is joined to the run before it if they say the same and nothing is stored between them.
+    """
     key = ks.ready(queue.no, type_no, priority, rank, last_id)
-    work.put("ready", key, rec.write_ready_run(key, *run))
+    length = run.length
+    before = work.last_before("ready", key)
+    if before is not None and before[0][: -ks.U64.size] == key[: -ks.U64.size]:
+        before_last = ks.read_ready(before[0]).last_id
+        joined = read_ready_run(*before)
+        first_id = before_last - joined.length + 1
+        if (
+            joined[1:] == run[1:]
+            and last_id - first_id < RUN_IDS_MAX
+            and not work.any_task(before_last + 1, last_id - length)
+        ):
+            work.delete("ready", before[0])
+            length = last_id - first_id + 1
+    work.put("ready", key, rec.write_ready_run(key, length, run.deliveries, run.failures))
     work.stirred.add(queue.name)
+
+
+class ReadyTask(NamedTuple):
+    """A task that is to become ready. Tasks of one place sort together, by id."""
+
+    type_no: int
+    priority: int
+    rank: int
+    deliveries: int
+    failures: int
+    id: int
+
+
+def add_ready_tasks(work: Work, queue: Queue, tasks: list[ReadyTask]) -> None:
+    """Put ready tasks of a queue: those of one place as one run, if nothing is stored between them."""
+    runs: list[tuple[ReadyTask, int]] = []  # its last task, and its first id
+    for task in sorted(tasks):
+        if runs:
+            last, first_id = runs[-1]
+            is_near = task[:-1] == last[:-1] and task.id - first_id < RUN_IDS_MAX
+            if is_near and not work.any_task(last.id + 1, task.id - 1):
+                runs[-1] = (task, first_id)
+                continue
+        runs.append((task, task.id))
+    for last, first_id in runs:
+        run = rec.ReadyRun(last.id - first_id + 1, last.deliveries, last.failures)
+        add_ready(work, queue, last.type_no, last.priority, last.rank, last.id, run)
+
+
+def find_ready(work: Work, task: Located) -> tuple[ks.ReadyKey, rec.ReadyRun]:
+    """Return the ready run that holds a task. Raises Missing."""
+    found = _find_ready(work, task.queue.no, task.record, task.rank, task.id)
+    if found is None:
+        raise Missing("it stands in no ready run")
+    return found
 
 
 def remove_ready(work: Work, task: Located) -> None:
     """Take one task out of its ready run."""
-    record = task.record
-    found = _find_ready(work, task.queue.no, record, task.rank, task.id)
-    if found is None:
-        raise Missing("it stands in no ready run")
-    key, run = found
-    if task.id == key.last_id:
-        work.delete("ready", ks.ready(*key))
-    for first, last in without(key.last_id - run.length + 1, key.last_id, (task.id,)):
-        part = ks.ready(key.queue_no, key.type_no, key.priority, key.rank, last)
-        work.put("ready", part, rec.write_ready_run(part, last - first + 1, run.deliveries, run.failures))
+    cut_ready(work, *find_ready(work, task), task.id)
+
+
+def cut_ready(work: Work, key: ks.ReadyKey, run: rec.ReadyRun, task_id: int) -> None:
+    """Take a task out of a ready run, though it is stored."""
+    work.delete("ready", ks.ready(*key))
+    for first, last in without(key.last_id - run.length + 1, key.last_id, (task_id,)):
+        if work.any_task(first, last):
+            part = ks.ready(*key[:4], last)
+            work.put("ready", part, rec.write_ready_run(part, last - first + 1, run.deliveries, run.failures))
 
 
 def without(first: int, last: int, taken: Sequence[int]) -> list[tuple[int, int]]:
@@ -141,8 +195,6 @@ def without(first: int, last: int, taken: Sequence[int]) -> list[tuple[int, int]
     """
     left: list[tuple[int, int]] = []
     start = first
-    if taken[-1] - taken[0] == len(taken) - 1 and taken[0] == first:  # the usual way to take: all from the front
-        start, taken = taken[-1] + 1, ()
     for task_id in taken:
         if task_id > start:
             left.append((start, task_id - 1))
@@ -156,7 +208,13 @@ def without(first: int, last: int, taken: Sequence[int]) -> list[tuple[int, int]
 
 
 def find_lease(work: Work, task_id: int) -> tuple[int, rec.LeaseRun] | None:
-    """Return (last id, run) of the lease run that holds a task; None if it is not running. Raises Damaged."""
+    """Return (last id, run) of the lease run that holds a task; None if it is not running, or not stored."""
+    found = lease_over(work, task_id)
+    return found if found is not None and work.any_task(task_id, task_id) else None
+
+
+def lease_over(work: Work, task_id: int) -> tuple[int, rec.LeaseRun] | None:
+    """Return (last id, run) of the lease run whose interval an id is in; None if it is in none."""
     found = work.first_from("lease", ks.lease(task_id))
     if found is None:
         return None
@@ -173,8 +231,15 @@ def put_lease(work: Work, last_id: int, run: rec.LeaseRun) -> None:
 
 
 def shorten_lease(work: Work, last_id: int, run: rec.LeaseRun, taken: Sequence[int]) -> None:
-    """Take the rising ids ``taken`` out of a lease run; what is left keeps its deadline."""
-    left = without(last_id - run.length + 1, last_id, taken)
+    """Take the rising ids ``taken`` out of a lease run; what is left keeps its deadline.
+
+    Ids of tasks that are removed need not be taken out, they leave with their records; but the run goes when it holds
+    no task any more.
+    """
+    first_id = last_id - run.length + 1
+    left = [part for part in without(first_id, last_id, taken) if work.any_task(*part)]
+    if left == [(first_id, last_id)]:
+        return
     if left and left[-1][1] == last_id:  # its deadline stays as it is
         first, _ = left.pop()
         key = ks.lease(last_id)
@@ -215,7 +280,7 @@ def leave(work: Work, task: Located) -> None:
     elif task.state is State.SCHEDULED:
         work.delete("scheduled", ks.scheduled(task.queue.no, task.rank, task.id))
     elif task.state is State.RUNNING:
-        found = find_lease(work, task.id)
+        found = lease_over(work, task.id)
         if found is None:
             raise Missing("it stands in no lease run")
         shorten_lease(work, *found, (task.id,))
@@ -227,10 +292,15 @@ def leave(work: Work, task: Located) -> None:
         work.delete("expiry", ks.expiry(task.queue.no, task.record.expires_at, task.id))
 
 
-def enter(work: Work, task: Located) -> None:
-    """Put a task where its state, rank and history say it stands (any state but RUNNING), with its expiry key."""
+def enter(work: Work, task: Located, ready: list[ReadyTask] | None = None) -> None:
+    """Put a task where its state, rank and history say it stands (any state but RUNNING), with its expiry key.
+
+    ready: takes the task, if it is ready, instead of the index; the caller calls ``add_ready_tasks`` in the end.
+    """
     queue_no, record = task.queue.no, task.record
-    if task.state is State.READY:
+    if task.state is State.READY and ready is not None:
+        ready.append(ReadyTask(record.type_no, record.priority, task.rank, task.deliveries, task.failures, task.id))
+    elif task.state is State.READY:
         run = rec.ReadyRun(1, task.deliveries, task.failures)
         add_ready(work, task.queue, record.type_no, record.priority, task.rank, task.id, run)
     elif task.state is State.SCHEDULED:

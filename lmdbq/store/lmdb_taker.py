@@ -12,7 +12,9 @@ leased, ended or removed.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Sequence
 from itertools import islice
+from struct import unpack
 from typing import Any, NamedTuple
 
 from msgspec.structs import astuple
@@ -23,7 +25,7 @@ from lmdbq.model import PLAIN, Claim, ClaimedTask, Options, State
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.lmdb_rows import read_ready_run
-from lmdbq.store.lmdb_standing import Located, put_lease
+from lmdbq.store.lmdb_standing import RUN_IDS_MAX, Located, put_lease
 from lmdbq.store.lmdb_tasks import end, quarantine, remove
 from lmdbq.store.lmdb_work import Queue, Work
 
@@ -68,9 +70,10 @@ class _Shared(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """Tasks of consecutive ids that were taken together."""
+    """Tasks that were taken together: all that are stored of an interval of ids."""
 
     first_id: int
+    last_id: int
     length: int
     shared: _Shared
 
@@ -84,7 +87,6 @@ class Taker:
         self._room: dict[int, int | None] = {}
         self._plain_rules: dict[int, tuple[int, int, int]] = {}
         self._records = work.cursor("task")
-        self._is_whole = True  # whether no record was found to be missing
         self._bytes = 0
         self._full = False
         self.taken: list[Taken] = []  # in the order in which they were taken, as ``tasks``
@@ -103,13 +105,9 @@ class Taker:
                 self._push(heads, cursor, queue, ks.of_ready_list(queue.no, type_no))
         while heads and len(self.tasks) < op.limit and not self._full:
             head = heapq.heappop(heads)
-            if self._room[head.queue.no] == 0:
-                continue
-            taken = self._take_run(head)
-            if taken < head.run.length:  # limit, room or bytes reached inside the run
-                continue
-            prefix = ks.of_ready_list(head.key.queue_no, head.key.type_no)
-            self._push(heads, work.cursor("ready"), head.queue, prefix)
+            if self._room[head.queue.no] != 0 and self._take_run(head):
+                prefix = ks.of_ready_list(head.key.queue_no, head.key.type_no)
+                self._push(heads, cursor, head.queue, prefix)
 
     def _push(self, heads: list[_Head], cursor: Any, queue: Queue, prefix: bytes) -> None:
         if not cursor.set_range(prefix) or cursor.key()[: ks.READY_LIST_BYTES] != prefix:
@@ -118,105 +116,112 @@ class Taker:
         run = read_ready_run(cursor.key(), cursor.value())
         heapq.heappush(heads, _Head(key.priority, key.rank, key.last_id - run.length + 1, key, run, queue))
 
-    def _take_run(self, head: _Head) -> int:
-        """Take from the front of a run; return how many ids left ready."""
-        queue_no, last_id = head.queue.no, head.key.last_id
-        task_id = head.first_id
-        while task_id <= last_id and (wanted := self._wanted(queue_no)):
+    def _take_run(self, head: _Head) -> bool:
+        """Take from the front of a run, and shorten it; True if nothing is left of it."""
+        queue_no, last_id, next_id = head.queue.no, head.key.last_id, head.first_id
+        while (wanted := self._wanted(queue_no)) and not self._full:
+            if not self._records.set_range(ks.task(next_id)):
+                break
+            task_id = ks.read_id(self._records.key())
+            if task_id > last_id:
+                break
             task = self._take_one(head, task_id)
             if self._full:
+                next_id = task_id
                 break
-            length = 1
+            next_id = task_id + 1
             if task is not None:
-                if task_id < last_id and not head.run.deliveries and task.options.dedupe is None:
-                    length += self._take_alike(head, task, min(last_id - task_id, wanted - 1))
-                self._note(head, task, length)
-            task_id += length
-        taken = task_id - head.first_id
-        self._shorten(head, taken)
-        return taken
+                next_id = self._take_alike(head, task, wanted - 1) + 1
+        return self._shorten(head, next_id)
 
     def _wanted(self, queue_no: int) -> int:
         """Return how many more tasks of a queue may be taken."""
         wanted, room = self._op.limit - len(self.tasks), self._room[queue_no]
         return wanted if room is None else min(wanted, room)
 
-    def _note(self, head: _Head, task: ClaimedTask, length: int) -> None:
-        """Remember that ``task``, and those behind it that are like it, ``length`` in all, were taken."""
+    def _note(self, head: _Head, task: ClaimedTask, last_id: int, count: int) -> None:
+        """Remember that ``task``, and those behind it up to ``last_id``, ``count`` in all, were taken."""
         queue_no, run = head.queue.no, head.run
         shared = _Shared(queue_no, head.key.type_no, task.keepalive_ns, task.deliveries, run.failures)
-        self.taken.append(Taken(task.id, length, shared))
+        self.taken.append(Taken(task.id, last_id, count, shared))
         room = self._room[queue_no]
         if room is not None:
-            self._room[queue_no] = room - length
+            self._room[queue_no] = room - count
 
-    def _shorten(self, head: _Head, taken: int) -> None:
+    def _shorten(self, head: _Head, next_id: int) -> bool:
+        """Cut a run off before ``next_id``; True if nothing is left of it."""
         work, key, run = self._work, head.key, head.run
-        if not taken:
-            return
-        if taken == run.length:
-            work.delete("ready", ks.ready(*key))
-        else:
-            raw = ks.ready(*key)
-            work.put("ready", raw, rec.write_ready_run(raw, run.length - taken, run.deliveries, run.failures))
+        raw = ks.ready(*key)
+        if not work.any_task(next_id, key.last_id):
+            work.delete("ready", raw)
+            return True
+        if next_id > head.first_id:
+            length = key.last_id - next_id + 1
+            work.put("ready", raw, rec.write_ready_run(raw, length, run.deliveries, run.failures))
+        return False
 
-    def _take_alike(self, head: _Head, first: ClaimedTask, length_max: int) -> int:
+    def _take_alike(self, head: _Head, first: ClaimedTask, count_max: int) -> int:
         """Take the tasks behind ``first``, which was just taken, as long as their records begin with the same bytes as
-        its own: all that is not payload. Nothing about them needs a decision then. Returns how many were taken.
+        its own: all that is not payload. Nothing about them needs a decision then. Returns the last that was taken.
 
-        It holds in a run that was never delivered, where no history matters. That no record is missing shows at the
-        end: as many keys as ids lie between the first and the last. 0.8 us per task, one by one 5.
+        It holds in a run that was delivered less often than its tasks may be, where no history matters. 0.9 us per
+        task, one by one 5.
         """
-        records, tasks = self._records, self.tasks
-        if not self._is_whole or not records.set_key(ks.task(first.id)):
-            return 0
-        _, queue, type_name, _, encoding, priority, created_at, scheduled_at, expires_at, *lease, options = astuple(
-            first
-        )
-        deliveries, attempts, max_attempts, keepalive, lease_expires_at = lease
-        around_bytes = len(records.value()) - len(first.payload)
-        start = around_bytes - rec.CRC_BYTES
-        alike = records.value()[:start]
-        task_id, bytes_left = first.id, self._op.bytes_max - self._bytes
-        for value in islice(records.iternext(keys=False), 1, length_max + 1):
-            size = len(value) - around_bytes
-            if value[:start] != alike or rec.crc32(value) != rec.CRC_RESIDUE or size > bytes_left:
-                stands_at = task_id + 1
-                break
-            bytes_left -= size
-            task_id += 1
-            tasks.append(
-                ClaimedTask(
-                    task_id,
-                    queue,
-                    type_name,
-                    value[start : -rec.CRC_BYTES],
-                    encoding,
-                    priority,
-                    created_at,
-                    scheduled_at,
-                    expires_at,
-                    deliveries,
-                    attempts,
-                    max_attempts,
-                    keepalive,
-                    lease_expires_at,
-                    options,
-                )
-            )
-        else:
-            stands_at = task_id
-        length = task_id - first.id
-        if records.key() != ks.task(stands_at):
-            self._is_whole = False
-            del tasks[len(tasks) - length :]
-            return 0
-        if expires_at and length:
-            queue_no = head.queue.no
-            keys = (ks.expiry(queue_no, expires_at, first.id + 1), ks.expiry(queue_no, expires_at, task_id))
-            self._work.delete_between("expiry", *keys)
+        records, alike, around_bytes = self._records, b"", 0
+        keys: list[bytes] = []
+        payloads: list[bytes] = []
+        bytes_left, last = self._op.bytes_max - self._bytes, ks.task(head.key.last_id)
+        if count_max and self._may_be_alike(head, first) and records.set_key(ks.task(first.id)):
+            around_bytes = len(records.value()) - len(first.payload)
+            start = around_bytes - rec.CRC_BYTES
+            alike = records.value()[:start]
+            for key, value in islice(records.iternext(), 1, count_max + 1):
+                size = len(value) - around_bytes
+                if key > last or size > bytes_left or value[:start] != alike or rec.crc32(value) != rec.CRC_RESIDUE:
+                    break
+                bytes_left -= size
+                keys.append(key)
+                payloads.append(value[start : -rec.CRC_BYTES])
+        ids = unpack(f">{len(keys)}Q", b"".join(keys))
         self._bytes = self._op.bytes_max - bytes_left
-        return length
+        self._add_alike(first, ids, payloads)
+        last_id = ids[-1] if ids else first.id
+        if first.expires_at and ids:
+            queue_no = head.queue.no
+            bounds = ks.expiry(queue_no, first.expires_at, ids[0]), ks.expiry(queue_no, first.expires_at, last_id)
+            self._work.delete_between("expiry", *bounds)
+        self._note(head, first, last_id, 1 + len(ids))
+        return last_id
+
+    def _may_be_alike(self, head: _Head, task: ClaimedTask) -> bool:
+        """Whether the tasks behind one that was taken may be taken as it was, if their records begin as its own."""
+        _, max_deliveries, _ = self._rules(head.queue, task.options)
+        is_last = task.id == head.key.last_id
+        return not is_last and task.options.dedupe is None and head.run.deliveries < max_deliveries
+
+    def _add_alike(self, first: ClaimedTask, ids: Sequence[int], payloads: list[bytes]) -> None:
+        _, queue, type_name, _, encoding, priority, created_at, scheduled_at, expires_at, *rest = astuple(first)
+        deliveries, attempts, max_attempts, keepalive, lease_expires_at, options = rest
+        self.tasks += [
+            ClaimedTask(
+                task_id,
+                queue,
+                type_name,
+                payload,
+                encoding,
+                priority,
+                created_at,
+                scheduled_at,
+                expires_at,
+                deliveries,
+                attempts,
+                max_attempts,
+                keepalive,
+                lease_expires_at,
+                options,
+            )
+            for task_id, payload in zip(ids, payloads, strict=True)
+        ]
 
     def _take_one(self, head: _Head, task_id: int) -> ClaimedTask | None:
         """Take one task, or deal with it; None if it was not taken."""
@@ -285,22 +290,31 @@ class Taker:
         return Located(task_id, head.queue, record, history, State.READY, run.deliveries, run.failures)
 
     def lease(self) -> None:
-        """Write the leases of everything taken: a run for each stretch of ids that share all of it."""
-        length, last_id, shared = 0, -1, _Shared(0, 0, 0, 0, 0)
+        """Write the leases of everything taken: a run for each stretch between whose tasks nothing else is stored."""
+        run: Taken | None = None
         for taken in sorted(self.taken):
-            if taken.first_id != last_id + 1 or taken.shared != shared:
-                self._put_run(last_id, length, shared)
-                length, shared = 0, taken.shared
-            length, last_id = length + taken.length, taken.first_id + taken.length - 1
-        self._put_run(last_id, length, shared)
+            if run is not None and self._are_one(run, taken):
+                run = run._replace(last_id=taken.last_id, length=run.length + taken.length)
+                continue
+            if run is not None:
+                self._put_run(run)
+            run = taken
+        if run is not None:
+            self._put_run(run)
 
-    def _put_run(self, last_id: int, length: int, shared: _Shared) -> None:
-        if not length:
-            return
+    def _are_one(self, before: Taken, after: Taken) -> bool:
+        return (
+            before.shared == after.shared
+            and after.last_id - before.first_id < RUN_IDS_MAX
+            and not self._work.any_task(before.last_id + 1, after.first_id - 1)
+        )
+
+    def _put_run(self, taken: Taken) -> None:
         work, now = self._work, self._work.now
-        queue_no, type_no, keepalive, deliveries, failures = shared
+        queue_no, type_no, keepalive, deliveries, failures = taken.shared
         deadline = now.steady + keepalive
+        length = taken.last_id - taken.first_id + 1
         run = rec.LeaseRun(length, queue_no, type_no, now.boot_no, deadline, keepalive, deliveries, failures)
-        put_lease(work, last_id, run)
-        work.count(queue_no, type_no, leaves=State.READY, enters=State.RUNNING, length=length)
-        work.total(queue_no, "claimed", length)
+        put_lease(work, taken.last_id, run)
+        work.count(queue_no, type_no, leaves=State.READY, enters=State.RUNNING, length=taken.length)
+        work.total(queue_no, "claimed", taken.length)

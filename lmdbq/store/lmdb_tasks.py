@@ -11,7 +11,7 @@ from lmdbq.model import ErrorInfo, Failure, State, Status
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.lmdb_rows import read_ready_run, read_slot, read_standing
-from lmdbq.store.lmdb_standing import Located, enter, find_lease, locate, shorten_lease, without
+from lmdbq.store.lmdb_standing import Located, ReadyTask, cut_ready, enter, lease_over, locate, shorten_lease
 from lmdbq.store.lmdb_work import Work
 
 
@@ -93,12 +93,12 @@ def end(
     return state
 
 
-def change_state(work: Work, task: Located, state: State) -> None:
-    """Move a task that has left its standing to another state: standing, count, history."""
+def change_state(work: Work, task: Located, state: State, ready: list[ReadyTask] | None = None) -> None:
+    """Move a task that has left its standing to another state: standing (ready: see ``enter``), count, history."""
     work.count(task.queue.no, task.record.type_no, leaves=task.state, enters=state)
     task.state = state
     work.put_history(task.id, task.history)
-    enter(work, task)
+    enter(work, task, ready)
 
 
 def note_report(task: Located, status: Status) -> None:
@@ -115,8 +115,12 @@ def fail(
     status: Status,
     may_retry: bool = True,
     delay_ns: int | None = None,
+    ready: list[ReadyTask] | None = None,
 ) -> State | None:
-    """A running task's attempt failed, or its lease lapsed: try it again, or end it. Returns its state."""
+    """A running task's attempt failed, or its lease lapsed: try it again (ready: see ``enter``), or end it.
+
+    Returns its state.
+    """
     task.failures += 1
     history = task.history
     failure = Failure(work.now.wall, task.deliveries, error.message, error.type, error.backtrace)
@@ -126,7 +130,7 @@ def fail(
     after = lifecycle.after_failure(
         task_id=task.id,
         failures=task.failures,
-        retry=lifecycle.resolve_retry(options.retry, settings.retry),
+        retry=task.queue.retry if options.retry is None else lifecycle.resolve_retry(options.retry, settings.retry),
         now_wall=work.now.wall,
         expires_at=task.record.expires_at,
         cancel_requested=history.cancel_requested,
@@ -138,7 +142,7 @@ def fail(
     if after.state in (State.DEAD, State.CANCELLED):
         return end(work, task, after.state, after.reason)
     history.rank = after.due_at
-    change_state(work, task, after.state)
+    change_state(work, task, after.state, ready)
     return after.state
 
 
@@ -149,6 +153,18 @@ def sound(work: Work, task_id: int) -> Located | None:
     except (rec.Damaged, ValueError) as error:
         quarantine(work, task_id, str(error))
         return None
+
+
+def sound_or_quarantined(work: Work, task_id: int) -> Located | None:
+    """Return a task that some key names; None if it is damaged or missing, and now in quarantine."""
+    reason = "it has no record"
+    try:
+        task = locate(work, task_id)
+    except (rec.Damaged, ValueError) as error:
+        task, reason = None, str(error)
+    if task is None:
+        quarantine(work, task_id, reason)
+    return task
 
 
 def quarantine(work: Work, task_id: int, reason: str, *, taken_from: ks.ReadyKey | None = None) -> None:
@@ -201,7 +217,7 @@ def _uncount(work: Work, database: str, key: bytes, value: bytes) -> None:
 
 
 def _quarantine_runs(work: Work, task_id: int) -> None:
-    found = find_lease(work, task_id)
+    found = lease_over(work, task_id)
     if found is not None:
         last_id, run = found
         shorten_lease(work, last_id, run, (task_id,))
@@ -213,11 +229,6 @@ def _quarantine_runs(work: Work, task_id: int) -> None:
         ready_run = read_ready_run(key, value)
         if not parts.last_id - ready_run.length < task_id <= parts.last_id:
             continue
-        work.delete("ready", key)
-        for first, last in without(parts.last_id - ready_run.length + 1, parts.last_id, (task_id,)):
-            part = ks.ready(*parts[:4], last)
-            work.put(
-                "ready", part, rec.write_ready_run(part, last - first + 1, ready_run.deliveries, ready_run.failures)
-            )
+        cut_ready(work, parts, ready_run, task_id)
         if work.queue_of(parts.queue_no) is not None:
             work.count(parts.queue_no, parts.type_no, leaves=State.READY)

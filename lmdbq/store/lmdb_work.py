@@ -15,6 +15,7 @@ import logging
 
 import lmdb
 
+from lmdbq import lifecycle
 from lmdbq.clock import Now
 from lmdbq.model import DEFAULT_SETTINGS, QueueSettings, State
 from lmdbq.store import keyspace as ks
@@ -29,13 +30,21 @@ _log = logging.getLogger(__name__)
 class Queue:
     """A live queue: its number, name and settings, as this transaction sees them. Never changed: replaced."""
 
-    __slots__ = ("created_at", "name", "no", "settings")
+    __slots__ = ("_retry", "created_at", "name", "no", "settings")
 
     def __init__(self, no: int, name: str, created_at: int, settings: QueueSettings) -> None:
         self.no = no
         self.name = name
         self.created_at = created_at
         self.settings = settings
+        self._retry: lifecycle.ResolvedRetry | None = None
+
+    @property
+    def retry(self) -> lifecycle.ResolvedRetry:
+        """How tasks that say nothing about it are tried again."""
+        if self._retry is None:
+            self._retry = lifecycle.resolve_retry(self.settings.retry)
+        return self._retry
 
 
 class Work(Counts):
