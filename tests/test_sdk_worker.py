@@ -97,6 +97,8 @@ def test_a_call_that_does_not_fit_is_a_type_error_at_once(client: Client):
     for wrong in ((), (1, 2, 3)):
         with pytest.raises(TypeError):
             client.enqueue(sdk_tasks.add, *wrong)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="decorate the function"):
+        client.enqueue(len, [])  # type: ignore[call-overload]
     with pytest.raises(lmdbq.InvalidInput, match="NaN"):
         client.enqueue(sdk_tasks.think, float("nan"))
     assert client.tasks().count() == 0
@@ -285,6 +287,14 @@ def test_over_http_results_come_at_once_and_reports_are_not_held_back(daemon: Re
     with Client(daemon.where) as client, Worker(client, sdk_tasks.tasks, queues=["http"], concurrency=4):
         for number in range(20):
             assert client.enqueue(sdk_tasks.add.using(queue="http"), number).result(timeout=30) == number + 2
+
+
+def test_a_daemon_that_is_killed_again_and_again_is_waited_for(tmp_path: Path):
+    with RealDaemon(tmp_path) as real, Client(real.where) as client, Worker(client, sdk_tasks.tasks, concurrency=2):
+        for number in range(4):
+            real.kill_and_start_again()
+            handles: list[Any] = [client.enqueue(sdk_tasks.add, number), client.enqueue(sdk_tasks.think)]
+            assert [handle.result(timeout=30) for handle in handles] == [number + 2, "think"]
 
 
 def test_a_drain_has_an_end(client: Client):

@@ -37,6 +37,11 @@ class Embedded:
         self._open: OpenQueue | None = None
         self._finalizer: weakref.finalize[..., Any] | None = None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it is open, in this process."""
+        return self._open is not None and self._pid == os.getpid()
+
     def queue(self) -> OpenQueue:
         """Return the open queue. Blocks while it is opened. Raises StoreError if it cannot be."""
         if self._pid != os.getpid():
@@ -115,7 +120,8 @@ class AsyncEmbedded:
 
     async def call(self, request: Request[T]) -> T:
         """Carry out a request and return its answer."""
-        await asyncio.to_thread(self.embedded.queue)
+        if not self.embedded.is_open:
+            await asyncio.to_thread(self.embedded.queue)
         return await asyncio.wrap_future(self.embedded.submit(request))
 
     async def close(self) -> None:

@@ -14,7 +14,7 @@ from lmdbq.client.keys import new_key
 from lmdbq.client.options import Filters, Seconds, filter_fields_of, seconds
 from lmdbq.client.places import Place, Transport, place_of
 from lmdbq.client.sync_handles import Handle, Lease, QueueHandle, Selection
-from lmdbq.client.tasks import Task
+from lmdbq.client.tasks import Task, entry_of
 from lmdbq.limits import WAIT_SECONDS_MAX
 from lmdbq.wire.shapes import DequeueRequest
 
@@ -86,7 +86,7 @@ class Client:
         Options go on the task: ``enqueue(greet.using(delay=60), "Ada")``. Raises TypeError if the arguments do not fit
         the function, Duplicate if its dedupe key is taken and it asked to be rejected then.
         """
-        entry = what if isinstance(what, Entry) else what.entry(*args, **kwargs)
+        entry = what if isinstance(what, Entry) else entry_of(what, *args, **kwargs)
         (handle,) = self.enqueue_many([entry])
         return handle
 

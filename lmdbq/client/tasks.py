@@ -104,6 +104,14 @@ class Task(Generic[P, R]):
         return entry_returning(self.binding.returns, self.name, self.binding.bind(args, kwargs), self.options)
 
 
+def entry_of(task: Any, /, *args: Any, **kwargs: Any) -> Entry[Any]:
+    """Return a call of ``task`` as an entry. Raises TypeError if it is none, or the arguments do not fit."""
+    if not isinstance(task, Task):
+        raise TypeError(f"{task!r} is no task: decorate the function with @tasks.task, or enqueue an Entry")
+    entry: Entry[Any] = task.entry(*args, **kwargs)
+    return entry
+
+
 class FunctionTask(Task[P, R]):
     """A task that is a plain function."""
 
