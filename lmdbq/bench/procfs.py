@@ -128,9 +128,9 @@ def facts(directory: Path) -> dict[str, Any]:
 
 
 def _program() -> str:
-    """Return the name of this program without the directory it lies in."""
-    name = Path(sys.argv[0]).name
-    return f"python -m {Path(sys.argv[0]).parent.name}" if name == "__main__.py" else name
+    """Return how this program was started, without the directory it lies in."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return f"python -m {spec.parent or spec.name}" if spec is not None else Path(sys.argv[0]).name
 
 
 def _revision() -> str:
