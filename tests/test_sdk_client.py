@@ -257,9 +257,9 @@ async def test_a_task_is_taken_and_reported(client: Any, q: str):
 
 async def test_a_dequeue_waits_for_a_task_that_is_due_later(client: Any, q: str):
     await ask(client.enqueue(Entry("n", "late", queue=q, delay=0.2)))
-    assert await ask(client.dequeue(q, wait=0)) == []
     (lease,) = await ask(client.dequeue(q, types=["n"], wait=30, lease=5))
     assert lease.task.payload == "late"
+    assert lease.task.scheduled_at <= datetime.now(UTC)
     await ask(lease.succeed())
 
 
