@@ -200,6 +200,29 @@ def test_a_thread_cannot_be_stopped_so_it_has_no_timeout():
         Worker(Client(":memory:"), tasks)
 
 
+def test_a_function_that_calls_exit_ends_its_attempt_and_nothing_else(client: Client):
+    tasks = lmdbq.Tasks(retry=1)
+
+    @tasks.task
+    async def leave() -> None:
+        sys.exit("from a coroutine")
+
+    @tasks.task
+    def leave_thread() -> None:
+        sys.exit("from a thread")
+
+    @tasks.task
+    async def stay() -> str:
+        return "here"
+
+    left = [client.enqueue(leave), client.enqueue(leave_thread)]
+    assert drain(client, tasks) == 2
+    assert [handle.info().errors[0].type for handle in left] == ["SystemExit"] * 2
+    handle = client.enqueue(stay)
+    assert drain(client, tasks) == 1
+    assert handle.result() == "here"
+
+
 def test_what_cannot_be_a_task_says_so_early():
     with pytest.raises(TypeError, match="names"):
         lmdbq.Tasks().task(lambda *args: args)

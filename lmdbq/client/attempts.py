@@ -53,7 +53,7 @@ async def attempt_async(task: Task[..., Any], answer: TaskAnswer, context: Conte
                 else:
                     stack.enter_context(contextlib.contextmanager(around)(context))
             return succeeded(lease, await task.function(*bound.args, **bound.kwargs))
-    except Exception as error:  # noqa: BLE001  (whatever a handler raises is its task's failure)
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001  (the latter two would end the loop)
         return report_of(error, lease, task.dead_on)
 
 

@@ -84,10 +84,7 @@ class TaskRunner:
 
     def start(self, job: Job, done: Done) -> None:
         """Run a job and call ``done`` with its report."""
-        task = self.tasks.get(job.type)
-        if task is None:
-            done(failed(job.lease, f"this worker has no task {job.type!r}", kind="unknown_type"))
-            return
+        task = self.tasks[job.type]  # others are not asked for
         tell = functools.partial(self.tell, job)
         if self.place_of(task) == "process":
             self._attendants.submit(lambda: done(self._run_in_process(task, job, tell)))
