@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from msgspec import structs
 
 from bench import __main__ as command
-from bench import readme
+from bench import readme, rows
 from lmdbq.bench import compare, figures, plot, procfs, results
 from lmdbq.bench.results import Cell, Result
 from lmdbq.bench.suites import SUITES, chosen
@@ -183,6 +183,16 @@ def test_figures_are_those_of_the_result():
     )
     assert "raw" not in said
     assert max(len(line) for line in said.splitlines() if not line.startswith("|")) <= 120
+
+
+def test_figures_are_of_the_group_in_which_all_took_turns():
+    whole = made()
+    turn = [structs.replace(whole.cells[0], group=figures.PEERS, rounds=[{RATE: 950.0}])]
+    said = figures.rates(structs.replace(whole, cells=[*turn, *whole.cells]))
+    assert "| **lmdbq**, over HTTP | 950 | - | - | - |" in said
+    assert "Redis" not in said
+    assert figures.PEERS in SUITES
+    assert figures.PEERS in rows.groups()
 
 
 def test_the_readme_has_the_figures_of_the_file_it_names():

@@ -22,6 +22,7 @@ COLUMNS: Final = {
     "1,000 per call": "enqueue 1,000",
     "whole life, two workers": "workers, 100 in, 10 out",
 }
+PEERS: Final = "peers"  # the group, or the suite, in which all of them take turns
 _OURS: Final = {"embedded": "**lmdbq**, in the process", "HTTP JSON": "**lmdbq**, over HTTP"}
 _REDIS: Final = re.compile(r"(Redis (?:always|everysec|no|in memory)), .*")
 _LIMITS: Final = ("raw py-lmdb", "raw py-lmdb, unsynced", "no-op aiohttp")
@@ -40,9 +41,9 @@ def family(target: str) -> str:
 
 
 def _rows(result: Result) -> dict[str, list[Cell]]:
-    """Return the cells of the columns by row: ours first."""
+    """Return the cells of the columns by row: ours first; those that took turns with each other, if there are such."""
     rows: dict[str, list[Cell]] = {family(name): [] for name in _OURS}
-    for cell in result.cells:
+    for cell in [cell for cell in result.cells if cell.group == PEERS] or result.cells:
         ours = family(cell.target) in rows and cell.target in _OURS
         other = not cell.target.startswith(("HTTP", "embedded", "Client")) and cell.target not in _LIMITS
         if cell.workload.name in COLUMNS.values() and cell.rounds and (ours or other):
