@@ -27,13 +27,13 @@ def absent() -> str:
     return "" if importlib.util.find_spec("matplotlib") else "--plot needs matplotlib: pip install 'lmdbq[bench]'"
 
 
-def _panels(result: Result) -> dict[tuple[str, str], list[Cell]]:
-    """Return the cells by workload and by what was measured."""
-    panels: dict[tuple[str, str], list[Cell]] = {}
+def _panels(result: Result) -> dict[tuple[str, str, str], list[Cell]]:
+    """Return the cells by group, by workload and by what was measured."""
+    panels: dict[tuple[str, str, str], list[Cell]] = {}
     for cell in result.cells:
         metric = next((name for name in COMPARED if cell.rounds and name in cell.rounds[0]), "")
         if metric:
-            panels.setdefault((cell.workload.name, metric), []).append(cell)
+            panels.setdefault((cell.group, cell.workload.name, metric), []).append(cell)
     return panels
 
 
@@ -52,11 +52,11 @@ def draw(result: Result, path: Path) -> None:
     figure, axes = pyplot.subplots(
         len(panels), 1, figsize=(8.5, height + 0.4), height_ratios=bars, squeeze=False, layout="constrained"
     )
-    for ((workload, metric), cells), ax in zip(panels.items(), axes[:, 0], strict=True):
+    for ((_, workload, metric), cells), ax in zip(panels.items(), axes[:, 0], strict=True):
         _panel(ax, workload, metric, cells)
     said, rounds = result.machine, max(len(cell.rounds) for cell in result.cells)
     figure.supxlabel(
-        f"medians of {rounds} rounds, lines from the least to the most · {said['cores']} cores, {said['file_system']}, "
+        f"medians of {rounds} round{'s' if rounds > 1 else ''}, lines from the least to the most · {said['cores']} cores, {said['file_system']}, "
         f"{said['python']}, LMDB {said['lmdb_engine']} · {result.at[:10]}",
         fontsize=8,
         color=_TEXT,

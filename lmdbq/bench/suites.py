@@ -54,7 +54,7 @@ SUITES: Final = {
             *_each(tuple(enqueue_name(batch, 64) for batch in BATCHES), (_HTTP,)),
             *_each(("enqueue 1,000 of 1 kB", "enqueue 1,000 of 16 kB"), (_RAW, "embedded", _HTTP)),
             *_each(("enqueue 1,000, scheduled", "enqueue 1,000, mixed"), ("embedded", _HTTP)),
-            *_each(("enqueue 1,000",), ("HTTP JSON, ids only", "HTTP MessagePack", "HTTP NDJSON", *_CLIENTS)),
+            *_each(("enqueue 1,000",), (_HTTP, "HTTP JSON, ids only", "HTTP MessagePack", "HTTP NDJSON", *_CLIENTS)),
         ),
     ),
     "keys": Suite(
