@@ -57,7 +57,8 @@ def draw(result: Result, path: Path) -> None:
     said, rounds = result.machine, max(len(cell.rounds) for cell in result.cells)
     figure.supxlabel(
         f"medians of {rounds} round{'s' if rounds > 1 else ''}, lines from the least to the most · "
-        f"{said['cores']} cores, {said['file_system']}, {said['python']}, LMDB {said['lmdb_engine']} · {result.at[:10]}",
+        f"{said['cores']} cores, {said['file_system']}, {said['python']}, LMDB {said['lmdb_engine']} · "
+        f"{result.at[:10]}",
         fontsize=8,
         color=_TEXT,
     )
