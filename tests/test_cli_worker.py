@@ -51,7 +51,7 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("LMDBQ_")}
 
 
-def worker(here: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def worker(here: Path, *words: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
     command = [*LMDBQ, "worker", *words]
     return subprocess.run(command, cwd=here, env=environment(), capture_output=True, text=True, timeout=60, check=False)
 
@@ -109,7 +109,7 @@ def test_what_a_module_misses_is_shown_as_python_shows_it(here: Path):
 
 
 def test_no_daemon_is_said_at_once(here: Path):
-    ended = worker(here, "--at", f"unix://{here}/none", "app:tasks")
+    ended = worker(here, "--at", f"unix://{here}/none", "app:tasks", seconds=20)  # a client would try for 30 s
     assert ended.returncode == Exit.UNREACHABLE
     assert "lmdbq serve" in ended.stderr
 

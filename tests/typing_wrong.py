@@ -32,6 +32,7 @@ def wrong(client: Client) -> None:
     greet.entry("Ada", loud="yes")  # wrong
     client.enqueue_many([greet])  # wrong
     Entry("greet", {}, retries=3)  # wrong
+    Client("./queue", durability="sometimes")  # wrong
     client.tasks(queues="mail")  # wrong
     client.queue("mail").edit(max_runing=3)  # wrong
     client.enqueue(greet, "Ada").result(5)  # wrong

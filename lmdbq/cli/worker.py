@@ -69,7 +69,8 @@ def command(
             _of_program(client, program, queues, options) if program else _of_tasks(client, targets, queues, options)
         )
         logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
-        client.queues()  # a wrong address or token is said at once, not waited for
+        if "://" in client.where:
+            session.client.info()  # a wrong address or token is said at once, not waited for
         session.note(f"working for {client.where} on {', '.join(queues)}; Ctrl-C stops")
         worker.run()
     return Exit.OK

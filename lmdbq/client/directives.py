@@ -24,7 +24,11 @@ class Retry(Exception):
 
 
 class Snooze(Exception):
-    """It is not the time yet: run the task again in ``delay`` seconds. It does not count as an attempt."""
+    """It is not the time yet: run the task again in ``delay`` seconds. It does not count as an attempt.
+
+    It does as a delivery, and after max_deliveries (20 unless the task says otherwise) a task is dead: one that snoozes
+    often says ``retry=RetryStrategy(max_deliveries=...)``.
+    """
 
     def __init__(self, delay: Seconds) -> None:
         super().__init__(f"snoozed for {delay}")

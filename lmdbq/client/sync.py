@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
+from typing import Any, Literal, ParamSpec, Self, TypeVar, Unpack, overload
 
 from lmdbq.client import core
 from lmdbq.client.entries import Entry, bodies_of
@@ -41,7 +41,7 @@ class Client:
         *,
         token: str | None = None,
         timeout: float = 30.0,
-        durability: str | None = None,
+        durability: Literal["full", "batch"] | None = None,
     ) -> None:
         self._begin(place_of(where, token=token, timeout=timeout, durability=durability))
 
