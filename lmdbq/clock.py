@@ -19,7 +19,7 @@ class Now(NamedTuple):
     """One reading of the clock, the same for every call of a transaction.
 
     wall: Unix nanoseconds, whole microseconds. steady: nanoseconds since this boot. boot_no: number of the boot, in
-    the file, rising by one with each boot that writes to it.
+    the file, rising with each boot that writes to it.
     """
 
     wall: int

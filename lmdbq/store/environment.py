@@ -31,7 +31,7 @@ from lmdbq.store.creation import DATA_NAME as DATA_NAME
 from lmdbq.store.creation import ENGINE, MAX_DATABASES, create_missing, write_databases
 from lmdbq.store.creation import VERIFIED_NAME as VERIFIED_NAME
 from lmdbq.store.lockfile import MAX_READERS, allocate_lock_file
-from lmdbq.store.side import Side
+from lmdbq.store.side import SIDE_PREFIX, Side
 from lmdbq.store.space import Space
 
 VERIFY_FIRST_NAME: Final = "verify-first"
@@ -133,6 +133,16 @@ class Environment:
             with self._idle:
                 known = self._sides.setdefault(boot_no, Side(self.directory, boot_no))
         return known
+
+    def next_boot_no(self, boot_no: int) -> int:
+        """Return the number of the boot after ``boot_no``: one that has no side file yet.
+
+        A boot may have left one whose first commit a power cut has undone; its deadlines mean nothing in this boot.
+        """
+        boot_no += 1
+        while (self.directory / f"{SIDE_PREFIX}{boot_no}").exists():
+            boot_no += 1
+        return boot_no
 
     def mark_failed(self, detail: str) -> None:
         """Remember that a commit failed: write nothing more, and let the next opener verify the file."""

@@ -251,7 +251,7 @@ def open_work(shared: Environment, txn: lmdb.Transaction, clock: Clock, *, write
     """Return the work of a transaction, its clock read; if it writes, a new boot is noted."""
     meta = _meta(shared, txn)
     boot_id = clock.boot_id()
-    boot_no = meta.boot_no if meta.boot_id == boot_id else meta.boot_no + 1
+    boot_no = meta.boot_no if meta.boot_id == boot_id else shared.next_boot_no(meta.boot_no)
     now = Now(clock.wall_ns(), clock.steady_ns(), boot_no)
     work = Work(shared, txn, now, meta, shared.side(boot_no), writing=write)
     if write and boot_no != meta.boot_no:
