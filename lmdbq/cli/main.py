@@ -36,6 +36,7 @@ COMMANDS: Final = (
     "queue",
     "stats",
     "bench",
+    "storm",
     "check",
     "dump",
     "config",

@@ -1,0 +1,13 @@
+"""Storms: the disk fails in every way it can, and nothing that was answered may be lost.
+
+    session     a user of the library who does a little of everything     script   what that user asks for
+    child       the same as a process of its own                          look     what a reader sees
+    ledger      what was answered, in lines of its own; no lmdbq code     images   judging a file that is left
+
+    power_cut   the power fails                                           fail_runs  single system calls fail
+    trace       running under strace, reading it                          fail_call  one run of it
+    recording   what was asked of the disk      disk      what may be on it afterwards
+    workers     many images at once             planted   faults that must be found, or nothing is proved
+
+The ledger never asks the store what it should be, and the model of the disk knows nothing of LMDB.
+"""

@@ -1,0 +1,112 @@
+"""Judging one image of a disk: opened as by somebody who has just switched the machine on again.
+
+The checker must find nothing, and what a reader sees must be one of the worlds that the answers allow: the one after
+the last answer, or that of the call which was under way. With durability ``batch`` the last commit may be missing as
+well, so the world before is allowed, too; a damaged file never is. Then the file is used: tasks are enqueued, claimed
+and reported in it, every old lease runs out, and the checker looks again, since what LMDB keeps of free pages shows
+only when somebody writes.
+
+The trap: many answers change nothing. Worlds that are equal are one and the same state of the file, and only the last
+*different* one may be missing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from lmdbq.clock import ManualClock
+from lmdbq.errors import LmdbqError
+from lmdbq.limits import HOUR_NS, SECOND_NS
+from lmdbq.model import (
+    Call,
+    Claim,
+    Claimed,
+    Completion,
+    DaemonStart,
+    Done,
+    Enqueue,
+    Enqueued,
+    Entry,
+    Lapse,
+    Op,
+    OpOutcome,
+    QueueDelete,
+    Report,
+    State,
+    Status,
+)
+from lmdbq.store.lmdb import LmdbStore, open_store
+from lmdbq.storm.ledger import Ledger, World
+from lmdbq.storm.look import miscounted, world_of
+
+LEASE_SECONDS_MAX: Final = 60.0  # that of an entry and a queue that say nothing is the longest
+LATER_NS: Final = HOUR_NS * 24 * 7
+_QUEUE: Final = "after the power cut"
+
+
+def allowed_worlds(ledger: Ledger, answers: int, durability: str) -> list[World]:
+    """Return the worlds that may be found when ``answers`` answers were given before the power failed."""
+    worlds = ledger.worlds
+    allowed = worlds[answers : answers + 2]
+    if durability == "batch":
+        older = answers
+        while older > 0 and worlds[older] == worlds[answers]:
+            older -= 1
+        allowed = [*allowed, worlds[older]]
+    return allowed
+
+
+class _NextBoot(ManualClock):
+    """The clock of a machine that was switched on again: later than any session, in a boot that none has seen."""
+
+    def __init__(self) -> None:
+        super().__init__(wall=ManualClock().wall_ns() + LATER_NS, steady=SECOND_NS)
+
+    def boot_id(self) -> str:
+        return "the boot after the power cut"
+
+
+def judge(directory: Path, ledger: Ledger, allowed: list[World], *, use: bool) -> list[str]:
+    """Return what is wrong with the store in ``directory``; nothing if all is well. use: also write to it."""
+    clock = _NextBoot()
+    store = open_store(directory)
+    try:
+        problems = [f"check: {line}" for line in store.check()]
+        found = world_of(store, clock)
+        problems += ledger.compare(found, allowed) + [f"counts: {line}" for line in miscounted(found)]
+        if use and not problems:
+            problems += _used(store, clock)
+    except LmdbqError as error:
+        return [f"{type(error).__name__}: {error.detail}"]
+    finally:
+        store.close()
+    return problems
+
+
+def _used(store: LmdbStore, clock: ManualClock) -> list[str]:
+    """Use the store, and return what is wrong with it then."""
+    entries = [Entry(b'"%d"' % number, _QUEUE) for number in range(12)]
+    _apply(store, clock, DaemonStart(), Lapse())
+    [enqueued] = _apply(store, clock, Enqueue(entries))
+    [claimed] = _apply(store, clock, Claim((_QUEUE,), limit=len(entries)))
+    assert isinstance(enqueued, Enqueued)
+    assert isinstance(claimed, Claimed)
+    problems = [] if [task.id for task in claimed.tasks] == enqueued.ids else ["what is enqueued now is not claimed"]
+    _apply(
+        store, clock, Report(tuple(Completion(task.id, task.deliveries, Status.SUCCEEDED) for task in claimed.tasks))
+    )
+    _apply(store, clock, QueueDelete(_QUEUE))
+    clock.advance(LEASE_SECONDS_MAX + 6)
+    _apply(store, clock, Lapse())
+    running = sum(view.count(State.RUNNING) for view in store.queues())
+    if running:
+        problems.append(f"{running} tasks still run {LEASE_SECONDS_MAX:.0f} s after the start, with nobody at work")
+    return problems + [f"check after use: {line}" for line in store.check()]
+
+
+def _apply(store: LmdbStore, clock: ManualClock, *ops: Op) -> tuple[OpOutcome, ...]:
+    [outcome] = store.apply([Call(ops)], clock).outcomes
+    if not isinstance(outcome, Done):
+        raise AssertionError(f"a plain call was refused: {outcome}")
+    return outcome.outcomes

@@ -1,0 +1,79 @@
+"""The power cut storm: sessions are recorded, and the power fails at random moments of each, thousands of times.
+
+A round is one recorded session (durability ``full`` and ``batch`` by turns) and IMAGES_PER_ROUND images of it. All is
+drawn from one seed: the same seed and number of images ask the same again. Before the images of a round are drawn, the
+session's own two books must agree (``ledger``).
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from lmdbq.storm.planted import PLANTS
+from lmdbq.storm.recording import Recording, record, write
+from lmdbq.storm.report import Report, Tell
+from lmdbq.storm.scratch import scratch_directory
+from lmdbq.storm.workers import Judged, images, judge_all, ledger_of
+
+IMAGES_PER_ROUND: Final = 2_500
+STEPS: Final = 300
+DURABILITIES: Final = ("full", "batch")
+
+
+def run(seed: str, tell: Tell, images_max: int, minutes: float = 0.0, *, steps: int = STEPS, plant: str = "") -> Report:
+    """Judge ``images_max`` images; or, if ``minutes`` are given, as many as fit into them.
+
+    plant: the name of a fault of ``planted.PLANTS`` to put into each recording. Raises trace.Unclear, KeyError (plant).
+    """
+    report = Report("power-cut", seed, "images")
+    started = time.monotonic()
+    until = started + minutes * 60 if minutes else None
+    with scratch_directory() as scratch:
+        for judged in _all_rounds(report, images_max, until, steps, plant, scratch, tell):
+            report.tried += 1
+            report.seconds = time.monotonic() - started
+            if judged.problems:
+                report.blame(f"image {judged.image.seed}, cut {judged.image.cut}", judged.problems)
+            tell(report.tried, 0 if until else images_max, "")
+            if until is not None and time.monotonic() > until:
+                break
+    return report
+
+
+def _all_rounds(
+    report: Report, images_max: int, until: float | None, steps: int, plant: str, scratch: Path, tell: Tell
+) -> Iterator[Judged]:
+    for number in itertools.count():
+        wanted = IMAGES_PER_ROUND if until else min(IMAGES_PER_ROUND, images_max - report.tried)
+        if not wanted:
+            return
+        seed, durability = f"{report.seed}/{number}", DURABILITIES[number % len(DURABILITIES)]
+        tell(report.tried, 0 if until else images_max, f"session {seed}, durability {durability}")
+        recording = _recorded(report, seed, durability, steps, scratch)
+        span = None
+        if plant:
+            recording, span = PLANTS[plant](recording)
+        path = scratch / "recording"
+        write(recording, path)
+        yield from judge_all(path, images(recording, seed, wanted, span), scratch)
+
+
+def _recorded(report: Report, seed: str, durability: str, steps: int, scratch: Path) -> Recording:
+    """Record a session, and blame it if its own books disagree."""
+    root = scratch / "session"
+    root.mkdir()
+    recording = record(root, durability, seed, steps)
+    shutil.rmtree(root)
+    ledger = ledger_of(recording)
+    report.count("sessions")
+    report.count("answers", ledger.answers)
+    report.count("events", len(recording.events))
+    contradictions = ledger.contradictions()
+    if contradictions:
+        report.blame(f"session {seed}, durability {durability}", contradictions)
+    return recording

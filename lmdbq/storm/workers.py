@@ -1,0 +1,153 @@
+"""Judging many images at once, in processes that may die of one: a file with a hole in it can end its reader.
+
+Each worker takes the images that it is given in the order of their cuts, so that it replays the recording only once,
+and says what it found of each before it begins the next. When one dies, the image it was at is what it died of, and a
+new worker goes on behind it. Every image is drawn from its own seed, so the same one comes out whoever makes it.
+
+The trap: moments at which names change are few, and are where a file is least finished; so they get a share of the cuts
+that is beyond their number.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import multiprocessing.connection
+import random
+import shutil
+from collections.abc import Iterator, Sequence
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from lmdbq.storm.disk import Disk
+from lmdbq.storm.images import allowed_worlds, judge
+from lmdbq.storm.ledger import Ledger
+from lmdbq.storm.recording import DIRECTORY, LOCK, Dropped, Moved, Named, Recording, Told, read
+
+WORKERS: Final = 2
+_NAMING_SHARE: Final = 0.2  # of the images are cut soon after a name was given or taken: there are few such moments
+_SOON: Final = 12  # events
+_USED_SHARE: Final = 0.5  # of the images are also written to
+_SPAWN: Final = multiprocessing.get_context("spawn")
+
+
+class Image(NamedTuple):
+    """One image: its seed, and before which event the power fails (``cut``: as many have happened)."""
+
+    seed: str
+    cut: int
+
+
+class Judged(NamedTuple):
+    """What is wrong with an image; nothing if all is well."""
+
+    image: Image
+    problems: list[str]
+
+
+def images(recording: Recording, seed: str, number: int, span: tuple[int, int] | None = None) -> list[Image]:
+    """Return ``number`` images of a recording by rising cut; all cuts within ``span``, if it is given."""
+    last = len(recording.events)
+    naming = [index for index, event in enumerate(recording.events) if isinstance(event, Named | Dropped | Moved)]
+    found = []
+    for index in range(number):
+        image_seed = f"{seed}/{index}"
+        chosen = random.Random(image_seed)
+        if span is not None:
+            cut = chosen.randint(*span)
+        elif chosen.random() < _NAMING_SHARE:
+            cut = min(chosen.choice(naming) + chosen.randint(0, _SOON), last)
+        else:
+            cut = chosen.randint(0, last)
+        found.append(Image(image_seed, cut))
+    return sorted(found, key=lambda image: image.cut)
+
+
+def judge_all(recording_path: Path, wanted: Sequence[Image], scratch: Path, workers: int = WORKERS) -> Iterator[Judged]:
+    """Yield the judgement of each image as it comes."""
+    lanes = [_Lane(recording_path, wanted[index::workers], scratch / str(index)) for index in range(workers)]
+    try:
+        while waiting := {lane.connection: lane for lane in lanes if lane.left}:
+            for ready in multiprocessing.connection.wait(list(waiting)):
+                yield waiting[ready].receive()  # type: ignore[index]
+    finally:
+        for lane in lanes:
+            lane.stop()
+
+
+class _Lane:
+    """One worker after another, over a share of the images."""
+
+    def __init__(self, recording_path: Path, wanted: Sequence[Image], scratch: Path) -> None:
+        self.left = list(wanted)
+        self._recording_path = recording_path
+        self._scratch = scratch
+        self._start()
+
+    def _start(self) -> None:
+        self.connection, theirs = _SPAWN.Pipe(duplex=False)
+        arguments = (self._recording_path, self.left, self._scratch, theirs)
+        self._process: SpawnProcess = _SPAWN.Process(target=_work, args=arguments, daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def receive(self) -> Judged:
+        """Return the next judgement; that it died, if the worker did."""
+        image = self.left.pop(0)
+        try:
+            return Judged(image, self.connection.recv())
+        except EOFError:
+            self._process.join()
+            status = self._process.exitcode
+            self.stop()
+            if self.left:
+                self._start()
+            return Judged(image, [f"its reader died with exit status {status}"])
+
+    def stop(self) -> None:
+        """End the worker, if it has not ended."""
+        self._process.terminate()
+        self._process.join()
+        self.connection.close()
+
+
+def _work(path: Path, wanted: Sequence[Image], scratch: Path, results: multiprocessing.connection.Connection) -> None:
+    """Judge images in their order, and send what is wrong with each."""
+    logging.getLogger("lmdbq").setLevel(logging.CRITICAL)  # what is damaged is for the judgement to say
+    recording = read(path)
+    ledger = ledger_of(recording)
+    disk, at, answers = Disk(recording), 0, 0
+    for image in wanted:
+        for event in recording.events[at : image.cut]:
+            disk.replay(event)
+            answers += isinstance(event, Told)
+        at = image.cut
+        results.send(_judge_one(image, disk, recording, ledger, answers, scratch))
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+def ledger_of(recording: Recording) -> Ledger:
+    """Return the ledger of all answers of a recording."""
+    ledger = Ledger()
+    for event in recording.events:
+        if isinstance(event, Told):
+            ledger.note(event.line)
+    return ledger
+
+
+def _judge_one(
+    image: Image, disk: Disk, recording: Recording, ledger: Ledger, answers: int, scratch: Path
+) -> list[str]:
+    chosen = random.Random(f"{image.seed}/disk")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    disk.fail(chosen, scratch)
+    lock = scratch / LOCK
+    if lock.exists() and chosen.random() < 0.5:  # as its shared mapping was last written back
+        lock.write_bytes(recording.lock[: lock.stat().st_size])
+    allowed = allowed_worlds(ledger, answers, recording.durability)
+    try:
+        return judge(scratch / DIRECTORY, ledger, allowed, use=chosen.random() < _USED_SHARE)
+    except Exception as error:  # noqa: BLE001  (whatever a damaged file raises is what is wrong with the image)
+        return [f"it cannot be read: {error!r}"]

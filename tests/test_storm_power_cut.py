@@ -1,0 +1,207 @@
+"""Power cuts lose nothing; and the simulator that says so finds each fault that is put in."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from lmdbq.clock import ManualClock
+from lmdbq.limits import SECOND_NS
+from lmdbq.model import Extend, Extension, Lapse, State
+from lmdbq.store.lmdb import open_store
+from lmdbq.storm import power_cut
+from lmdbq.storm.disk import Disk
+from lmdbq.storm.planted import PLANTS
+from lmdbq.storm.recording import Forced, Named, Recording, Synced, Told, Wrote, record, write
+from lmdbq.storm.trace import Syscall, Unclear, syscalls, trace
+from lmdbq.storm.workers import Image, images, judge_all, ledger_of
+from tests.store_driver import Driver
+
+STEPS = 120
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Recording]:
+    return {
+        durability: record(tmp_path_factory.mktemp(durability), durability, "of the tests", STEPS)
+        for durability in power_cut.DURABILITIES
+    }
+
+
+def faults(recording: Recording, wanted: Sequence[Image], scratch: Path) -> list[str]:
+    path = scratch / "recording"
+    write(recording, path)
+    return [problem for judged in judge_all(path, wanted, scratch) for problem in judged.problems]
+
+
+# --- what is recorded ---
+
+
+def test_a_recording_holds_the_creation_every_commit_and_every_answer(recordings: dict[str, Recording]):
+    full, batch = recordings["full"], recordings["batch"]
+    names = [event.path for event in full.events if isinstance(event, Named)]
+    assert names[0] == "queue"
+    assert {"queue/data.mdb", "queue/data.mdb.tmp", "queue/verified", "queue/lock.mdb"} <= set(names)
+    ledger = ledger_of(full)
+    assert ledger.answers > STEPS * 0.9
+    assert len(ledger.worlds[-1].tasks) > 0
+    assert ledger.contradictions() == []
+    for recording in (full, batch):
+        kinds = [type(event) for event in recording.events]
+        assert kinds.count(Synced) > STEPS / 3
+        assert (kinds.count(Forced) > STEPS / 3) == (recording is full), "batch does not sync the last page"
+    assert sum(isinstance(event, Told) for event in batch.events) == ledger_of(batch).answers
+
+
+def test_the_same_seed_asks_the_same_again(recordings: dict[str, Recording], tmp_path: Path):
+    again = record(tmp_path, "full", "of the tests", STEPS)
+    assert again.events == recordings["full"].events
+    assert images(again, "seed", 50) == images(recordings["full"], "seed", 50)
+    assert images(again, "seed", 50) != images(again, "other", 50)
+
+
+def test_the_disk_at_the_end_is_the_one_that_was_left(tmp_path: Path):
+    """Replayed to its end, with all of it synced, a recording gives the file that the session has made."""
+    (tmp_path / "session").mkdir()
+    recording = record(tmp_path / "session", "full", "bytes", STEPS)
+    disk = Disk(recording)
+    for event in recording.events:
+        disk.replay(event)
+    for inode in {event.inode for event in recording.events if isinstance(event, Wrote)}:
+        disk.replay(Synced(inode))
+    (tmp_path / "image").mkdir()
+    disk.fail(random.Random(1), tmp_path / "image")
+    left, replayed = (tmp_path / place / "queue" / "data.mdb" for place in ("session", "image"))
+    assert replayed.read_bytes() == left.read_bytes()
+
+
+def test_a_trace_that_cannot_be_understood_is_refused(tmp_path: Path):
+    with pytest.raises(Unclear, match="ended with 3"):
+        trace(["sh", "-c", "exit 3"], tmp_path / "trace")
+    with pytest.raises(Unclear, match="cut"):
+        Syscall("write", r'3, "\x61"..., 100', 100).texts()
+    (tmp_path / "halves").write_text("17 fdatasync(5 <unfinished ...>\n")
+    with pytest.raises(Unclear, match="cannot be read"):
+        list(syscalls(tmp_path / "halves"))
+
+
+# --- nothing is lost ---
+
+
+@pytest.mark.parametrize("durability", power_cut.DURABILITIES)
+def test_no_power_cut_loses_anything(recordings: dict[str, Recording], durability: str, tmp_path: Path):
+    recording = recordings[durability]
+    wanted = images(recording, f"nothing is lost, {durability}", 300)
+    assert len({image.cut for image in wanted}) > 150
+    assert faults(recording, wanted, tmp_path) == []
+
+
+def test_a_run_reports_what_it_has_looked_at():
+    told: list[str] = []
+    report = power_cut.run("a run", lambda done, of, event: told.append(event), 40, steps=30)
+    assert report.passed
+    assert (report.tried, report.faulty, report.faults) == (40, 0, [])
+    assert report.figures["sessions"] == 1
+    assert report.figures["answers"] >= 25
+    assert [event for event in told if event] == ["session a run/0, durability full"]
+
+
+# --- the test of the test: each fault that is put in is found ---
+
+
+@pytest.mark.parametrize("plant", PLANTS)
+def test_a_planted_fault_is_found(recordings: dict[str, Recording], plant: str, tmp_path: Path):
+    recording, span = PLANTS[plant](recordings["full"])
+    assert faults(recording, images(recording, plant, 60, span), tmp_path) != []
+
+
+def test_a_promise_that_full_makes_and_batch_does_not_is_known_apart(recordings: dict[str, Recording], tmp_path: Path):
+    """What batch may lose is a fault under full: the same cuts, judged as if each answer had been synced."""
+    batch = recordings["batch"]
+    boasting = Recording("full", batch.seed, batch.events, batch.directories, batch.lock)
+    assert faults(boasting, images(boasting, "boasting", 300), tmp_path) != []
+
+
+def test_a_reader_that_dies_is_found_and_the_images_behind_it_are_judged(tmp_path: Path):
+    """A file that says it has more pages than it has: reading it ends the reader by a bus error."""
+    (tmp_path / "session").mkdir()
+    recording = record(tmp_path / "session", "full", "dies", 20)
+    data = next(event.inode for event in recording.events if isinstance(event, Named) and "data" in event.path)
+    events = [event for event in recording.events if not isinstance(event, Wrote) or event.offset < 8192]
+    assert any(isinstance(event, Synced) and event.inode == data for event in events)
+    shown = Recording("full", "", events, recording.directories, b"")
+    found = list(judge_all(keep(shown, tmp_path), images(shown, "dies", 12, (len(events), len(events))), tmp_path, 1))
+    assert len(found) == 12
+    assert all(judged.problems for judged in found)
+
+
+def keep(recording: Recording, directory: Path) -> Path:
+    path = directory / "recording"
+    write(recording, path)
+    return path
+
+
+# --- what the simulator has found ---
+
+
+class _Boot(ManualClock):
+    """A clock of a boot of its own."""
+
+    def __init__(self, name: str, up_seconds: int) -> None:
+        super().__init__(steady=up_seconds * SECOND_NS)
+        self._name = name
+
+    def boot_id(self) -> str:
+        return self._name
+
+
+def test_a_boot_whose_first_commit_was_lost_leaves_no_deadlines_to_the_next(tmp_path: Path):
+    """Its side file was never synced, but may be on the disk; its number was, and is free again."""
+    first = _Boot("first", 1_000)
+    q = Driver(open_store(tmp_path), first)
+    task_id = q.add()
+    task = q.take()
+    q.store.close()
+    before = (tmp_path / "data.mdb").read_bytes()
+    q = Driver(open_store(tmp_path), _Boot("second", 30 * 86_400))
+    q.call(Extend((Extension(task.id, task.deliveries),)))
+    q.store.close()
+    assert {path.name for path in tmp_path.glob("leases-*")} == {"leases-2"}
+    (tmp_path / "data.mdb").write_bytes(before)  # the power fails: nothing of the commit is there, all of the side file
+
+    third = _Boot("third", 1)
+    q = Driver(open_store(tmp_path), third)
+    q.call(Lapse())
+    third.advance(61)
+    q.call(Lapse())
+    assert q.state(task_id) is not State.RUNNING
+    assert not (tmp_path / "leases-2").exists()
+    assert q.store.check() == []
+    q.store.close()
+
+
+@pytest.mark.parametrize("torn_bytes", [0, 4_096, 8_192, 12_000])
+def test_a_torn_side_file_of_such_a_boot_is_not_even_opened(tmp_path: Path, torn_bytes: int):
+    first = _Boot("first", 1_000)
+    q = Driver(open_store(tmp_path), first)
+    q.add()
+    task = q.take()
+    q.store.close()
+    before = (tmp_path / "data.mdb").read_bytes()
+    q = Driver(open_store(tmp_path), _Boot("second", 2))
+    q.call(Extend((Extension(task.id, task.deliveries),)))
+    q.store.close()
+    (tmp_path / "data.mdb").write_bytes(before)
+    side = tmp_path / "leases-2" / "data.mdb"
+    side.write_bytes(side.read_bytes()[:torn_bytes])
+
+    third = _Boot("third", 1)
+    q = Driver(open_store(tmp_path), third)
+    q.call(Lapse())
+    q.call(Extend((Extension(task.id, task.deliveries),)))
+    assert q.store.info().boot_no == 3
+    assert q.store.check() == []
+    q.store.close()
