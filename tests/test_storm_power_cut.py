@@ -15,7 +15,7 @@ from lmdbq.store.lmdb import open_store
 from lmdbq.storm import power_cut
 from lmdbq.storm.disk import Disk
 from lmdbq.storm.planted import PLANTS
-from lmdbq.storm.recording import Forced, Named, Recording, Synced, Told, Wrote, record, write
+from lmdbq.storm.recording import Forced, Named, Recording, Sized, Synced, Told, Wrote, record, write
 from lmdbq.storm.trace import Syscall, Unclear, syscalls, trace
 from lmdbq.storm.workers import Image, images, judge_all, ledger_of
 from tests.store_driver import Driver
@@ -126,22 +126,23 @@ def test_a_promise_that_full_makes_and_batch_does_not_is_known_apart(recordings:
 
 
 def test_a_reader_that_dies_is_found_and_the_images_behind_it_are_judged(tmp_path: Path):
-    """A file that says it has more pages than it has: reading it ends the reader by a bus error."""
+    """A file whose end was never allocated nor written: what it points to is beyond it, where there is no memory."""
     (tmp_path / "session").mkdir()
     recording = record(tmp_path / "session", "full", "dies", 20)
-    data = next(event.inode for event in recording.events if isinstance(event, Named) and "data" in event.path)
-    events = [event for event in recording.events if not isinstance(event, Wrote) or event.offset < 8192]
-    assert any(isinstance(event, Synced) and event.inode == data for event in events)
+    events = [
+        event
+        for event in recording.events
+        if not isinstance(event, Sized) and not (isinstance(event, Wrote) and event.offset >= 40_000)
+    ]
     shown = Recording("full", "", events, recording.directories, b"")
-    found = list(judge_all(keep(shown, tmp_path), images(shown, "dies", 12, (len(events), len(events))), tmp_path, 1))
-    assert len(found) == 12
-    assert all(judged.problems for judged in found)
-
-
-def keep(recording: Recording, directory: Path) -> Path:
-    path = directory / "recording"
-    write(recording, path)
-    return path
+    wanted = images(shown, "dies", 12)
+    path = tmp_path / "recording"
+    write(shown, path)
+    found = list(judge_all(path, wanted, tmp_path, workers=1))
+    assert [judged.image for judged in found] == wanted
+    deaths = [judged for judged in found if any("its reader died" in problem for problem in judged.problems)]
+    assert len(deaths) > 1, "somebody went on behind the first"
+    assert any(not judged.problems for judged in found)
 
 
 # --- what the simulator has found ---

@@ -34,9 +34,9 @@ def run(
         raise KeyError(plant)
     report = Report("fail-call", seed, "runs")
     started = time.monotonic()
-    until = started + minutes * 60 if minutes else None
     with scratch_directory() as scratch:
-        for durability in DURABILITIES:
+        for turn, durability in enumerate(DURABILITIES, 1):
+            until = started + minutes * 60 * turn / len(DURABILITIES) if minutes else None
             undisturbed = reference(seed, durability, scratch, steps)
             wanted = shuffled(undisturbed, random.Random(seed))
             if runs_max:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import itertools
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Final
 
@@ -33,8 +34,10 @@ def run(seed: str, tell: Tell, images_max: int, minutes: float = 0.0, *, steps: 
     report = Report("power-cut", seed, "images")
     started = time.monotonic()
     until = started + minutes * 60 if minutes else None
-    with scratch_directory() as scratch:
-        for judged in _all_rounds(report, images_max, until, steps, plant, scratch, tell):
+    with ExitStack() as stack:
+        scratch = stack.enter_context(scratch_directory())  # it goes after the workers in it have ended
+        rounds = stack.enter_context(closing(_all_rounds(report, images_max, until, steps, plant, scratch, tell)))
+        for judged in rounds:
             report.tried += 1
             report.seconds = time.monotonic() - started
             if judged.problems:
@@ -47,7 +50,7 @@ def run(seed: str, tell: Tell, images_max: int, minutes: float = 0.0, *, steps: 
 
 def _all_rounds(
     report: Report, images_max: int, until: float | None, steps: int, plant: str, scratch: Path, tell: Tell
-) -> Iterator[Judged]:
+) -> Generator[Judged, None, None]:
     for number in itertools.count():
         wanted = IMAGES_PER_ROUND if until else min(IMAGES_PER_ROUND, images_max - report.tried)
         if not wanted:
