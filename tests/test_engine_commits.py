@@ -11,6 +11,7 @@ import pytest
 from lmdbq import limits
 from lmdbq.clock import ManualClock
 from lmdbq.engine import Busy, Draining, Engine
+from lmdbq.engine import baton as baton_module
 from lmdbq.engine.baton import Baton
 from lmdbq.errors import CommitUnknown, NotCommitted, StoreClosed
 from lmdbq.model import (
@@ -484,6 +485,28 @@ async def test_callers_who_come_round_after_round_share_a_commit(store: WatchedS
 
         await within(asyncio.gather(*(late(rounds) for rounds in range(4))))
         assert [len(batch) for batch in store.batches[applied_len:]] == [4]
+
+
+async def test_a_large_call_is_put_before_the_answers_of_the_apply_before_it_are_written(
+    store: WatchedStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+):
+    async with running(store, clock, timers=False) as engine:
+        await barrier(engine)
+        applied_len = len(store.batches)
+        store.door.clear()
+        store.at_the_door.clear()
+
+        async def begun_len_at_the_answer() -> int:
+            await engine.call(Enqueue([Entry()]))
+            return len(store.batches) - applied_len
+
+        small = asyncio.create_task(begun_len_at_the_answer())
+        await at_the_door(store)
+        [large] = await start_all([engine.call(Enqueue([Entry()] * 1_000))])
+        monkeypatch.setattr(baton_module, "PARK_SECONDS", GENEROUS_SECONDS)  # however late the writer gets a processor
+        store.door.set()
+        assert await within(small) == 2
+        await within(large)
 
 
 async def test_the_wait_for_the_lock_is_measured_until_the_gate(store: WatchedStore, clock: ManualClock):

@@ -4,8 +4,9 @@ The event loop collects *units* (calls of one caller that belong in the same app
 loop has found no more of them in a round, it hands over what there is, whole units only, and parks (see ``baton``). The
 thread runs ``store.apply``, and the outcomes are settled on the loop after apply has returned: so every answer follows
 the sync that covers it, and one sync covers all who wait. The round without news costs a lone caller about 20 us. It
-lets callers who were answered together come back together: 64 of them share a commit in 46s instead of in 30s, 4 in 3.7
-instead of in 2.4.
+lets callers who were answered together come back together: 16 of them share a commit in 14s instead of in 9s, 4 in 3.7
+instead of in 2.4. What is larger is handed over as it comes, and synced while earlier answers are written: waiting with
+that as well would halve the rate of two callers who send batches.
 
 What is ensured: each submitted unit is settled exactly once, on the loop, in the order of the applies. A unit that is
 no longer wanted when its transaction is about to begin is dropped, and settled with None. A refused call is an outcome
@@ -51,7 +52,7 @@ Settlement = Sequence[CallOutcome] | LmdbqError | None
 
 THREAD_NAME: Final = "lmdbq-writer"
 GATHER_SECONDS: Final = 0.005  # for so long at most, while more keep coming
-THROUGH_ENTRIES_MAX: Final = 64  # with more, the loop has better things to do during the sync
+THROUGH_ENTRIES_MAX: Final = 16  # with more, the loop has better things to do during the sync
 
 
 class Unit:
@@ -108,6 +109,7 @@ class Committer:
         self._inbox: deque[Unit] = deque()
         self._is_gathering = False
         self._gather_until = 0.0
+        self._inbox_entries = 0
         self._seen_len = 0  # of the inbox, a round ago
         self._is_quick = True  # whether the latest apply took less than the loop may wait for one
         self._given: Commit | None = None  # to the writer: what to apply; None to end
@@ -133,6 +135,7 @@ class Committer:
         """Have ``unit`` committed with the next apply that has room for it."""
         self.pending += 1
         self._inbox.append(unit)
+        self._inbox_entries += unit.entries
         if self._given is None:
             self._begin_gathering()
 
@@ -158,12 +161,18 @@ class Committer:
     def _gather(self) -> None:
         """Once per round of the loop: hand over what has come, unless more came in this round."""
         inbox_len = len(self._inbox)
-        if inbox_len != self._seen_len and time.monotonic() < self._gather_until:
+        if inbox_len != self._seen_len and not self._has_many and time.monotonic() < self._gather_until:
             self._seen_len = inbox_len
             self._loop.call_soon(self._gather)
-        else:
-            self._is_gathering = False
+            return
+        self._is_gathering = False
+        if self._inbox and self._given is None:
             self._hand_over(self._take())
+
+    @property
+    def _has_many(self) -> bool:
+        """Whether so many entries wait that nothing is gained by waiting for more."""
+        return self._inbox_entries > THROUGH_ENTRIES_MAX
 
     def _take(self) -> Commit:
         """Return all that go into one apply."""
@@ -181,6 +190,7 @@ class Committer:
                 commit.units.append(unit)
                 commit.entries = entries
             self._inbox.popleft()
+            self._inbox_entries -= unit.entries
         return commit
 
     def _hand_over(self, commit: Commit) -> None:
@@ -205,7 +215,7 @@ class Committer:
             if self._baton.end():
                 continue
             try:
-                self._loop.call_soon_threadsafe(self._deliver, commit)
+                self._loop.call_soon_threadsafe(self._told, commit)
             except RuntimeError:
                 return  # the loop was closed without stop(): nobody is left to be answered
 
@@ -232,6 +242,12 @@ class Committer:
         commit.seconds = time.monotonic() - began_at
 
     # --- the loop -----------------------------------------------------------------------------------------------------
+
+    def _told(self, commit: Commit) -> None:
+        """Deliver; what is large is handed over at once, so that it is synced while the answers are written."""
+        self._deliver(commit)
+        if self._has_many and self._given is None:
+            self._hand_over(self._take())
 
     def _deliver(self, commit: Commit) -> None:
         self._given = None

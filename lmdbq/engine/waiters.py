@@ -63,8 +63,11 @@ class Waiters:
         waiter = self._takeover(claim, future) if claim.claim_id and after is None else None
         if waiter is None:
             waiter = self._park(claim, after, future)
-        waiter.timer = self._loop.call_later(wait_seconds, self._expire, waiter)
         self._try()
+        if wait_seconds > 0:
+            waiter.timer = self._loop.call_later(wait_seconds, self._expire, waiter)
+        else:
+            self._expire(waiter)  # once its first attempt is back
         return waiter
 
     def contended(self, claim: Claim) -> bool:
