@@ -161,9 +161,7 @@ class TaskRecord(Struct, gc=False):
 ENCODINGS: Final = {int(encoding): encoding for encoding in Encoding}
 _options_encoder = msgspec.msgpack.Encoder()
 _options_decoder = msgspec.msgpack.Decoder(Options)
-_KEY_OPTION: Final = _options_encoder.encode(Options(dedupe=Dedupe("x")))[
-    :-2
-]  # all but the key
+_KEY_OPTION: Final = _options_encoder.encode(Options(dedupe=Dedupe("x")))[:-2]  # all but the key
 
 
 def write_task_head(
