@@ -8,9 +8,9 @@ while a slow disk syncs, the loop is free.
 The loop parks by itself when it has handed an apply over (``lend``, ``wait``): nobody has to wake it for that, and the
 writer finds the interpreter free. Where puts and sync are short, the loop stays parked to the end of the apply: with 4
 to 16 callers the switches between the threads cost more than what the loop could do meanwhile (their rate is 4 to 17 %
-higher so; that of a lone caller is the same on a busy machine and up to 9 % lower on an idle one). It never waits longer
-than PARK_SECONDS for somebody else's lock or for the disk; then it goes its way, and the writer asks it to park when it
-comes to put.
+higher so; that of a lone caller is the same on a busy machine, and up to 9 % lower on an idle one). It never waits
+longer than PARK_SECONDS for somebody else's lock or for the disk; then it goes its way, and the writer asks it to park
+when it comes to put.
 
 The trap is a loop that never comes to park: it was stopped, it was closed, or one of its callbacks runs for long. The
 writer holds the file's lock meanwhile and must not wait for ever, so it waits LOOP_WAIT_SECONDS and then goes on beside
