@@ -3,22 +3,23 @@
 A call is planned on drafts (``lmdb_plan``), reading but never writing. If its plan has a problem, it is dropped and
 there is no trace of it. Otherwise the call is *accepted*: its ids are allotted and its drafts join the batch, where the
 plans of later calls see them. ``write`` then puts the whole batch: new tasks (``lmdb_new_tasks``), changed and expired
-holders, slots. Entries that say nothing but a place and a payload need no drafts, and are accepted as *stretches*;
-those that add a dedupe key nobody holds are written at once (``lmdb_keyed``).
+holders, slots. Entries that are ready now and have no options need no planning, as nothing can be refused; those that
+have a dedupe key, which nobody holds, and nothing else are written at once (``lmdb_keyed``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
-from lmdbq import limits
+from lmdbq import lifecycle, limits
 from lmdbq.ids import next_id
-from lmdbq.model import Enqueue, Enqueued, Entry, Outcome, Placed, Refused, Scope, State, UniformEntries
+from lmdbq.model import PLAIN, Enqueue, Enqueued, Entry, Outcome, Placed, Refused, Scope, State, UniformEntries
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.lmdb_drafts import Draft, write_stored
 from lmdbq.store.lmdb_keyed import KEYED_MIN, free_slots, write_keyed
-from lmdbq.store.lmdb_new_tasks import NewTasks, are_plain, stretches
+from lmdbq.store.lmdb_new_tasks import Kind, NewTasks
 from lmdbq.store.lmdb_plan import Plan, Planner, SlotName, Taken
 from lmdbq.store.lmdb_standing import leave
 from lmdbq.store.lmdb_tasks import long_key, put_slot, quarantine, remove
@@ -41,11 +42,10 @@ class EnqueueBatch:
 
     def add(self, op: Enqueue) -> Enqueued | Refused:
         """Plan one call and accept it, or refuse it without a trace."""
-        done = None
-        if isinstance(op.entries, UniformEntries) and op.entries.keys:
-            done = self._accept_keyed(op.entries)
-        elif op.entries and are_plain(op.entries):
-            done = self._accept_plain(op.entries)
+        if isinstance(op.entries, UniformEntries):
+            done = self._accept_keyed(op.entries) if op.entries.keys else self._accept_uniform(op.entries)
+        else:
+            done = self._accept_ready(op.entries)
         if done is not None:
             return done
         plan = self._planner.plan(op)
@@ -53,61 +53,106 @@ class EnqueueBatch:
             return Refused(plan.problems[0].code, tuple(plan.problems[: limits.PROBLEMS_MAX]))
         return self._accept(plan, op.entries)
 
-    def _accept_plain(self, entries: Sequence[Entry]) -> Enqueued | None:
-        """Accept plain entries, a stretch at a time; None if they need planning after all."""
-        work = self._work
-        parts = []
-        for stretch, indexes in stretches(entries):
-            target = self._simple_target(stretch)
-            if target is None:
+    # --- without planning ---
+
+    def _accept_uniform(self, entries: UniformEntries) -> Enqueued | None:
+        """Accept entries that differ in nothing but their payload; None if they need planning after all."""
+        target = self._simple_target(entries.queue, entries.type)
+        if target is None or not entries:
+            return None
+        queue, type_no = target
+        first_id, length = next_id(self._work.last_id, self._work.now.wall), len(entries)
+        self._new.add_stretch(queue, type_no, first_id, entries)
+        self._take(first_id, {target: length})
+        return Enqueued(self._work.now.wall, list(range(first_id, first_id + length)), {})
+
+    def _accept_ready(self, entries: Sequence[Entry]) -> Enqueued | None:
+        """Accept entries without options that are ready now; None if they need planning after all."""
+        now_wall = self._work.now.wall
+        kinds: dict[tuple[object, ...], tuple[Kind, list[int]]] = {}
+        groups: dict[tuple[int, int], list[int]] = {}  # indexes by queue and priority, in the order of their ids
+        kind_of: list[Kind] = []
+        for index, entry in enumerate(entries):
+            if entry.options is not PLAIN or entry.scheduled_at or entry.delay_ns:
                 return None
-            parts.append((stretch, indexes, *target))
-        if len({type_no for _, _, _, type_no in parts}) > limits.TYPES_PER_QUEUE_MAX // 2:
-            return None  # perhaps too many types for a queue, if some are new to it
-        number = first_id = next_id(work.last_id, work.now.wall)
-        ids = list(range(first_id, first_id + len(entries)))
-        for stretch, indexes, queue, type_no in parts:
-            length = len(stretch)
-            self._new.add_stretch(queue, type_no, number, stretch)
-            if length != len(entries):
-                for task_id, at in enumerate(indexes, number):
-                    ids[at] = task_id
-            number += length
-            self._count_new(queue, type_no, length)
-        work.take_ids(first_id, len(entries))
-        return Enqueued(work.now.wall, ids, {})
+            said = (
+                entry.queue,
+                entry.type,
+                int(entry.encoding),
+                entry.priority,
+                entry.expires_at,
+                entry.expires_in_ns,
+            )
+            known = kinds.get(said)
+            if known is None:
+                kind = self._kind(entry)
+                if kind is None or len(kinds) > limits.TYPES_PER_QUEUE_MAX // 2:  # perhaps too many types for a queue
+                    return None
+                known = kinds[said] = (kind, groups.setdefault((kind.queue.no, kind.priority), []))
+            kind_of.append(known[0])
+            known[1].append(index)
+        if not kind_of:
+            return None
+        first_id = number = next_id(self._work.last_id, now_wall)
+        ids = [0] * len(kind_of)
+        for indexes in groups.values():
+            self._new.add_group(number, [(kind_of[index], entries[index].payload) for index in indexes])
+            for index in indexes:
+                ids[index] = number
+                number += 1
+        self._take(first_id, Counter((kind.queue, kind.type_no) for kind in kind_of))
+        odd = {
+            index: Placed(ids[index], Outcome.ENQUEUED, State.READY, now_wall, kind.expires_at)
+            for index, kind in enumerate(kind_of)
+            if kind.expires_at
+        }
+        return Enqueued(now_wall, ids, odd)
+
+    def _kind(self, entry: Entry) -> Kind | None:
+        """Return what an entry shares with those that differ in their payload only; None if it must be planned."""
+        target = self._simple_target(entry.queue, entry.type)
+        if target is None:
+            return None
+        queue, type_no = target
+        try:
+            _, expires_at = lifecycle.resolve_times(entry, queue.settings, self._work.now.wall)
+        except lifecycle.ExpiresTooEarly:
+            return None
+        return self._new.kind(queue, type_no, int(entry.encoding), entry.priority, expires_at)
 
     def _accept_keyed(self, entries: UniformEntries) -> Enqueued | None:
         """Accept and write entries that differ in payload and dedupe key; None if they need planning after all."""
-        work = self._work
-        target = self._simple_target(entries)
+        target = self._simple_target(entries.queue, entries.type)
         if target is None or len(entries) < KEYED_MIN or target[0].settings.dedupe is not None:
             return None
         queue, type_no = target
         self.write()
         self._begin()
-        slots = free_slots(work, queue.no, entries.keys)
+        slots = free_slots(self._work, queue.no, entries.keys)
         if slots is None:
             return None
-        first_id, length = next_id(work.last_id, work.now.wall), len(entries)
-        work.take_ids(first_id, length)
-        self._count_new(queue, type_no, length)
-        write_keyed(work, queue, type_no, first_id, entries, slots)
-        return Enqueued(work.now.wall, list(range(first_id, first_id + length)), {})
+        first_id, length = next_id(self._work.last_id, self._work.now.wall), len(entries)
+        self._take(first_id, {target: length})
+        write_keyed(self._work, queue, type_no, first_id, entries, slots)
+        return Enqueued(self._work.now.wall, list(range(first_id, first_id + length)), {})
 
-    def _simple_target(self, entries: UniformEntries) -> tuple[Queue, int] | None:
-        """Return the queue and type_no of entries if they are known, and decide nothing that has to be planned for."""
+    def _simple_target(self, queue_name: str, type_name: str) -> tuple[Queue, int] | None:
+        """Return a queue and a type_no if they are known, and leave nothing to be decided for a plain entry."""
         work = self._work
-        queue, type_no = work.queue(entries.queue), work.type_no(entries.type)
+        queue, type_no = work.queue(queue_name), work.type_no(type_name)
         if queue is None or not type_no or queue.settings.expires_in_ns:
             return None
         if any(work.tally(queue.no, type_no)) or len(work.queue_tallies(queue.no)) <= limits.TYPES_PER_QUEUE_MAX // 2:
             return queue, type_no
         return None  # it is new among so many types that there may be no room for it
 
-    def _count_new(self, queue: Queue, type_no: int, length: int) -> None:
-        self._work.count(queue.no, type_no, enters=State.READY, length=length)
-        self._work.total(queue.no, "enqueued", length)
+    def _take(self, first_id: int, lengths: Mapping[tuple[Queue, int], int]) -> None:
+        """Take the ids of new ready tasks, and count them."""
+        work = self._work
+        work.take_ids(first_id, sum(lengths.values()))
+        for (queue, type_no), length in lengths.items():
+            work.count(queue.no, type_no, enters=State.READY, length=length)
+            work.total(queue.no, "enqueued", length)
 
     # --- accepting ---
 
