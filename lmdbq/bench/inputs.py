@@ -103,7 +103,7 @@ def _key_of_backlog(number: int, length: int, chance: random.Random) -> str:
     return f"{number % -(-length // _STRIPES) * part + chance.randrange(part):032x}"
 
 
-def pool(workload: Workload, seed: int, seconds: float, tasks_per_second: int = 250_000) -> list[Batch]:
+def pool(workload: Workload, seed: int, seconds: float, tasks_per_second: int = 500_000) -> list[Batch]:
     """Return the batches of one caller: as many as it may need when keys must differ, else a few to be repeated."""
     needed = max(2, min(16, _POOL_BYTES // (workload.batch * workload.payload_bytes)))
     if workload.keys:
