@@ -39,3 +39,6 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     report = yield
     _fail_if_skipped(report)
     return report
+
+
+collect_ignore = ["typing_wrong.py"]  # it is for type checkers to refuse, and cannot even be imported
