@@ -140,7 +140,7 @@ def test_both_type_checkers_accept_its_python(place: Place):
     (place.directory / "in_python.py").write_text(block, encoding="utf-8")
     names = ["app.py", "in_python.py"]
     place.run(sys.executable, "-m", "mypy", "--strict", *names)
-    place.run(sys.executable, "-m", "pyright", *names)
+    place.run(sys.executable, "-m", "pyright", "--pythonpath", sys.executable, *names)
 
 
 def test_the_tables_are_those_of_the_code():

@@ -24,7 +24,7 @@ def mypy_errors(path: Path) -> dict[int, str]:
 
 
 def pyright_errors(path: Path) -> dict[int, str]:
-    command = [sys.executable, "-m", "pyright", "--outputjson", str(path)]
+    command = [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable, str(path)]
     done = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True, timeout=240, check=False)
     found = json.loads(done.stdout)["generalDiagnostics"]
     return {one["range"]["start"]["line"] + 1: one["message"] for one in found if one["severity"] == "error"}
