@@ -28,13 +28,12 @@ from lmdbq.model import (
     Problem,
     Refused,
     Retry,
-    State,
     Task,
 )
 from lmdbq.wire import answers, filters, render, requests, shapes
 from lmdbq.wire.problems import JSON_CODEC, Problems, status_of
 from lmdbq.wire.values import format_cursor, read_cursor
-from lmdbq.wire.views import task_answer, why_waiting
+from lmdbq.wire.views import conflict_detail, task_answer, why_waiting
 
 LOOK_SECONDS: Final = 0.25  # how often who waits for a task's end looks, for ends that other processes brought about
 _ACTIONS: Final[dict[str, type[Cancel | Delete | Retry]]] = {"cancel": Cancel, "delete": Delete, "retry": Retry}
@@ -98,26 +97,16 @@ async def _change(queue: OpenQueue, op: Cancel | Edit | Delete | Retry, conflict
     told = await commit(queue, op)
     assert isinstance(told, ChangeDone)
     changed = told.outcomes[0]
-    state = f" (it is {changed.state.word})" if changed.state is not None else ""
-    details = {
-        Outcome.CONFLICT: conflict + state,
-        Outcome.DEDUPE_CONFLICT: "another task has taken its dedupe_key meanwhile; cancel or delete that one first",
-        Outcome.EXPIRED: "its expires_at has passed, so it would never run; enqueue it anew",
-    }
     if changed.outcome in (Outcome.GONE, Outcome.NOT_FOUND):
         raise _missing(changed.outcome)
-    if changed.outcome in details:
-        raise refusal(409, changed.outcome.value, details[changed.outcome])
+    detail = conflict_detail(changed, conflict)
+    if detail is not None:
+        raise refusal(409, changed.outcome.value, detail)
     return changed
 
 
 def _changed(changed: Changed) -> answers.ChangeAnswer:
-    return answers.ChangeAnswer(format_id(changed.id), changed.outcome.value, word_of(changed.state))
-
-
-def word_of(state: State | None) -> Any:
-    """Return the word of a state, None for none."""
-    return render.state_word(state)
+    return answers.ChangeAnswer(format_id(changed.id), changed.outcome.value, render.state_word(changed.state))
 
 
 def _shown_task(queue: OpenQueue, task: Task, how: str) -> answers.TaskAnswer:
@@ -164,7 +153,9 @@ async def act_on_tasks(queue: OpenQueue, body: bytes) -> answers.ActionAnswer:
     page = await asyncio.to_thread(queue.store.tasks, action.wanted, queue.clock, action.after, action.limit)
     following = format_cursor(page.after) if page.after else UNSET
     if action.dry_run:
-        shown = [answers.ChangeAnswer(format_id(task.id), "dry_run", word_of(task.state)) for task in page.tasks]
+        shown = [
+            answers.ChangeAnswer(format_id(task.id), "dry_run", render.state_word(task.state)) for task in page.tasks
+        ]
         return answers.ActionAnswer(action.action, True, len(shown), 0, shown, following)
     changes: list[Changed] = []
     if page.tasks:

@@ -13,7 +13,6 @@ from typing import Any, Final
 from urllib.parse import parse_qs, unquote
 
 import msgspec
-from msgspec import UNSET
 
 from lmdbq.client.core import Request
 from lmdbq.client.embedded_file import OpenQueue
@@ -25,7 +24,6 @@ from lmdbq.client.embedded_tasks import (
     one_task,
     page_of_tasks,
     settled,
-    word_of,
 )
 from lmdbq.errors import refusal
 from lmdbq.model import (
@@ -35,7 +33,6 @@ from lmdbq.model import (
     Enqueued,
     ExtendDone,
     OpOutcome,
-    Outcome,
     Purge,
     QueueChanged,
     QueueDelete,
@@ -130,23 +127,14 @@ async def _report(queue: OpenQueue, body: bytes) -> answers.ReportAnswer:
 
 def _reported(said: reports.Reports, told: OpOutcome) -> list[answers.ReportOutcome]:
     assert isinstance(told, ReportDone)
-    return [
-        answers.ReportOutcome(lease, one.outcome.value, word_of(one.state) if one.outcome is Outcome.OK else UNSET)
-        for lease, one in zip(said.leases, told.outcomes, strict=True)
-    ]
+    return render_claims.report_outcomes(said.leases, told.outcomes)
 
 
 async def _extend(queue: OpenQueue, body: bytes) -> answers.ExtendAnswer:
     said = reports.read_extend(body, JSON_CODEC)
     told = await commit(queue, said.op, size_bytes=len(body))
     assert isinstance(told, ExtendDone)
-    outcomes = [
-        answers.ExtendOutcome(lease, one.outcome.value, one.lease_expires_at, one.cancel_requested)
-        if one.outcome is Outcome.OK
-        else answers.ExtendOutcome(lease, one.outcome.value)
-        for lease, one in zip(said.leases, told.outcomes, strict=True)
-    ]
-    return answers.ExtendAnswer(outcomes)
+    return answers.ExtendAnswer(render_claims.extend_outcomes(said.leases, told.outcomes))
 
 
 # --- queues -----------------------------------------------------------------------------------------------------------

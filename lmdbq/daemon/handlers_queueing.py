@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from aiohttp import web
 from msgspec import UNSET
@@ -196,15 +196,10 @@ async def extend(request: web.Request) -> web.StreamResponse:
     return reply(request, ExtendAnswer(_extended(said.leases, done)))
 
 
-def _extended(leases: Iterable[str], done: Done) -> list[ExtendOutcome]:
+def _extended(leases: Sequence[str], done: Done) -> list[ExtendOutcome]:
     told = done.outcomes[0]
     assert isinstance(told, ExtendDone)
-    return [
-        ExtendOutcome(lease, one.outcome.value, one.lease_expires_at, one.cancel_requested)
-        if one.outcome is Outcome.OK
-        else ExtendOutcome(lease, one.outcome.value)
-        for lease, one in zip(leases, told.outcomes, strict=True)
-    ]
+    return render_claims.extend_outcomes(leases, told.outcomes)
 
 
 # --- the singular twins -----------------------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ from lmdbq.wire.answers import ActionAnswer, ChangeAnswer, CountAnswer, TaskAnsw
 from lmdbq.wire.problems import Codec, Problems
 from lmdbq.wire.render import state_word
 from lmdbq.wire.values import format_cursor, read_cursor
-from lmdbq.wire.views import task_answer, why_waiting
+from lmdbq.wire.views import conflict_detail, task_answer, why_waiting
 
 _FILTERS = ("queue_name", "type", "state", "tag", "dedupe_key")
 _ACTIONS: Final[dict[str, type[Cancel | Delete | Retry]]] = {"cancel": Cancel, "delete": Delete, "retry": Retry}
@@ -218,16 +218,11 @@ def _one(outcome: object, conflict: str) -> Changed:
     """Return the one change of a call. Raises HttpProblem if it was none."""
     assert isinstance(outcome, ChangeDone)
     changed = outcome.outcomes[0]
-    state = f" (it is {changed.state.word})" if changed.state is not None else ""
-    details = {
-        Outcome.CONFLICT: conflict + state,
-        Outcome.DEDUPE_CONFLICT: "another task has taken its dedupe_key meanwhile; cancel or delete that one first",
-        Outcome.EXPIRED: "its expires_at has passed, so it would never run; enqueue it anew",
-    }
     if changed.outcome in (Outcome.GONE, Outcome.NOT_FOUND):
         raise _missing(changed.outcome)
-    if changed.outcome in details:
-        raise HttpProblem(409, changed.outcome.value, details[changed.outcome])
+    detail = conflict_detail(changed, conflict)
+    if detail is not None:
+        raise HttpProblem(409, changed.outcome.value, detail)
     return changed
 
 

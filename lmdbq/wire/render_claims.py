@@ -13,9 +13,9 @@ import msgspec
 from msgspec import UNSET, Raw
 
 from lmdbq.ids import format_id, format_ids, format_lease
-from lmdbq.model import PLAIN, Claimed, ClaimedTask, Encoding, Outcome, Reported
+from lmdbq.model import PLAIN, Claimed, ClaimedTask, Encoding, Extended, Outcome, Reported
 from lmdbq.wire import values
-from lmdbq.wire.answers import DequeueAnswer, ReportAnswer, ReportOutcome, TaskAnswer
+from lmdbq.wire.answers import DequeueAnswer, ExtendOutcome, ReportAnswer, ReportOutcome, TaskAnswer
 from lmdbq.wire.problems import Codec
 from lmdbq.wire.render import in_json, json_text, state_word, task_head
 from lmdbq.wire.views import payload_fields
@@ -39,7 +39,7 @@ def report_answer(
         if claimed is None:
             return start + b"}\n"
         return b"".join(tasks_json(claimed.tasks, start + b',"tasks":[', b"]}\n"))
-    outcomes = [_report_outcome(lease, one) for lease, one in zip(leases, reported, strict=True)]
+    outcomes = report_outcomes(leases, reported)
     if claimed is None:
         return codec.encode(ReportAnswer(outcomes))
     answer = dequeue_struct(claimed, now_wall, codec)
@@ -49,9 +49,24 @@ def report_answer(
 def _outcomes_json(leases: Sequence[str], reported: Sequence[Reported]) -> bytes:
     """Return outcomes as a JSON array. Mostly all are the same, and only the leases differ."""
     if not reported or reported.count(reported[0]) < len(reported):
-        return msgspec.json.encode([_report_outcome(*pair) for pair in zip(leases, reported, strict=True)])
+        return msgspec.json.encode(report_outcomes(leases, reported))
     start, _, end = msgspec.json.encode(_report_outcome("|", reported[0])).decode().partition("|")
     return f"[{start}{f'{end},{start}'.join(leases)}{end}]".encode()
+
+
+def report_outcomes(leases: Sequence[str], reported: Sequence[Reported]) -> list[ReportOutcome]:
+    """Return what became of each report."""
+    return [_report_outcome(lease, one) for lease, one in zip(leases, reported, strict=True)]
+
+
+def extend_outcomes(leases: Sequence[str], extended: Sequence[Extended]) -> list[ExtendOutcome]:
+    """Return what became of each lease that was to be extended."""
+    return [
+        ExtendOutcome(lease, one.outcome.value, one.lease_expires_at, one.cancel_requested)
+        if one.outcome is Outcome.OK
+        else ExtendOutcome(lease, one.outcome.value)
+        for lease, one in zip(leases, extended, strict=True)
+    ]
 
 
 def _report_outcome(lease: str, one: Reported) -> ReportOutcome:

@@ -9,7 +9,7 @@ from msgspec import UNSET, Raw
 
 from lmdbq import limits
 from lmdbq.ids import format_id
-from lmdbq.model import WAITING, Encoding, Options, QueueView, State, Task
+from lmdbq.model import WAITING, Changed, Encoding, Options, Outcome, QueueView, State, Task
 from lmdbq.wire import payloads, values
 from lmdbq.wire.answers import FailureAnswer, QueueAnswer, TaskAnswer, WaitingFor
 from lmdbq.wire.policies import keep_answer, retry_answer, settings_answer
@@ -121,3 +121,14 @@ def queue_answer(queue: QueueView, now_wall: int, consumers: int, unconsumed: Co
         blocked_by=queue.blocked_by,
         unconsumed_types=sorted(unconsumed),
     )
+
+
+def conflict_detail(changed: Changed, conflict: str) -> str | None:
+    """Return why a change was refused, in words; None if its state did not stand in the way. conflict: if it did."""
+    state = f" (it is {changed.state.word})" if changed.state is not None else ""
+    details = {
+        Outcome.CONFLICT: conflict + state,
+        Outcome.DEDUPE_CONFLICT: "another task has taken its dedupe_key meanwhile; cancel or delete that one first",
+        Outcome.EXPIRED: "its expires_at has passed, so it would never run; enqueue it anew",
+    }
+    return details.get(changed.outcome)
