@@ -49,13 +49,13 @@ def sealed_map(value: bytes) -> dict[str, Any]:
 class Reader:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._env = lmdb.open(str(directory), readonly=True, create=False, max_dbs=17, lib_version=0)
+        self._env = lmdb.open(str(directory), readonly=True, create=False, max_dbs=32, lib_version=0)
         with self._env.begin() as txn:
             self._rows = {name: self._database(txn, name) for name in self._names(txn)}
         self._env.close()
         catalog = self._rows["catalog"]
         self.meta = sealed_map(catalog[b"M"])
-        if self.meta["format"] != 1:
+        if self.meta["format"] not in (1, 2):
             raise ValueError(f"format {self.meta['format']}")
         self._queue_names = {number(key): sealed(value).decode() for key, value in catalog.items() if key[:1] == b"q"}
         self._type_names = {number(key): sealed(value).decode() for key, value in catalog.items() if key[:1] == b"t"}

@@ -11,13 +11,13 @@ import lmdb
 import pytest
 
 from lmdbq.clock import ManualClock
-from lmdbq.errors import FormatUnknown, NotOurFile, StoreClosed, StoreFull
+from lmdbq.errors import FormatUnknown, NotCommitted, NotOurFile, StoreClosed, StoreFull
 from lmdbq.store import creation, environment
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.lmdb import LmdbStore, open_store
 from tests.crashes import MARK, await_line, go, kill_at, moments, no_child_is_left, start  # noqa: F401
-from tests.store_driver import Driver
+from tests.store_driver import Driver, entry
 
 CREATE = f"""
 import sys
@@ -156,6 +156,23 @@ def test_an_unknown_format_or_engine_is_refused_and_left_alone(tmp_path: Path, m
             open_store(tmp_path).info()
         assert "was not touched" in caught.value.detail
     assert (tmp_path / "data.mdb").read_bytes() == before
+
+
+def test_a_process_that_has_the_file_open_while_a_newer_version_raises_its_format_writes_no_more(tmp_path: Path):
+    store = open_store(tmp_path)
+    q = Driver(store, ManualClock())
+    q.enqueue(entry())
+    assert store._shared is not None
+    env = store._shared.env
+    catalog = env.open_db(b"lmdbq/catalog", create=False)
+    with env.begin(write=True, db=catalog) as txn:
+        facts = rec.read_meta(txn.get(ks.meta()))
+        facts.format += 1
+        txn.put(ks.meta(), rec.write_map(facts))
+    with pytest.raises(NotCommitted, match="raised to format 3 by a newer lmdbq"):
+        q.enqueue(entry())
+    assert len(q.all_tasks()) == 1
+    store.close()
 
 
 def test_a_newer_format_without_our_databases_is_told_by_its_number(tmp_path: Path):

@@ -21,7 +21,7 @@ from tests.full_store import LONG_KEY
 from tests.make_format_fixture import FIXTURES, main, seen
 from tests.store_driver import EVERYTHING, Driver, entry
 
-FORMATS = [1]
+FORMATS = [1, 2]
 
 
 class Old(NamedTuple):

@@ -293,25 +293,31 @@ def _refuse_network(directory: Path) -> None:
 
 
 def _adopt(shared: Environment) -> None:
-    """Open our databases, making them in a file that has none of ours yet, and refuse a format we do not know."""
+    """Open our databases, making them in a file that has none of ours yet.
+
+    An older format is raised to ours, and older versions refuse the file from then on; one we do not know is refused.
+    """
     env = shared.env
     with env.begin(write=True) as txn:  # handles opened in a read transaction would end with it
         if txn.get(ks.PREFIX + b"catalog") is None:  # somebody's environment, to hold tasks beside its own records
             write_databases(env, txn)
         catalog = env.open_db(ks.PREFIX + b"catalog", txn=txn, create=False)
-        _check_format(shared.data_path, txn.get(ks.meta(), db=catalog))
-        for name in ks.DATABASES:
-            shared.databases[name] = env.open_db(ks.PREFIX + name.encode(), txn=txn, create=False)
+        facts = _check_format(shared.data_path, txn.get(ks.meta(), db=catalog))
+        for name in ks.DATABASES:  # one that an older format had not is made here, in the transaction that raises it
+            shared.databases[name] = env.open_db(ks.PREFIX + name.encode(), txn=txn)
+        if facts.format != rec.FORMAT:
+            facts.format = rec.FORMAT
+            txn.put(ks.meta(), rec.write_map(facts), db=catalog)
 
 
-def _check_format(path: Path, value: Any) -> None:
+def _check_format(path: Path, value: Any) -> rec.Meta:
     try:
         facts = rec.read_meta(value or b"")
     except rec.Damaged as error:
         raise FormatUnknown(f"{path}: its own facts cannot be read ({error}); restore a backup") from error
-    if facts.format != rec.FORMAT:
+    if facts.format not in rec.FORMATS_READ:
         raise FormatUnknown(
-            f"{path} has format {facts.format}; this version reads format {rec.FORMAT}. "
+            f"{path} has format {facts.format}; this version reads formats up to {rec.FORMAT}. "
             "Use the lmdbq that wrote it, or a newer one; the file was not touched"
         )
     if facts.engine.split(".")[:2] != ENGINE.split(".")[:2]:
@@ -319,3 +325,4 @@ def _check_format(path: Path, value: Any) -> None:
             f"{path} was written by LMDB {facts.engine}; this is {ENGINE}, which cannot read it. "
             "Use the lmdb package that wrote it; the file was not touched"
         )
+    return facts

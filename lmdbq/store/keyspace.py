@@ -8,8 +8,8 @@ and from ``records`` (the values). Only this module joins or slices key bytes; i
                       'Q' name · 'q' queue_no                      QueueRecord · name      queue
                       'G' queue_no                                 Grave                   purged queue, until drained
                       'T' name · 't' type_no                       type_no · name          type
-                      'L' scope name · 'l' lane_no                 (format 1: unused)      thread or group
-                      'S' name · 's' schedule_no                   (format 1: unused)      schedule
+                      'L' scope name · 'l' lane_no                 (not yet written)      thread or group
+                      'S' name · 's' schedule_no                   (not yet written)      schedule
     lmdbq/count       queue_no type_no                             Tally                   (queue, type) with tasks
                       queue_no 0 · 0 0                             Totals · Sequence       queue · file
     lmdbq/task        id                                           TaskRecord              task
@@ -24,9 +24,9 @@ and from ``records`` (the values). Only this module joins or slices key bytes; i
     lmdbq/memo        kind key                                     Memo                    idempotency key, claim id
     lmdbq/forget      remove_at kind key                           empty                   memo, slot with a ttl
     lmdbq/quarantine  id                                           reason, then the bytes  damaged task
-    lmdbq/lane        lane_no queue_no type_no priority rank id    (format 1: unused)      waiting task of a lane
-    lmdbq/schedule    due_at schedule_no                           (format 1: unused)      schedule that will fire
-    lmdbq/external    namespace_no external_id                     (format 1: unused)      external id
+    lmdbq/lane        lane_no queue_no type_no priority rank id    (not yet written)      waiting task of a lane
+    lmdbq/schedule    due_at schedule_no                           (not yet written)      schedule that will fire
+    lmdbq/external    namespace_no external_id                     (not yet written)      external id
 
    A second environment, ``leases-<boot_no>``, holds one unnamed database: id -> Extension (deadlines moved by
    heartbeats, written without syncing: it may be lost whole in a power cut, as leases of an earlier boot are re-armed).
@@ -53,7 +53,7 @@ and from ``records`` (the values). Only this module joins or slices key bytes; i
    That place has its deliveries and failures; a scheduled task's due_at is in its key. The rest is in its History, if
    there is one. A running task whose id is in ``leases-<boot_no>`` (boot_no as in its LeaseRun) under the same delivery
    has the deadline, keepalive and progress that stand there. Meta names the current boot of the machine, which boot_no
-   counts, and the LMDB that wrote the file (0.9); open it with room for 17 named databases.
+   counts, and the LMDB that wrote the file (0.9); open it with room for 32 named databases.
 
 3. THE INVARIANTS, true in every committed transaction; ``check.py`` has one function per number.
     K1  Every task record has exactly one standing: it is in one ready run, one lease run, scheduled, or ended.
@@ -72,7 +72,8 @@ and from ``records`` (the values). Only this module joins or slices key bytes; i
 
 4. HOW TO CHANGE IT. Raise ``FORMAT`` in ``records`` first; add a reader of the old shape and a fixture written by the
    last release; never use a name, a kind or a number again (retired ones are listed here: none). Formats are refused
-   when unknown.
+   when unknown. A file of an older format is raised to this one when it is opened, and its missing databases are made.
+   Format 2 adds lanes, schedules, external ids and what else says so in the map; a file of format 1 has none of them.
 
 5. THE CARDS follow: one function for each kind of key.
 """
@@ -259,7 +260,7 @@ def type_by_no(type_no: int) -> bytes:
 
 
 def lane_by_name(scope: Scope, name: str) -> bytes:
-    """A thread's or group's number, by name (not written in format 1).
+    """A thread's or group's number, by name (not yet written).
 
     Key: 'L' scope name
     Value: lane_no and its rules
@@ -275,7 +276,7 @@ def lane_by_name(scope: Scope, name: str) -> bytes:
 
 
 def schedule_by_name(name: str) -> bytes:
-    """A schedule, by name (not written in format 1).
+    """A schedule, by name (not yet written).
 
     Key: 'S' name
     Value: the schedule
@@ -520,11 +521,11 @@ def forget(remove_at: int, kind: MemoKind, key: bytes) -> bytes:
     return _FORGET_HEAD.pack(remove_at, kind) + key
 
 
-# --- families that format 1 reserves ---
+# --- lanes, schedules, external ids (format 2) ---
 
 
 def lane(lane_no: int, queue_no: int, type_no: int, priority: int, rank: int, task_id: int) -> bytes:
-    """A waiting task of a thread or group (not written in format 1). In a thread's keys type_no and priority are 0.
+    """A waiting task of a thread or group (not yet written). In a thread's keys type_no and priority are 0.
 
     Key: lane_no queue_no type_no priority rank id
     Value: Standing
@@ -540,7 +541,7 @@ def lane(lane_no: int, queue_no: int, type_no: int, priority: int, rank: int, ta
 
 
 def schedule(due_at: int, schedule_no: int) -> bytes:
-    """When a schedule fires next (not written in format 1).
+    """When a schedule fires next (not yet written).
 
     Key: due_at schedule_no
     Value: empty
@@ -556,7 +557,7 @@ def schedule(due_at: int, schedule_no: int) -> bytes:
 
 
 def external(namespace_no: int, external_id: bytes) -> bytes:
-    """A task by another system's id (not written in format 1).
+    """A task by another system's id (not yet written).
 
     Key: namespace_no external_id
     Value: id

@@ -155,6 +155,9 @@ def _transact(
                 work = open_work(shared, txn, clock)
                 outcomes = run(work, calls)
                 _flush(work)
+        except NotCommitted:
+            txn.abort()
+            raise
         except Exception as error:  # a bug or a full map: whose it is shows when each call runs alone
             txn.abort()
             if run is run_fast:
@@ -250,6 +253,11 @@ def mend_now(shared: Environment, broken: Broken, clock: Clock) -> None:
 def open_work(shared: Environment, txn: lmdb.Transaction, clock: Clock, *, write: bool = True) -> Work:
     """Return the work of a transaction, its clock read; if it writes, a new boot is noted."""
     meta = _meta(shared, txn)
+    if write and meta.format != rec.FORMAT:
+        raise NotCommitted(
+            f"{shared.data_path} was raised to format {meta.format} by a newer lmdbq while this process had it open: "
+            "restart this process with that version; nothing was changed"
+        )
     boot_id = clock.boot_id()
     boot_no = meta.boot_no if meta.boot_id == boot_id else shared.next_boot_no(meta.boot_no)
     now = Now(clock.wall_ns(), clock.steady_ns(), boot_no)

@@ -76,7 +76,8 @@ from lmdbq.model import (
     Totals,
 )
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+FORMATS_READ: Final = frozenset({1, FORMAT})  # 1 is a file that uses nothing of what 2 adds
 SHAPE_SINGLE: Final = 1
 NO_SLOT: Final = 255
 CRC_BYTES: Final = 4
