@@ -253,10 +253,14 @@ DEFAULT_SETTINGS: Final = QueueSettings()
 
 
 class Enqueue(Struct, frozen=True, tag=True):
-    """Accept ``entries`` (1..10,000). create_queues False: an unknown queue refuses the call."""
+    """Accept ``entries`` (1..10,000). create_queues False: an unknown queue refuses the call.
+
+    spawned: the store itself says it (see ``store.base``, Spawned); never a caller.
+    """
 
     entries: Sequence[Entry]
     create_queues: bool = True
+    spawned: bool = False
 
 
 class Claim(Struct, frozen=True, tag=True):

@@ -50,6 +50,11 @@ An entry has at most one problem: queue_not_found, expires_too_early, duplicate 
 "The call" in these steps is one Enqueue op: ids are given at its end, so that a later op can use them; the holder of a
 duplicate that is new in the same op has no id yet (0). A purge frees also the slots that a ttl holds for tasks gone.
 
+**Spawned** entries are those that an op enqueues by itself: what follows a death, a set, an instant of a schedule.
+They are enqueued when the op that made them is through, in its call, in the order in which they were made, one by one
+as Enqueue ops of one entry; and those that these make, after them. Nothing refuses them: their times are relative, a
+duplicate that would be rejected is skipped, and the limit on types does not hold.
+
 **Order.** A ready task stands at (priority, rank, id). rank is scheduled_at as accepted. Edit and overwrite set it
 anew (to the new scheduled_at) only if scheduled_at is among the fields; a failure sets it to due_at; a release with a
 delay to now + delay, one without keeps it; Retry sets it to now.

@@ -74,6 +74,14 @@ def _enqueue(work: Work, op: Enqueue) -> OpOutcome | Refused:
     return outcome
 
 
+def _spawn(work: Work) -> None:
+    """Enqueue what the op that has just run spawned, and what that spawns."""
+    while work.spawned:
+        entries, work.spawned = work.spawned, []
+        for entry in entries:
+            _enqueue(work, Enqueue((entry,), spawned=True))
+
+
 def _daemon_start(work: Work, _: DaemonStart) -> Started:
     work.meta.daemon_boot_no = work.now.boot_no
     work.meta.daemon_steady = work.now.steady
@@ -115,6 +123,7 @@ def run_fast(work: Work, calls: Sequence[Call]) -> list[CallOutcome]:
 
     def write_batch() -> EnqueueBatch:
         batch.write()
+        _spawn(work)
         for call, done in pending.values():
             remember(work, call, done)
         pending.clear()
@@ -188,6 +197,7 @@ def _run_one(work: Work, call: Call) -> CallOutcome:
         outcome = _RUNNERS[type(op)](work, op)
         if isinstance(outcome, Refused):
             return outcome
+        _spawn(work)
         done.append(outcome)
     answer = Done(tuple(done))
     remember(work, call, answer)

@@ -58,8 +58,9 @@ class Taken:
 class Plan:
     """One call's plan: what it would write, and what each entry would be answered."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, spawned: bool) -> None:
         self.new: list[Draft] = []
+        self.spawned = spawned
         self.drafts: dict[int, Draft] = {}  # changed tasks of the store or of earlier calls, by id
         self.slots: dict[SlotName, Taken] = {}
         self.damaged: dict[int, str] = {}
@@ -80,15 +81,15 @@ class Planner:
 
     def plan(self, op: Enqueue) -> Plan:
         """Return the plan of one call."""
-        plan = Plan()
+        plan = Plan(spawned=op.spawned)
         for index, entry in enumerate(op.entries):
-            self._plan_entry(plan, index, entry, op.create_queues)
+            self._plan_entry(plan, index, entry, op)
         return plan
 
-    def _plan_entry(self, plan: Plan, index: int, entry: Entry, create_queues: bool) -> None:
+    def _plan_entry(self, plan: Plan, index: int, entry: Entry, op: Enqueue) -> None:
         settings = plan.settings.get((entry.queue, entry.type))
         if settings is None:
-            settings = self._plan_target(plan, index, entry, create_queues)
+            settings = self._plan_target(plan, index, entry, op.create_queues)
             if settings is None:
                 return
         now_wall = self._work.now.wall
@@ -152,7 +153,7 @@ class Planner:
             if type_no and any(self._work.tally(queue.no, type_no)):
                 return None
             stored = len(self._work.queue_tallies(queue.no))
-        if entry.type not in fresh and stored + len(fresh) >= limits.TYPES_PER_QUEUE_MAX:
+        if not plan.spawned and entry.type not in fresh and stored + len(fresh) >= limits.TYPES_PER_QUEUE_MAX:
             return too_many_types(pointer, entry.queue)
         fresh.add(entry.type)
         return None
@@ -221,12 +222,12 @@ class Planner:
     ) -> None:
         holder = taken.draft
         holder_id = holder.id if holder is not None else taken.id
-        if rule.on_duplicate is OnDuplicate.REJECT:
+        if rule.on_duplicate is OnDuplicate.REJECT and not plan.spawned:
             detail = f"the dedupe key {rule.key!r} is held by another task; wait for it, or choose skip or overwrite"
             plan.problems.append(Problem("duplicate", f"/entries/{index}/dedupe_key", detail, holder_id))
             return
         waits = holder is not None and holder.state in (State.SCHEDULED, State.READY)
-        if holder is None or not waits or rule.on_duplicate is OnDuplicate.SKIP:
+        if holder is None or not waits or rule.on_duplicate is not OnDuplicate.OVERWRITE:
             reason = "ttl" if holder is None else "" if waits or holder.state is None else holder.state.word
             plan.rows.append((holder, Outcome.SKIPPED, True, reason, holder_id))
             return

@@ -17,7 +17,7 @@ import lmdb
 
 from lmdbq import lifecycle
 from lmdbq.clock import Now
-from lmdbq.model import DEFAULT_SETTINGS, QueueSettings, State
+from lmdbq.model import DEFAULT_SETTINGS, Entry, QueueSettings, State
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.environment import Environment
@@ -66,6 +66,7 @@ class Work(Counts):
         self._has_history = bool(txn.stat(self.db["history"])["entries"])
         self._has_extensions = not side.is_empty()
         self.extensions: dict[int, rec.Extension | None] = {}  # to be written to the side file; None removes
+        self.spawned: list[Entry] = []  # to be enqueued when the op under way is through
 
     # --- children ---
 
@@ -81,6 +82,7 @@ class Work(Counts):
         other._type_names = dict(self._type_names)
         self.fork_counts(other)
         other.extensions = dict(self.extensions)
+        other.spawned = list(self.spawned)
         return other
 
     def adopt(self, child: Work) -> None:

@@ -35,6 +35,7 @@ from lmdbq.model import (
     Filter,
     Lapse,
     Memo,
+    Op,
     OpOutcome,
     Outcome,
     Page,
@@ -76,6 +77,14 @@ _HANDLERS: Final[dict[type, Callable[[Tables, Any, Now], OpOutcome]]] = {
     QueueDelete: memory_manage.delete_queue,
     DaemonStart: memory_manage.start_daemon,
 }
+
+
+def _handle(tables: Tables, op: Op, now: Now) -> OpOutcome:
+    """Run one op, and enqueue what it spawned, and what that spawns."""
+    outcome = _HANDLERS[type(op)](tables, op, now)
+    while tables.spawned:
+        memory_enqueue.enqueue(tables, Enqueue((tables.spawned.pop(0),), spawned=True), now)
+    return outcome
 
 
 class MemoryStore:
@@ -185,7 +194,7 @@ class MemoryStore:
         try:
             outcome = self._replay(call.memo, now) if call.memo else None
             if outcome is None:
-                outcome = Done(tuple(_HANDLERS[type(op)](tables, op, now) for op in call.ops))
+                outcome = Done(tuple(_handle(tables, op, now) for op in call.ops))
                 self._remember(call.memo, outcome, now)
         except Denied as denied:
             tables.undo()

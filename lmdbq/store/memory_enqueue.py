@@ -57,6 +57,7 @@ class _Plan:
     tables: Tables
     now: Now
     create_queues: bool
+    spawned: bool = False
     answers: list[_Answer] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     new_ids: list[int] = field(default_factory=list)
@@ -121,7 +122,7 @@ class _Plan:
         self, pointer: str, entry: Entry, rule: ResolvedDedupe, slot: Slot, times: tuple[int, int]
     ) -> None:
         holder = self.tables.rows.get(slot.id)
-        if rule.on_duplicate is OnDuplicate.REJECT:
+        if rule.on_duplicate is OnDuplicate.REJECT and not self.spawned:
             detail = f"another task holds the dedupe key {rule.key!r}; wait for it, or choose skip or overwrite"
             self.problems.append(Problem("duplicate", f"{pointer}/dedupe_key", detail, holder=max(slot.id, 0)))
             return
@@ -138,7 +139,7 @@ class _Plan:
         self.answers.append(answer)
 
     def _has_room_for_type(self, pointer: str, queue: str, type_: str) -> bool:
-        if self.tables.has_room_for_type(queue, type_, limits.TYPES_PER_QUEUE_MAX):
+        if self.spawned or self.tables.has_room_for_type(queue, type_, limits.TYPES_PER_QUEUE_MAX):
             return True
         self.problems.append(too_many_types(f"{pointer}/type", queue))
         return False
@@ -174,7 +175,7 @@ class _Plan:
 
 def enqueue(tables: Tables, op: Enqueue, now: Now) -> Enqueued:
     """Accept the entries of ``op``. Raises Denied with the problems of all of them."""
-    plan = _Plan(tables, now, op.create_queues)
+    plan = _Plan(tables, now, op.create_queues, op.spawned)
     for index, entry in enumerate(op.entries):
         plan.place(index, entry)
     if plan.problems:

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from lmdbq import lifecycle
 from lmdbq.clock import Now
 from lmdbq.lifecycle import ResolvedDedupe, ResolvedRetry
-from lmdbq.model import Outcome, QueueSettings, State, Totals, Until
+from lmdbq.model import Entry, Outcome, QueueSettings, State, Totals, Until
 from lmdbq.store.memory_rows import Queue, Remembered, RememberedClaim, Row, Slot, SlotName
 
 _ABSENT: Final = object()
@@ -44,6 +44,7 @@ class Tables:
     last_id: dict[str, int] = field(default_factory=lambda: {"": 0})
     daemon_start: dict[int, int] = field(default_factory=dict)  # boot_no -> steady ns
     stirred: dict[str, None] = field(default_factory=dict)
+    spawned: list[Entry] = field(default_factory=list)  # to be enqueued when the op under way is through
     _journal: list[tuple[dict[Any, Any], Any, Any]] = field(default_factory=list)
 
     # --- the journal
@@ -70,6 +71,7 @@ class Tables:
             else:
                 table[key] = before
         self._journal.clear()
+        self.spawned.clear()
 
     # --- rows
 
