@@ -122,7 +122,7 @@ def facts(directory: Path) -> dict[str, Any]:
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "lmdb_engine": ".".join(str(part) for part in lmdb.version()),
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
-        "revision": _revision(),
+        "revision": revision(),
         "command": " ".join([_program(), *sys.argv[1:]]),
     }
 
@@ -133,7 +133,7 @@ def _program() -> str:
     return f"python -m {spec.parent or spec.name}" if spec is not None else Path(sys.argv[0]).name
 
 
-def _revision() -> str:
+def revision() -> str:
     """Return the commit that is measured, "" outside of a clone; "-dirty": with changes that nobody else has."""
     here = ["git", "-C", str(Path(__file__).parent)]
     try:

@@ -34,7 +34,7 @@ class Report(Struct):
     tried: int = 0
     faulty: int = 0
     seconds: float = 0.0
-    figures: dict[str, int] = field(default_factory=dict)
+    figures: dict[str, int | float] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
 
     @property
@@ -56,6 +56,15 @@ class Report(Struct):
         """Return it for JSON."""
         faults = [asdict(fault) for fault in self.faults]
         return {**asdict(self), "passed": self.passed, "seconds": round(self.seconds, 1), "faults": faults}
+
+
+def figure(value: float) -> str:
+    """Return a figure for people: whole numbers whole, others with three digits that count.
+
+    >>> figure(20000), figure(0.98765), figure(12345.6)
+    ('20,000', '0.988', '12,346')
+    """
+    return f"{value:,.0f}" if isinstance(value, int) or value >= 100 else f"{value:.3g}"
 
 
 def fresh_seed() -> str:
