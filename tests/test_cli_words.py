@@ -21,6 +21,7 @@ from lmdbq.cli.enqueue import parse_payload
 from lmdbq.cli.exits import Exit
 from lmdbq.cli.main import COMMANDS, cli
 from lmdbq.daemon.settings import DEFAULTS, SETTINGS
+from lmdbq.store.lmdb import open_store
 from tests.fake_daemon import FakeDaemon, answer
 
 HEAVY = (
@@ -169,15 +170,98 @@ def completed(*words: str, **environment: str) -> list[str]:
     return [line.partition(",")[2] for line in ended.stdout.splitlines() if line]
 
 
+def queue_answer(name: str, *types: str) -> dict[str, Any]:
+    numbers = {"counts": {}, "totals": {}, "oldest_ready_seconds": 0, "next_due_at": 0, "consumers": 0}
+    kinds = {kind: {"ready": 1} for kind in types}
+    return {"name": name, "settings": {}, "types": kinds, "blocked_by": "", "unconsumed_types": [], **numbers}
+
+
 def test_commands_options_and_queues_are_completed():
     assert completed("que") == ["queues", "queue"]
     assert "--priority" in completed("enqueue", "--p")
-    queue = {"settings": {}, "counts": {}, "types": {}, "totals": {}, "oldest_ready_seconds": 0, "next_due_at": 0}
-    rest = {"consumers": 0, "blocked_by": "", "unconsumed_types": []}
     with FakeDaemon() as daemon:
-        daemon.script = [answer(body={"queues": [{"name": name, **queue, **rest} for name in ("mail", "maps", "x")]})]
+        daemon.script = [answer(body={"queues": [queue_answer(name) for name in ("mail", "maps", "x")]})] * 4
         assert completed("tasks", "-q", "ma", LMDBQ_URL=daemon.where) == ["mail", "maps"]
+        assert completed("tasks", "--at", daemon.where, "-q", "ma") == ["mail", "maps"]
+        assert completed("--at", daemon.where, "tasks", "-q", "ma") == ["mail", "maps"]
+        assert completed("queue", "pause", "x", LMDBQ_URL=daemon.where) == ["x"]
     assert completed("tasks", "-q", "ma", LMDBQ_URL="http://127.0.0.1:1") == []
+    assert completed("tasks", "-q", "ma", LMDBQ_URL="/no/such/directory") == []
+
+
+def test_types_and_ids_are_completed():
+    with FakeDaemon() as daemon:
+        daemon.script = [
+            answer(body={"queues": [queue_answer("mail", "send", "sort"), queue_answer("x", "sum")]}),
+            answer(body={"queues": [queue_answer("mail", "send", "sort"), queue_answer("x", "sum")]}),
+            answer(body={"tasks": [task_answer("tsk_00000000010"), task_answer("tsk_10000000010")]}),
+        ]
+        assert completed("enqueue", "s", LMDBQ_URL=daemon.where) == ["send", "sort", "sum"]
+        assert completed("tasks", "-q", "x", "--type", "s", LMDBQ_URL=daemon.where) == ["sum"]
+        assert completed("retry", "tsk_1", LMDBQ_URL=daemon.where) == ["tsk_10000000010"]
+
+
+def task_answer(task_id: str) -> dict[str, Any]:
+    words = {"id": task_id, "queue_name": "q", "type": "t", "dedupe_key": "", "state": "ready"}
+    numbers = ("priority", "created_at", "scheduled_at", "expires_at", "attempts", "deliveries")
+    return {**words, **dict.fromkeys(numbers, 0)}
+
+
+def test_at_and_json_may_stand_before_the_command():
+    with FakeDaemon() as daemon:
+        daemon.script = [answer(body={"count": 3})] * 3 + [answer(body={**queue_answer("q")})]
+        before = CliRunner().invoke(cli, ["--at", daemon.where, "--json", "tasks", "--count"])
+        behind = CliRunner().invoke(cli, ["tasks", "--count", "--at", daemon.where, "--json"])
+        assert (before.exit_code, before.output) == (0, '{"count":3}\n')
+        assert before.output == behind.output
+        # what stands nearer to the command holds
+        nearer = CliRunner().invoke(cli, ["--at", "http://127.0.0.1:1", "tasks", "--count", "--at", daemon.where])
+        assert (nearer.exit_code, nearer.output) == (0, "3\n")
+        nested = CliRunner().invoke(cli, ["--at", daemon.where, "--json", "queue", "show", "q"])
+        assert json.loads(nested.output)["name"] == "q"
+
+
+@pytest.mark.parametrize("words", [["--at", "http://127.0.0.1:1", "serve"], ["--json", "completion", "bash"]])
+def test_what_a_command_does_not_take_is_refused_before_it_too(words: list[str]):
+    result = CliRunner().invoke(cli, words)
+    assert result.exit_code == Exit.USAGE
+    assert f"has no {words[0]}" in result.stderr
+
+
+def test_an_error_is_json_if_that_stood_before_the_command():
+    result = CliRunner().invoke(cli, ["--json", "--at", "http://127.0.0.1:1", "queues"])
+    assert result.exit_code == Exit.UNREACHABLE
+    assert json.loads(result.stderr)["code"] == "unreachable"
+
+
+def test_commands_work_on_a_directory_without_a_daemon(tmp_path: Path):
+    where = str(tmp_path / "queue")
+
+    def said(*words: str) -> Any:
+        result = CliRunner().invoke(cli, ["--at", where, "--json", *words])
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout)
+
+    nothing = CliRunner().invoke(cli, ["tasks", "--at", where])
+    assert nothing.exit_code == Exit.USAGE
+    assert f"lmdbq enqueue TYPE --at {where}" in nothing.stderr
+    assert not (tmp_path / "queue").exists()
+    task_id = said("enqueue", "greet", "name=Ada")["id"]
+    assert [task["id"] for task in said("tasks")["tasks"]] == [task_id]
+    assert said("stats")["states"]["ready"] == 1
+    assert said("version")["daemon"] == "none: a directory"
+    lease = said("dequeue")["tasks"][0]["lease"]
+    assert said("report", lease)["outcome"] == "ok"
+    store = open_store(tmp_path / "queue")
+    assert store.check() == []
+    store.close()
+
+
+@pytest.mark.parametrize(("where", "remedy"), [(":memory:", "a daemon or a directory"), ("localhost:7325", "http://")])
+def test_a_place_that_is_none_for_a_command_line(where: str, remedy: str):
+    result = CliRunner().invoke(cli, ["enqueue", "x", "--at", where])
+    assert result.exit_code == Exit.USAGE
+    assert remedy in result.stderr
 
 
 def test_config_says_each_value_and_where_it_comes_from(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lmdbq.client import core, reports
 from lmdbq.client.address import parse_where
-from lmdbq.client.http import subscription
+from lmdbq.client.verbs import subscription
 from lmdbq.errors import InvalidInput, LmdbqError, Refusal
 from lmdbq.ids import parse_id
 from lmdbq.wire.answers import EnqueueAnswer, TaskAnswer

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from lmdbq.client import sending
-from lmdbq.client.http import HttpClient, subscription
+from lmdbq.client.http import HttpClient
+from lmdbq.client.verbs import subscription
 from lmdbq.errors import InvalidInput, Refusal, Unreachable
 from tests.fake_daemon import FakeDaemon, answer, drop, hang_up_after, hold
 

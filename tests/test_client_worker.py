@@ -13,9 +13,10 @@ import pytest
 
 from lmdbq.client.core import Request, T, result_of
 from lmdbq.client.directives import TaskFailed
-from lmdbq.client.http import HttpClient, subscription
+from lmdbq.client.http import HttpClient
 from lmdbq.client.job_worker import JobWorker as Worker
 from lmdbq.client.leases import Job
+from lmdbq.client.verbs import subscription
 from lmdbq.errors import InvalidInput
 from lmdbq.wire.answers import TaskAnswer
 from tests.fake_daemon import FakeDaemon, answer, hold

@@ -1,13 +1,14 @@
 """What every command shares: ``--at`` and ``--json``, durations, and how an error is said.
 
 A command is a function that takes a ``Session`` first. The session opens its client when it is first used, and prints
-either the daemon's answer as JSON or text for a person, never both. Only click and the client are imported here, so
-that a command line starts fast.
+either the daemon's answer as JSON or text for a person, never both. Only click is imported here, and later the client
+that is needed, so that a command line starts fast.
 """
 
 from __future__ import annotations
 
 import functools
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from lmdbq.cli.exits import Exit, code_of, hint_of
 from lmdbq.errors import InvalidInput, LmdbqError
 
 if TYPE_CHECKING:
-    from lmdbq.client.http import HttpClient
+    from lmdbq.client.verbs import Verbs
 
 _UNIT_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhd])")
@@ -57,18 +58,37 @@ JSON_VALUE: Final = JsonValue()
 
 
 class Session:
-    """One run of a command: where the daemon is, and how to answer."""
+    """One run of a command: where the queue is, and how to answer. may_create: whether a directory may become one."""
 
     def __init__(self, at: str | None, as_json: bool) -> None:
         self.at = at
         self.as_json = as_json
+        self.may_create = False
 
     @functools.cached_property
-    def client(self) -> HttpClient:
-        """The client of the daemon at ``--at``. It does not wait for a daemon that is not there."""
-        from lmdbq.client.http import HttpClient
+    def client(self) -> Verbs:
+        """The client of the daemon or directory at ``--at``. It does not wait for a daemon that is not there."""
+        where = self.at or os.environ.get("LMDBQ_URL") or ""
+        if not where or "://" in where:
+            from lmdbq.client.http import HttpClient
 
-        return HttpClient(self.at, patience=0)
+            return HttpClient(self.at, patience=0)
+        return self._of_directory(where)
+
+    def _of_directory(self, where: str) -> Verbs:
+        from pathlib import Path
+
+        from lmdbq.client.places import MEMORY, place_of
+        from lmdbq.client.verbs import TransportVerbs
+
+        place = place_of(where, token=None, timeout=0, durability=None)
+        if where == MEMORY:
+            raise click.UsageError("a queue in memory is its program's alone; name a daemon or a directory")
+        if not self.may_create and not (Path(where).expanduser() / "data.mdb").is_file():
+            raise click.UsageError(f"there is no queue in {where}; `lmdbq enqueue TYPE --at {where}` makes one")
+        client = TransportVerbs(place.transport())
+        click.get_current_context().find_root().call_on_close(client.close)
+        return client
 
     def answer(self, value: object, text: Callable[[], str | None]) -> None:
         """Print ``value`` as JSON, or what ``text`` returns; None or "" prints nothing."""
@@ -92,7 +112,7 @@ def json_text(value: object) -> str:
 def with_session(function: Callable[..., int | None]) -> Callable[..., int | None]:
     """Give a command ``--at`` and ``--json``, and a Session as its first argument."""
 
-    @click.option("--at", metavar="WHERE", help="The daemon: http://HOST:PORT or unix:///PATH.  [env: LMDBQ_URL]")
+    @click.option("--at", metavar="WHERE", help="http://HOST:PORT, unix:///PATH, or a directory.  [env: LMDBQ_URL]")
     @click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
     @functools.wraps(function)
     def command(at: str | None, as_json: bool, **arguments: Any) -> int | None:
@@ -109,11 +129,34 @@ def queue_option(**more: Any) -> Callable[[Callable[..., Any]], Callable[..., An
 
 def complete_queue(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """Return the names of queues that begin with ``incomplete``; without a daemon there is nothing to offer."""
+    return _offered(ctx, incomplete, lambda client: [queue.name for queue in client.queues()])
+
+
+def complete_type(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the types of stored tasks that begin with ``incomplete``: of the queue that was named, or of all."""
+    named = ctx.params.get("queue_name") or ()
+    wanted = {named} if isinstance(named, str) else set(named)
+
+    def types(client: Verbs) -> list[str]:
+        queues = [queue for queue in client.queues() if not wanted or queue.name in wanted]
+        return sorted({kind for queue in queues for kind in queue.types})
+
+    return _offered(ctx, incomplete, types)
+
+
+def complete_task(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the ids of stored tasks that begin with ``incomplete``: the oldest of them."""
+    return _offered(
+        ctx, incomplete, lambda client: [task.id for task in client.tasks(limit=1_000, payload="none").tasks]
+    )
+
+
+def _offered(ctx: click.Context, incomplete: str, names: Callable[[Verbs], list[str]]) -> list[str]:
     try:
-        names = [queue.name for queue in Session(ctx.params.get("at"), False).client.queues()]
-    except LmdbqError:
+        found = names(Session(ctx.params.get("at"), False).client)
+    except (LmdbqError, click.ClickException):
         return []
-    return [name for name in names if name.startswith(incomplete)]
+    return [name for name in found if name.startswith(incomplete)]
 
 
 def complain(error: LmdbqError, as_json: bool) -> None:

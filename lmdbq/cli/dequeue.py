@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from lmdbq.cli.common import DURATION, Session, queue_option, with_session
+from lmdbq.cli.common import DURATION, Session, complete_type, queue_option, with_session
 from lmdbq.cli.exits import Exit
 from lmdbq.limits import CLAIM_TASKS_MAX, WAIT_SECONDS_MAX
 from lmdbq.wire.answers import TaskAnswer
@@ -12,7 +12,14 @@ from lmdbq.wire.answers import TaskAnswer
 
 @click.command("dequeue", short_help="Claim tasks and print their leases.")
 @queue_option(multiple=True, help="From this queue; may be repeated.  [default: default]")
-@click.option("--type", "types", multiple=True, metavar="TYPE", help="Only this type; may be repeated.")
+@click.option(
+    "--type",
+    "types",
+    multiple=True,
+    metavar="TYPE",
+    shell_complete=complete_type,
+    help="Only this type; may be repeated.",
+)
 @click.option("--limit", type=click.IntRange(1, CLAIM_TASKS_MAX), default=1, show_default=True, help="At most so many.")
 @click.option("--wait", type=DURATION, default=0.0, metavar="DURATION", help="Wait for the first, at most so long.")
 @click.option("--lease", type=DURATION, metavar="DURATION", help="How long the claim lasts without an extension.")
@@ -21,7 +28,7 @@ def command(
     session: Session, queue_name: tuple[str, ...], types: tuple[str, ...], limit: int, wait: float, lease: float | None
 ) -> int:
     """Claim tasks. Prints a line each: lease, type, payload. Say how they went with `lmdbq report LEASE`."""
-    from lmdbq.client.http import subscription
+    from lmdbq.client.verbs import subscription
 
     if wait > WAIT_SECONDS_MAX:
         raise click.UsageError(f"--wait is at most {WAIT_SECONDS_MAX:.0f}s")

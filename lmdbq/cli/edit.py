@@ -6,15 +6,15 @@ from typing import Any
 
 import click
 
-from lmdbq.cli.common import DURATION, JSON_VALUE, Session, with_session
+from lmdbq.cli.common import DURATION, JSON_VALUE, Session, complete_task, complete_type, with_session
 from lmdbq.cli.exits import Exit
 from lmdbq.limits import PRIORITY_MAX, PRIORITY_MIN
 
 
 @click.command("edit", short_help="Change a task that waits.")
-@click.argument("task_id", metavar="ID")
+@click.argument("task_id", metavar="ID", shell_complete=complete_task)
 @click.option("--payload", type=JSON_VALUE, metavar="JSON", help="Its payload.")
-@click.option("--type", "type_name", metavar="TYPE", help="Its type.")
+@click.option("--type", "type_name", metavar="TYPE", shell_complete=complete_type, help="Its type.")
 @click.option("--priority", type=click.IntRange(PRIORITY_MIN, PRIORITY_MAX), metavar="N", help="Lower runs sooner.")
 @click.option("--in", "delay", type=DURATION, metavar="DURATION", help="Start so long from now.")
 @click.option("--at-time", metavar="RFC3339", help="Start then.")

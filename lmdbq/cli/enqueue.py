@@ -9,7 +9,7 @@ from typing import Any, Final
 import click
 import msgspec
 
-from lmdbq.cli.common import DURATION, JSON_VALUE, Session, fail, queue_option, with_session
+from lmdbq.cli.common import DURATION, JSON_VALUE, Session, complete_type, fail, queue_option, with_session
 from lmdbq.cli.exits import Exit
 from lmdbq.errors import Refusal
 from lmdbq.limits import PRIORITY_MAX, PRIORITY_MIN, WAIT_SECONDS_MAX
@@ -21,7 +21,7 @@ _KEEP_SECONDS: Final = 3600
 
 
 @click.command("enqueue", short_help="Put a task into a queue.")
-@click.argument("type_name", metavar="TYPE")
+@click.argument("type_name", metavar="TYPE", shell_complete=complete_type)
 @click.argument("payload", nargs=-1, metavar="[JSON | key=value… | -]")
 @queue_option(help="Its queue; it is created by its first task.  [default: default]")
 @click.option("--in", "delay", type=DURATION, metavar="DURATION", help="Start after so long: 30s, 5m, 2h.")
@@ -40,6 +40,7 @@ def command(session: Session, type_name: str, payload: tuple[str, ...], wait: bo
     The payload is one JSON value, or key=value pairs that become an object (a value is JSON if it reads as JSON, else
     text), or - for JSON on standard input.
     """
+    session.may_create = True
     entry = _entry(type_name, options)
     if payload:
         entry["payload"] = parse_payload(payload)

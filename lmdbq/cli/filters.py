@@ -13,7 +13,7 @@ from typing import Any, Final
 import click
 
 from lmdbq.cli import render
-from lmdbq.cli.common import Session, complain, queue_option, with_session
+from lmdbq.cli.common import Session, complain, complete_task, complete_type, queue_option, with_session
 from lmdbq.cli.exits import OUTCOMES, Exit, exit_of
 from lmdbq.errors import Refusal
 from lmdbq.model import State
@@ -28,7 +28,7 @@ def filter_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--key", "dedupe_key", metavar="KEY", help="Only those with this dedupe key."),
         click.option("--tag", metavar="TAG", help="Only those with this tag."),
         click.option("--state", multiple=True, type=states, help="Only those in this state; may be repeated."),
-        click.option("--type", metavar="TYPE", help="Only those of this type."),
+        click.option("--type", metavar="TYPE", shell_complete=complete_type, help="Only those of this type."),
         queue_option(help="Only those of this queue."),
     ):
         function = option(function)
@@ -45,7 +45,7 @@ def action_command(action: str, short_help: str, doc: str, one: Callable[[Any, s
     """Return the command that does ``action`` to tasks. one: does it to a single id with a client."""
 
     @click.command(action, short_help=short_help, help=doc)
-    @click.argument("task_ids", metavar="[ID]…", nargs=-1)
+    @click.argument("task_ids", metavar="[ID]…", nargs=-1, shell_complete=complete_task)
     @filter_options
     @click.option("--all", "every", is_flag=True, help="Every task there is.")
     @click.option("--dry-run", is_flag=True, help="Only count them.")

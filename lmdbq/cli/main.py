@@ -57,6 +57,16 @@ class LazyGroup(click.Group):
         found: click.Command = importlib.import_module(f"lmdbq.cli.{cmd_name}").command
         return found
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; what of ``--at`` and ``--json`` stands before it holds as if it stood behind it."""
+        name, found, rest = super().resolve_command(ctx, args)
+        given = {option: value for option, value in ctx.params.items() if value}
+        if found is not None and name is not None and given:
+            ctx.default_map = {name: _as_if_behind(ctx, found, given)}
+        return name, found, rest
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; whatever it ends with becomes an exit status."""
         try:
@@ -74,6 +84,17 @@ class LazyGroup(click.Group):
         ctx.exit(int(status or Exit.OK))
 
 
+def _as_if_behind(ctx: click.Context, found: click.Command, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the defaults that make a command, or each command of a group, find ``given``."""
+    if isinstance(found, click.Group):
+        return {**given, **dict.fromkeys(found.list_commands(ctx), given)}
+    known = {parameter.name for parameter in found.params}
+    for option in given:
+        if option not in known:
+            raise click.UsageError(f"`lmdbq {found.name}` has no --{option.removeprefix('as_')}", ctx)
+    return given
+
+
 def _silence_output() -> None:
     """Point standard output at nothing: what is left in its buffer must not raise again when Python closes it."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -85,8 +106,10 @@ def _epilog() -> str:
 
 
 @click.group("lmdbq", cls=LazyGroup, epilog=_epilog(), context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--at", metavar="WHERE", help="As behind the command: http://HOST:PORT, unix:///PATH, or a directory.")
+@click.option("--json", "as_json", is_flag=True, help="As behind the command: answer in JSON.")
 @click.version_option(package_name="lmdbq", message="%(prog)s %(version)s")
-def cli() -> None:
+def cli(**_: Any) -> None:
     """A durable task queue that is one file.
 
     Start with `lmdbq serve` in one terminal and `lmdbq enqueue hello name=Ada` in another; `lmdbq demo` shows it all.

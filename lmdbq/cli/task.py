@@ -6,14 +6,14 @@ import click
 import msgspec
 
 from lmdbq.cli import render
-from lmdbq.cli.common import DURATION, Session, with_session
+from lmdbq.cli.common import DURATION, Session, complete_task, with_session
 from lmdbq.cli.exits import Exit
 from lmdbq.limits import WAIT_SECONDS_MAX
 from lmdbq.wire.answers import FailureAnswer, TaskAnswer
 
 
 @click.command("task", short_help="Show a task: its history, and why it is not running.")
-@click.argument("task_id", metavar="ID")
+@click.argument("task_id", metavar="ID", shell_complete=complete_task)
 @click.option("--wait", type=DURATION, default=0.0, metavar="DURATION", help="Wait for its end, at most so long.")
 @with_session
 def command(session: Session, task_id: str, wait: float) -> int:

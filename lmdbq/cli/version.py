@@ -20,7 +20,8 @@ def command(session: Session) -> int:
     """Print the versions of lmdbq, Python and LMDB's binding here, and of the daemon if one answers."""
     here = {"lmdbq": __version__, "python": platform.python_version(), "py_lmdb": version("lmdb")}
     try:
-        here["daemon"] = session.client.info().version
+        info = session.client.info()
+        here["daemon"] = info.version if info.started_at else "none: a directory"
     except Unreachable:
         here["daemon"] = "none answers"
     session.answer(here, lambda: render.fields(list(here.items())))

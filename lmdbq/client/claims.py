@@ -13,10 +13,10 @@ from typing import Final
 import msgspec
 
 from lmdbq.client import core
-from lmdbq.client.http import subscription
 from lmdbq.client.leases import Held, Job, log, note_outcomes
 from lmdbq.client.places import Transport
 from lmdbq.client.reports import released
+from lmdbq.client.verbs import subscription
 from lmdbq.errors import InvalidInput, LmdbqError, Refusal
 from lmdbq.wire.answers import DequeueAnswer, ReportAnswer
 from lmdbq.wire.shapes import DequeueRequest

@@ -9,11 +9,14 @@ run on the engine's loop.
 from __future__ import annotations
 
 import asyncio
+import platform
+from importlib.metadata import version
 from typing import Any, Final
 from urllib.parse import parse_qs, unquote
 
 import msgspec
 
+from lmdbq import __version__
 from lmdbq.client.core import Request
 from lmdbq.client.embedded_file import OpenQueue
 from lmdbq.client.embedded_tasks import (
@@ -26,6 +29,7 @@ from lmdbq.client.embedded_tasks import (
     settled,
 )
 from lmdbq.errors import refusal
+from lmdbq.ids import format_id
 from lmdbq.model import (
     Call,
     Claimed,
@@ -75,6 +79,8 @@ async def answer(queue: OpenQueue, request: Request[Any]) -> Any:
             return await act_on_tasks(queue, request.body)
         case _, "tasks", task_id, *verb:
             return await one_task(queue, request, id_of(task_id), "".join(verb), query)
+        case "GET", "info":
+            return await _info(queue)
         case "GET", "queues":
             return answers.QueuesAnswer([_shown_queue(queue, one) for one in queue.store.queues()])
         case _, "queues", name, *verb:
@@ -135,6 +141,26 @@ async def _extend(queue: OpenQueue, body: bytes) -> answers.ExtendAnswer:
     told = await commit(queue, said.op, size_bytes=len(body))
     assert isinstance(told, ExtendDone)
     return answers.ExtendAnswer(render_claims.extend_outcomes(said.leases, told.outcomes))
+
+
+# --- about the queue itself -------------------------------------------------------------------------------------------
+
+
+async def _info(queue: OpenQueue) -> answers.InfoAnswer:
+    """Return what a daemon would say of its file; it has no settings here, and was started by nobody."""
+    store = await asyncio.to_thread(queue.store.info)
+    return answers.InfoAnswer(
+        version=__version__,
+        python=platform.python_version(),
+        lmdb=version("lmdb"),
+        durability=queue.durability,
+        now=queue.clock.wall_ns(),
+        started_at=0,
+        store={**msgspec.to_builtins(store), "last_id": format_id(store.last_id)},
+        engine=msgspec.to_builtins(queue.engine.status()),
+        settings=[],
+        defaults=[],
+    )
 
 
 # --- queues -----------------------------------------------------------------------------------------------------------

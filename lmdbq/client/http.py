@@ -1,25 +1,15 @@
-"""The sync client of a daemon: every verb of the API as a method.
+"""The sync client of a daemon: every verb of the API as a method; see ``verbs``.
 
-Answers are the Structs of ``wire``. How a request reaches the daemon, and when it is sent again, is in ``sending``.
-Every enqueue carries an idempotency key and every ``subscription`` a claim id, so both may be repeated.
+How a request reaches the daemon, and when it is sent again, is in ``sending``.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Sequence
-
-from lmdbq.client import core
-from lmdbq.client.core import Fields
-from lmdbq.client.keys import new_key
 from lmdbq.client.sending import Sender
-from lmdbq.errors import Refusal
-from lmdbq.limits import PAGE_TASKS_MAX
-from lmdbq.wire import answers
-from lmdbq.wire.shapes import DequeueRequest, EntryBody, ExtendEntry, ReportEntry
+from lmdbq.client.verbs import Verbs
 
 
-class HttpClient(Sender):
+class HttpClient(Sender, Verbs):
     """A daemon's verbs. ``where``: http://…, https://… or unix:///…; None: $LMDBQ_URL, else http://127.0.0.1:7325.
 
     token: None = $LMDBQ_TOKEN, if set. timeout: seconds an answer may take, beside the wait that a call asks for.
@@ -32,152 +22,3 @@ class HttpClient(Sender):
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    # --- tasks
-
-    def enqueue(
-        self,
-        entries: Sequence[EntryBody | Fields],
-        *,
-        queue_name: str | None = None,
-        return_tasks: bool = False,
-        idempotency_key: str | None = None,
-    ) -> answers.EnqueueAnswer:
-        """Enqueue 1..10,000 entries, all or none. A mapping has the API's field names; its payload may be bytes."""
-        key = idempotency_key or new_key()
-        return self.call(core.enqueue(entries, queue_name=queue_name, return_tasks=return_tasks, key=key))
-
-    def dequeue(self, wanted: DequeueRequest, *, stop: threading.Event | None = None) -> answers.DequeueAnswer:
-        """Claim tasks; see ``subscription``. stop: see ``call``."""
-        return self.call(core.dequeue(wanted), stop)
-
-    def report(
-        self,
-        reports: Sequence[ReportEntry],
-        *,
-        dequeue: DequeueRequest | None = None,
-        stop: threading.Event | None = None,
-    ) -> answers.ReportAnswer:
-        """Say how attempts ended, and with ``dequeue`` claim more in the same transaction. stop: see ``call``."""
-        return self.call(core.report(reports, dequeue), stop)
-
-    def extend(self, leases: Sequence[ExtendEntry], *, stop: threading.Event | None = None) -> answers.ExtendAnswer:
-        """Prolong leases; each outcome says whether a cancel was asked for. stop: see ``call``."""
-        return self.call(core.extend(leases), stop)
-
-    def task(self, task_id: str, *, wait: float = 0.0, payload: str | None = None) -> answers.TaskAnswer:
-        """Return a task with its history. wait: hold the answer until it has ended, at most so many seconds (<= 60)."""
-        return self.call(core.task(task_id, wait=wait, payload=payload))
-
-    def tasks(self, **filters: object) -> answers.TasksAnswer:
-        """Return a page of tasks; ``next`` is the ``cursor`` of the following page."""
-        return self.call(core.tasks(filters))
-
-    def each_task(self, *, at_most: int | None = None, **filters: object) -> Iterator[answers.TaskAnswer]:
-        """Yield the tasks that match, page by page."""
-        left = at_most
-        cursor = filters.pop("cursor", None)
-        while left is None or left > 0:
-            limit = PAGE_TASKS_MAX if left is None else min(left, PAGE_TASKS_MAX)
-            page = self.tasks(**filters, limit=limit, cursor=cursor)
-            yield from page.tasks
-            cursor = page.next
-            if not cursor:
-                return
-            left = None if left is None else left - len(page.tasks)
-
-    def count(self, **filters: object) -> int:
-        """Return how many tasks match."""
-        return self.call(core.count(filters)).count
-
-    def actions(
-        self, action: str, *, every: bool = False, dry_run: bool = False, cursor: str | None = None, **filters: object
-    ) -> answers.ActionAnswer:
-        """Cancel, retry or delete a page of the tasks that match."""
-        return self.call(core.actions(action, filters, every=every, dry_run=dry_run, cursor=cursor, key=new_key()))
-
-    def cancel(self, task_id: str) -> answers.ChangeAnswer:
-        """Cancel a waiting task; ask a running one to stop."""
-        return self.call(core.cancel(task_id))
-
-    def retry(self, task_id: str) -> answers.ChangeAnswer:
-        """Make a dead or cancelled task ready again."""
-        return self.call(core.retry(task_id))
-
-    def edit(self, task_id: str, **fields: object) -> answers.TaskAnswer:
-        """Overwrite fields of a waiting task."""
-        return self.call(core.edit(task_id, fields))
-
-    def delete(self, task_id: str) -> None:
-        """Remove a task in any state."""
-        self.call(core.delete(task_id))
-
-    # --- queues
-
-    def queues(self) -> list[answers.QueueAnswer]:
-        """Return every queue, by name."""
-        return self.call(core.queues()).queues
-
-    def queue(self, name: str) -> answers.QueueAnswer:
-        """Return one queue."""
-        return self.call(core.queue(name))
-
-    def put_queue(self, name: str, **settings: object) -> answers.QueueAnswer:
-        """Create a queue, or replace all its settings."""
-        return self.call(core.put_queue(name, settings))
-
-    def patch_queue(self, name: str, **settings: object) -> answers.QueueAnswer:
-        """Replace the named settings of a queue."""
-        return self.call(core.patch_queue(name, settings))
-
-    def delete_queue(self, name: str) -> None:
-        """Remove a queue and every task of it."""
-        self.call(core.delete_queue(name))
-
-    def pause(self, name: str) -> answers.QueueAnswer:
-        """Stop handing out tasks of a queue."""
-        return self.call(core.pause(name))
-
-    def resume(self, name: str) -> answers.QueueAnswer:
-        """Hand out tasks of a queue again."""
-        return self.call(core.resume(name))
-
-    def purge(self, name: str) -> answers.QueueRemoved:
-        """Remove every task of a queue."""
-        return self.call(core.purge(name))
-
-    # --- the daemon
-
-    def info(self) -> answers.InfoAnswer:
-        """Return facts about the daemon and its file."""
-        return self.call(core.info())
-
-    def healthy(self, *, ready: bool = True) -> bool:
-        """Whether the daemon takes writes (``ready``), or lives at all; False only if it answers that it does not."""
-        try:
-            self.call(core.health(ready))
-        except Refusal:
-            return False
-        return True
-
-
-def subscription(
-    *queue_names: str,
-    types: Sequence[str] = (),
-    limit: int = 1,
-    wait: float = 0.0,
-    lease: float | None = None,
-    claim_id: str | None = None,
-) -> DequeueRequest:
-    """Return what a dequeue asks for: up to ``limit`` (<= 1,000) tasks, waiting up to ``wait`` seconds (<= 60).
-
-    lease: its length in seconds (1 s .. 12 h), None = each task's own. claim_id: None = a fresh one.
-    """
-    return DequeueRequest(
-        queue_names=list(queue_names) or None,
-        types=list(types) or None,
-        limit=limit,
-        wait_in_seconds=wait,
-        keepalive_timeout_in_seconds=lease,
-        claim_id=claim_id or new_key(),
-    )
