@@ -35,6 +35,7 @@ COMMANDS: Final = (
     "queues",
     "queue",
     "stats",
+    "top",
     "bench",
     "storm",
     "check",

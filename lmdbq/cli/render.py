@@ -46,13 +46,15 @@ def _drawn(headers: Sequence[str], rows: Sequence[Sequence[object]], texts: Sequ
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(box=SIMPLE_HEAD, show_edge=False)
+    console = Console()
+    widths = [max(map(len, column)) for column in zip(headers, *texts, strict=True)]
+    is_narrow = sum(widths) + 2 * len(widths) > console.width
+    drawn = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=is_narrow)
     for index, header in enumerate(headers):
         number = all(isinstance(row[index], (int, float)) for row in rows)
         drawn.add_column(header, justify="right" if number else "left", overflow="fold", min_width=len(header))
     for row in texts:
         drawn.add_row(*map(Text, row))
-    console = Console()
     with console.capture() as captured:
         console.print(drawn)
     return captured.get().rstrip("\n")
@@ -72,6 +74,20 @@ def instant(at: int) -> str:
     '2023-11-14T22:13:20Z'
     """
     return datetime.fromtimestamp(at // SECOND_NS, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if at else ""
+
+
+def size(count: int) -> str:
+    """Return a number of bytes in the unit that suits it.
+
+    >>> size(512), size(28_672), size(5_368_709_120)
+    ('512 B', '28.0 KiB', '5.0 GiB')
+    """
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.1f} {unit}" if unit != "B" else f"{count} B"
+        value /= 1024
+    return f"{value:.1f} TiB"
 
 
 def span(seconds: float) -> str:

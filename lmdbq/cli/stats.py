@@ -38,4 +38,8 @@ def _fact(fact: tuple[str, Any]) -> tuple[str, object]:
     name, value = fact
     if name.endswith("_at"):
         return name, render.instant(value)
+    if name == "limit_bytes" and not value:
+        return name, "the disk"
+    if name.endswith("_bytes"):
+        return name, render.size(value)
     return name, value
