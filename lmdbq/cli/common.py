@@ -79,7 +79,7 @@ class Session:
         from pathlib import Path
 
         from lmdbq.client.places import MEMORY, place_of
-        from lmdbq.client.verbs import TransportVerbs
+        from lmdbq.client.transport_verbs import TransportVerbs
 
         place = place_of(where, token=None, timeout=0, durability=None)
         if where == MEMORY:

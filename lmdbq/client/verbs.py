@@ -1,7 +1,7 @@
 """Every verb of the API as a method, in the API's own words, over whatever carries a request.
 
 Answers are the Structs of ``wire``. Every enqueue carries an idempotency key and every ``subscription`` a claim id, so
-both may be repeated. ``http`` is these verbs of a daemon, ``TransportVerbs`` of any place.
+both may be repeated. ``http`` is these verbs of a daemon, ``transport_verbs`` of any place.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from lmdbq.client import core
 from lmdbq.client.core import Fields, Request, T
@@ -18,9 +17,6 @@ from lmdbq.errors import Refusal
 from lmdbq.limits import PAGE_TASKS_MAX
 from lmdbq.wire import answers
 from lmdbq.wire.shapes import DequeueRequest, EntryBody, ExtendEntry, ReportEntry
-
-if TYPE_CHECKING:
-    from lmdbq.client.places import Transport
 
 
 class Verbs(ABC):
@@ -160,19 +156,6 @@ class Verbs(ABC):
         except Refusal:
             return False
         return True
-
-
-class TransportVerbs(Verbs):
-    """The verbs over a transport: that of a directory, say."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-
-    def call(self, request: Request[T], stop: threading.Event | None = None) -> T:
-        return self._transport.call(request, stop)
-
-    def close(self) -> None:
-        self._transport.close()
 
 
 def subscription(
