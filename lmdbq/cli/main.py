@@ -22,6 +22,7 @@ from lmdbq.errors import LmdbqError
 COMMANDS: Final = (
     "serve",
     "demo",
+    "dev",
     "worker",
     "enqueue",
     "dequeue",

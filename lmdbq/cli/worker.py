@@ -46,9 +46,15 @@ CONCURRENCY: Final = 10  # of functions; a program runs one at a time unless tol
 @click.option(
     "--grace", type=DURATION, default=GRACE_WORKER_SECONDS, metavar="DURATION", help="For the running, after a stop."
 )
+@click.option("--reload", "reloads", is_flag=True, help="Start again when a Python file here changes.")
 @with_session
 def command(
-    session: Session, targets: tuple[str, ...], program: str | None, queue_name: tuple[str, ...], **options: Any
+    session: Session,
+    targets: tuple[str, ...],
+    program: str | None,
+    queue_name: tuple[str, ...],
+    reloads: bool,
+    **options: Any,
 ) -> int:
     """Run the tasks of MODULE (`app:tasks`: a Tasks object in app.py here), or COMMAND for each task.
 
@@ -63,6 +69,8 @@ def command(
 
     if bool(targets) == bool(program):
         raise click.UsageError("name either MODULE:TASKS, as in `lmdbq worker app:tasks`, or a program with --exec")
+    if reloads:
+        return _reloading(bool(program))
     queues = queue_name or ("default",)
     with Client(session.at) as client:
         worker = (
@@ -74,6 +82,15 @@ def command(
         session.note(f"working for {client.where} on {', '.join(queues)}; Ctrl-C stops")
         worker.run()
     return Exit.OK
+
+
+def _reloading(of_program: bool) -> int:
+    """Run this very command line, but for --reload, as a child that is started again when files change."""
+    from lmdbq.cli.supervise import reload_on_change, to_stderr
+
+    if of_program:
+        raise click.UsageError("--reload goes with MODULE:TASKS; a program is started anew for each task anyway")
+    return reload_on_change([word for word in sys.argv[1:] if word != "--reload"], to_stderr)
 
 
 def _of_program(client: Client, program: str, queues: tuple[str, ...], options: dict[str, Any]) -> WorkLoop:
