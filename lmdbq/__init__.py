@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lmdbq.client.aio_handles import AsyncLease as AsyncLease
     from lmdbq.client.aio_handles import AsyncQueueHandle as AsyncQueueHandle
     from lmdbq.client.aio_handles import AsyncSelection as AsyncSelection
+    from lmdbq.client.aio_within import AsyncEnqueuer as AsyncEnqueuer
     from lmdbq.client.context import Context as Context
     from lmdbq.client.context import current as current
     from lmdbq.client.directives import Dead as Dead
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from lmdbq.client.sync_handles import Lease as Lease
     from lmdbq.client.sync_handles import QueueHandle as QueueHandle
     from lmdbq.client.sync_handles import Selection as Selection
+    from lmdbq.client.sync_within import Enqueuer as Enqueuer
     from lmdbq.client.tasks import Task as Task
     from lmdbq.client.tasks import Tasks as Tasks
     from lmdbq.client.worker import Worker as Worker
@@ -53,11 +55,13 @@ if TYPE_CHECKING:
     from lmdbq.errors import TaskDead as TaskDead
     from lmdbq.errors import TaskError as TaskError
     from lmdbq.errors import TaskGone as TaskGone
+    from lmdbq.errors import TransactionUnusable as TransactionUnusable
     from lmdbq.errors import Unreachable as Unreachable
 
 _MODULES = {
     "client.aio": ("AsyncClient",),
     "client.aio_handles": ("AsyncHandle", "AsyncLease", "AsyncQueueHandle", "AsyncSelection"),
+    "client.aio_within": ("AsyncEnqueuer",),
     "client.context": ("Context", "current"),
     "client.directives": ("Dead", "Retry", "Snooze", "Stopped"),
     "client.entries": ("Entry",),
@@ -65,6 +69,7 @@ _MODULES = {
     "client.options": ("Dedupe", "Keep", "Options", "RetryStrategy"),
     "client.sync": ("Client",),
     "client.sync_handles": ("Handle", "Lease", "QueueHandle", "Selection"),
+    "client.sync_within": ("Enqueuer",),
     "client.tasks": ("Task", "Tasks"),
     "client.worker": ("Worker",),
     "errors": (
@@ -84,6 +89,7 @@ _MODULES = {
         "TaskDead",
         "TaskError",
         "TaskGone",
+        "TransactionUnusable",
         "Unreachable",
     ),
 }

@@ -94,6 +94,15 @@ class StoreClosed(StoreError):
     code = "store_closed"
 
 
+class TransactionUnusable(StoreError):
+    """Nothing can be enqueued within this transaction: it is no open write transaction of the client's own file.
+
+    Nothing was changed, and the transaction is what it was. Begin it with ``client.environment().begin(write=True)``.
+    """
+
+    code = "transaction_unusable"
+
+
 class Busy(StoreError):
     """Another process holds the store's write lock, and has for longer than limits.LOCK_WAIT_BUSY_SECONDS.
 

@@ -29,11 +29,13 @@ TWINS = {
     lmdbq.Selection: lmdbq.AsyncSelection,
     lmdbq.QueueHandle: lmdbq.AsyncQueueHandle,
     lmdbq.Lease: lmdbq.AsyncLease,
+    lmdbq.Enqueuer: lmdbq.AsyncEnqueuer,
 }
 TESTED = {
     "Client": {
         "close": "test_what_is_in_a_queue_outlives_its_client",
         "dequeue": "test_a_task_is_taken_and_reported",
+        "environment": "test_tasks_of_a_transaction",
         "place": "test_a_client_says_where_it_is",
         "enqueue": "test_an_entry_is_enqueued_with_its_options",
         "enqueue_many": "test_many_are_enqueued_in_their_order",
@@ -43,6 +45,11 @@ TESTED = {
         "tasks": "test_tasks_are_selected",
         "wait": "test_many_are_waited_for",
         "where": "test_a_client_says_where_it_is",
+        "within": "test_tasks_of_a_transaction",
+    },
+    "Enqueuer": {
+        "enqueue": "test_tasks_of_a_transaction",
+        "enqueue_many": "test_tasks_of_a_transaction",
     },
     "Handle": {
         "cancel": "test_a_task_is_cancelled_and_retried",
@@ -375,6 +382,23 @@ async def test_what_is_in_a_queue_outlives_its_client(client: Any, q: str):
         assert (await ask(client.task(handle.id).info())).payload == 5
 
 
+async def test_tasks_of_a_transaction(client: Any, q: str):
+    if "://" in client.where or client.where == ":memory:":
+        for refused in (client.environment, lambda: client.within(object())):
+            with pytest.raises(lmdbq.TransactionUnusable):
+                refused()
+        return
+    with client.environment().begin(write=True) as transaction:
+        inside = client.within(transaction)
+        one = inside.enqueue(Entry("n", 1, queue=q))
+        two = inside.enqueue_many([Entry("n", 2, queue=q)])
+    assert [(await ask(handle.info())).payload for handle in (one, *two)] == [1, 2]
+
+
 async def test_a_client_says_where_it_is(client: Any, places: dict[str, str]):
     assert client.where in places.values()
     assert repr(client) == f"{type(client).__name__}({client.where!r})"
+
+
+def test_each_verb_has_its_test():
+    assert {name for tests in TESTED.values() for name in tests.values()} <= globals().keys()

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, ParamSpec, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, Unpack, overload
 
 from lmdbq.client import core
 from lmdbq.client.aio_handles import AsyncHandle, AsyncLease, AsyncQueueHandle, AsyncSelection
+from lmdbq.client.aio_within import AsyncEnqueuer
 from lmdbq.client.entries import Entry, bodies_of
 from lmdbq.client.info import QueueInfo, TaskInfo
 from lmdbq.client.keys import new_key
@@ -21,6 +22,9 @@ from lmdbq.client.places import AsyncTransport, Place, place_of
 from lmdbq.client.tasks import Task, entry_of
 from lmdbq.limits import WAIT_SECONDS_MAX
 from lmdbq.wire.shapes import DequeueRequest
+
+if TYPE_CHECKING:
+    from lmdb import Environment, Transaction
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -105,6 +109,25 @@ class AsyncClient:
             AsyncHandle(self._transport, one.id, entry.returns, one.outcome, one.deduped)
             for entry, one in zip(said, outcomes, strict=True)
         ]
+
+    def environment(self) -> Environment:
+        """Return the LMDB environment of a directory, opened: one file has one environment in a process.
+
+        Databases of your own in it (``environment.open_db(b"orders")``) share its transactions, see ``within``. It ends
+        with the client. Raises TransactionUnusable for other places.
+        """
+        return self._place.environment()
+
+    def within(self, transaction: Transaction, /) -> AsyncEnqueuer:
+        """Enqueue as part of a write transaction of ``environment()``, on its thread and before the next ``await``:
+
+            with environment.begin(write=True) as transaction:
+                transaction.put(b"order", b"...", db=orders)
+                client.within(transaction).enqueue(ship, order=7)
+
+        All of it is committed, or nothing. Raises TransactionUnusable for what is no such transaction.
+        """
+        return AsyncEnqueuer(self._transport, self._place.within(transaction))
 
     # --- tasks and queues
 

@@ -12,13 +12,16 @@ import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lmdbq.client.core import Request, T
 from lmdbq.client.embedded_file import OpenQueue, give_up
 from lmdbq.client.embedded_verbs import answer
 from lmdbq.client.loop_thread import engine_thread
 from lmdbq.errors import StoreClosed, Unreachable
+
+if TYPE_CHECKING:
+    from lmdbq.client.embedded_within import Within
 
 
 class Embedded:
@@ -61,8 +64,28 @@ class Embedded:
             return self._open
 
     def submit(self, request: Request[T]) -> Future[T]:
-        """Begin a request. Cancelling the future drops it where that is still possible."""
-        return engine_thread.submit(answer(self.queue(), request))
+        """Begin a request. Cancelling the future drops it where that is still possible.
+
+        Raises TransactionUnusable if it writes and this thread is inside a transaction, see ``within``.
+        """
+        queue = self.queue()
+        if queue.inside and request.method != "GET":
+            from lmdbq.client.embedded_within import refuse_inside
+
+            refuse_inside(queue)
+        return engine_thread.submit(answer(queue, request))
+
+    def within(self, transaction: object) -> Within:
+        """Return a way to enqueue in the caller's transaction. Raises TransactionUnusable."""
+        from lmdbq.client.embedded_within import Within
+
+        return Within(self.queue(), transaction)
+
+    def environment(self) -> Any:
+        """Return the LMDB environment of the file. Raises TransactionUnusable for a queue in memory."""
+        from lmdbq.client.embedded_within import store_of
+
+        return store_of(self.queue()).environment()
 
     def close(self) -> None:
         """Give up the queue. What is in a directory is there when it is opened again."""

@@ -15,7 +15,7 @@ import fcntl
 import os
 import threading
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from lmdbq.client.loop_thread import engine_thread
 from lmdbq.clock import Clock, SystemClock
@@ -24,6 +24,9 @@ from lmdbq.engine.timers import Timers
 from lmdbq.errors import InvalidInput, LmdbqError
 from lmdbq.model import CallOutcome, Op, Problem
 from lmdbq.store.base import Store
+
+if TYPE_CHECKING:
+    from lmdbq.client.embedded_within import Inside
 
 LOCK_NAME: Final = "timers.lock"
 LOCK_SECONDS: Final = 1.0  # between two tries to become the one who keeps the time
@@ -39,6 +42,7 @@ class OpenQueue:
         self.directory = directory
         self.durability = durability
         self.users = 1
+        self.inside: dict[int, Inside] = {}  # transactions of callers, by thread
         self.engine = Engine(store, clock, timers=directory is None)
         self._move: asyncio.Future[None] | None = None
         self._timers = Timers(store, clock, self._commit)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any, Final
 from urllib.parse import parse_qs, unquote
@@ -97,7 +98,11 @@ async def _enqueue(queue: OpenQueue, body: bytes) -> answers.EnqueueAnswer:
     assert isinstance(done, Enqueued)
     wanted = {placed.id for placed in done.odd.values() if placed.deduped}
     found = {number: queue.store.task(number, queue.clock) for number in wanted}
-    stored = {number: task for number, task in found.items() if isinstance(task, Task)}
+    return enqueued(batch, done, {number: task for number, task in found.items() if isinstance(task, Task)})
+
+
+def enqueued(batch: requests.Batch, done: Enqueued, stored: Mapping[int, Task]) -> answers.EnqueueAnswer:
+    """Return the answer of an enqueue. stored: the tasks whose keys were taken, as they are now."""
     # The daemon's text and its decoder: for a large batch four times as fast as to make the Structs here.
     return _enqueue_answer(render.enqueue_answer(batch, done, stored, JSON_CODEC))
 

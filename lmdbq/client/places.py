@@ -16,16 +16,23 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from lmdbq.client.address import WHERE_DEFAULT, parse_where
 from lmdbq.client.core import Request
-from lmdbq.errors import InvalidInput
+from lmdbq.errors import InvalidInput, TransactionUnusable
 from lmdbq.model import Problem
 
 if TYPE_CHECKING:
+    from lmdb import Environment, Transaction
+
     from lmdbq.client.embedded import Embedded
     from lmdbq.clock import Clock
+    from lmdbq.wire.answers import EnqueueAnswer
 
 T = TypeVar("T")
 MEMORY: Final = ":memory:"
 _URL: Final = re.compile(r"[a-z][a-z0-9+.-]*:/", re.IGNORECASE)
+_OF_A_DAEMON: Final = (
+    "is open in its daemon, not here: transactions are shared through the directory, Client('./DIRECTORY'), which may "
+    "be open beside the daemon"
+)
 _HOST_PORT: Final = re.compile(r"[\w.-]+:\d+")
 
 
@@ -57,6 +64,14 @@ class AsyncTransport(Protocol):
         ...
 
 
+class EnqueuerWithin(Protocol):
+    """Enqueues in somebody's transaction."""
+
+    def enqueue(self, request: Request[EnqueueAnswer]) -> EnqueueAnswer:
+        """Carry out an enqueue."""
+        ...
+
+
 class Place(Protocol):
     """A place that clients can reach in both ways. where: as people write it."""
 
@@ -72,6 +87,14 @@ class Place(Protocol):
 
     def worker_transport(self) -> Transport:
         """Return a transport of a worker's own: closing or interrupting it disturbs no client."""
+        ...
+
+    def environment(self) -> Environment:
+        """Return the LMDB environment that holds the queue. Raises TransactionUnusable if it is not in this process."""
+        ...
+
+    def within(self, transaction: Transaction) -> EnqueuerWithin:
+        """Return a way to enqueue in a transaction of that environment. Raises TransactionUnusable."""
         ...
 
 
@@ -91,6 +114,12 @@ class DaemonPlace:
 
     def worker_transport(self) -> Transport:
         return self.transport()
+
+    def environment(self) -> Environment:
+        raise TransactionUnusable(f"the file of {self.where} {_OF_A_DAEMON}")
+
+    def within(self, transaction: Transaction) -> EnqueuerWithin:
+        raise TransactionUnusable(f"the file of {self.where} {_OF_A_DAEMON}")
 
     def async_transport(self) -> AsyncTransport:
         from lmdbq.client.async_sending import AsyncSender
@@ -118,6 +147,13 @@ class EmbeddedPlace:
         from lmdbq.client.embedded import EmbeddedTransport
 
         return EmbeddedTransport(self.embedded, owns=False)
+
+    def environment(self) -> Environment:
+        opened: Environment = self.embedded.environment()
+        return opened
+
+    def within(self, transaction: Transaction) -> EnqueuerWithin:
+        return self.embedded.within(transaction)
 
     def async_transport(self) -> AsyncTransport:
         from lmdbq.client.embedded import AsyncEmbedded

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, ParamSpec, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, Unpack, overload
 
 from lmdbq.client import core
 from lmdbq.client.entries import Entry, bodies_of
@@ -14,9 +14,13 @@ from lmdbq.client.keys import new_key
 from lmdbq.client.options import Filters, Seconds, filter_fields_of, seconds
 from lmdbq.client.places import Place, Transport, place_of
 from lmdbq.client.sync_handles import Handle, Lease, QueueHandle, Selection
+from lmdbq.client.sync_within import Enqueuer
 from lmdbq.client.tasks import Task, entry_of
 from lmdbq.limits import WAIT_SECONDS_MAX
 from lmdbq.wire.shapes import DequeueRequest
+
+if TYPE_CHECKING:
+    from lmdb import Environment, Transaction
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -101,6 +105,25 @@ class Client:
             Handle(self._transport, one.id, entry.returns, one.outcome, one.deduped)
             for entry, one in zip(said, outcomes, strict=True)
         ]
+
+    def environment(self) -> Environment:
+        """Return the LMDB environment of a directory, opened: one file has one environment in a process.
+
+        Databases of your own in it (``environment.open_db(b"orders")``) share its transactions, see ``within``. It ends
+        with the client. Raises TransactionUnusable for other places.
+        """
+        return self._place.environment()
+
+    def within(self, transaction: Transaction, /) -> Enqueuer:
+        """Enqueue as part of a write transaction of ``environment()``, on its thread and before the next ``await``:
+
+            with environment.begin(write=True) as transaction:
+                transaction.put(b"order", b"...", db=orders)
+                client.within(transaction).enqueue(ship, order=7)
+
+        All of it is committed, or nothing. Raises TransactionUnusable for what is no such transaction.
+        """
+        return Enqueuer(self._transport, self._place.within(transaction))
 
     # --- tasks and queues
 

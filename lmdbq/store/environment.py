@@ -216,7 +216,10 @@ def open_environment(directory: Path, *, max_bytes: int, metasync: bool) -> Envi
     except (OSError, lmdb.Error) as error:
         if isinstance(error, lmdb.DiskError) or (isinstance(error, OSError) and error.errno in _NO_ROOM):
             raise StoreFull(f"{directory}: there is no room to open a store here ({error}); free some") from error
-        raise NotOurFile(f"{directory}: no store can be opened or made here ({error})") from error
+        detail = f"{directory}: no store can be opened or made here ({error})"
+        if "already open in this process" in str(error):  # py-lmdb's words; it has no class for it
+            detail += "; one file has one environment in a process: open it as a client, and take client.environment()"
+        raise NotOurFile(detail) from error
 
 
 def _open_first(directory: Path, key: _FileKey, max_bytes: int, metasync: bool) -> Environment:

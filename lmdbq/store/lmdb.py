@@ -14,9 +14,11 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TypeVar
 
+import lmdb
+
 from lmdbq.clock import Clock, SystemClock
 from lmdbq.errors import CommitUnknown, CorruptFile, NotCommitted, StoreClosed
-from lmdbq.model import Applied, Call, Due, Filter, Outcome, Page, QueueView, StoreInfo, Task
+from lmdbq.model import Applied, Call, CallOutcome, Due, Filter, Outcome, Page, QueueView, StoreInfo, Task
 from lmdbq.store import lmdb_reads as reads
 from lmdbq.store import records as rec
 from lmdbq.store.base import NO_GATE
@@ -25,6 +27,7 @@ from lmdbq.store.environment import VERIFIED_NAME, VERIFY_FIRST_NAME, Environmen
 from lmdbq.store.lmdb_apply import apply_calls, mend_now, open_work, timeless_work
 from lmdbq.store.lmdb_calls import MENDS_MAX
 from lmdbq.store.lmdb_rows import Broken
+from lmdbq.store.lmdb_within import apply_in, check_usable
 from lmdbq.store.lmdb_work import Work
 
 _T = TypeVar("_T")
@@ -101,6 +104,18 @@ class LmdbStore:
     def apply(self, calls: Sequence[Call], clock: Clock, gate: AbstractContextManager[None] = NO_GATE) -> Applied:
         """Run ``calls`` in one transaction (in several small ones, whole calls each, when space is low)."""
         return apply_calls(self._environment(), calls, clock, gate)
+
+    def apply_in(self, txn: lmdb.Transaction, call: Call, clock: Clock) -> CallOutcome:
+        """Run a call inside a write transaction of ``environment()``; see ``lmdb_within``."""
+        return apply_in(self._environment(), txn, call, clock)
+
+    def check_usable(self, txn: object) -> None:
+        """Raise TransactionUnusable unless ``apply_in`` would take this transaction now."""
+        check_usable(self._environment(), txn)
+
+    def environment(self) -> lmdb.Environment:
+        """Return the open environment, in which others may have databases of their own. It is closed by ``close``."""
+        return self._environment().use()
 
     # --- reading ---
 

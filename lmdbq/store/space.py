@@ -52,6 +52,7 @@ class Space:
         self._path_pages = 0
         self._wanted_pages = 0
         self._countdown = 0
+        self._within = (0, 0, 0)  # a transaction that somebody else has begun, and what was wanted in it
         shared.map_bytes = self._whole_map
 
     def used_pages(self, txn: lmdb.Transaction) -> int:
@@ -92,6 +93,26 @@ class Space:
         with self._shared.reading() as txn:
             room_pages = min(allocated, self.max_bytes or allocated) // self.page_bytes
             self.low = room_pages - self.used_pages(txn) < self._wanted_pages
+
+    def prepare_within(self, txn_id: int, ops: int, payload_bytes: int) -> bool:
+        """Make room for ops in a write transaction that is open, on its thread; False if there is none.
+
+        What it has written so far is unknown until it commits, so the wishes of one transaction are added up.
+        """
+        known_id, known_ops, known_bytes = self._within
+        if known_id == txn_id:
+            ops, payload_bytes = ops + known_ops, min(payload_bytes + known_bytes, GROW_BYTES_MAX)
+        self._within = (txn_id, ops, payload_bytes)
+        if not self._path_pages:
+            with self._shared.reading() as txn:
+                self.used_pages(txn)
+        used_end = self._used_end()
+        reserve_pages = RESERVE_TIMES * RESERVE_OPS * self._path_pages
+        pages = used_end + reserve_pages + 2 * payload_bytes // self.page_bytes + min(ops * PAGES_PER_OP, used_end)
+        wanted = pages * self.page_bytes
+        if self.max_bytes and wanted > self.max_bytes:
+            return False
+        return wanted <= self._known_allocated() or self._allocate(wanted)
 
     def still_holds(self) -> bool:
         """Whether what was prepared is still so, now that the caller's write transaction keeps others from writing."""

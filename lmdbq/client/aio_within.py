@@ -1,0 +1,59 @@
+"""Enqueueing inside the caller's own LMDB transaction. ``sync_within.py`` is made from this file.
+
+Nothing here is awaited, in either twin: the transaction is of the thread that began it, and ends before anything else
+runs on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ParamSpec, TypeVar, overload
+
+from lmdbq.client import core
+from lmdbq.client.aio_handles import AsyncHandle
+from lmdbq.client.entries import Entry, bodies_of
+from lmdbq.client.places import AsyncTransport, EnqueuerWithin
+from lmdbq.client.tasks import Task, entry_of
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class AsyncEnqueuer:
+    """What ``within`` returns: enqueues as part of a transaction, and takes all back if that is aborted.
+
+    The handles are of tasks that exist once the transaction is committed. To be used on the thread that began the
+    transaction, and before the next ``await``.
+    """
+
+    def __init__(self, transport: AsyncTransport, within: EnqueuerWithin) -> None:
+        self._transport = transport
+        self._within = within
+
+    @overload
+    def enqueue(self, entry: Entry[R], /) -> AsyncHandle[R]: ...
+
+    @overload
+    def enqueue(self, task: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> AsyncHandle[R]: ...
+
+    def enqueue(self, what: Any, /, *args: Any, **kwargs: Any) -> AsyncHandle[Any]:
+        """Enqueue a call of a task's function, or an entry; it is on disk when the transaction is.
+
+        Raises TransactionUnusable once the transaction has ended, or out of its place; else what ``Client.enqueue``
+        raises, and then the transaction is as it was before.
+        """
+        entry = what if isinstance(what, Entry) else entry_of(what, *args, **kwargs)
+        (handle,) = self.enqueue_many([entry])
+        return handle
+
+    def enqueue_many(self, entries: Iterable[Entry[R]]) -> list[AsyncHandle[R]]:
+        """Enqueue up to 10,000 entries, all or none, and return their handles in the same order."""
+        said = list(entries)
+        if not said:
+            return []
+        request = core.enqueue(bodies_of(said), queue_name=None, return_tasks=False, key="")
+        outcomes = self._within.enqueue(request).outcomes
+        return [
+            AsyncHandle(self._transport, one.id, entry.returns, one.outcome, one.deduped)
+            for entry, one in zip(said, outcomes, strict=True)
+        ]
