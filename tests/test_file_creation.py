@@ -12,7 +12,7 @@ import pytest
 
 from lmdbq.clock import ManualClock
 from lmdbq.errors import FormatUnknown, NotCommitted, NotOurFile, StoreClosed, StoreFull
-from lmdbq.store import creation, environment
+from lmdbq.store import creation, environment, network
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.lmdb import LmdbStore, open_store
@@ -213,7 +213,7 @@ def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     place = tmp_path / "far away"
     shown = str(place).replace(" ", "\\040")
     mounts.write_text(f"/dev/sda1 / ext4 rw 0 0\nserver:/x {shown} {kind} rw 0 0\ntmpfs {shown}/near tmpfs rw 0 0\n")
-    monkeypatch.setattr(environment, "MOUNTS", mounts)
+    monkeypatch.setattr(network, "MOUNTS", mounts)
     with pytest.raises(NotOurFile, match=f"network file system .{kind}"):
         open_store(place / "q").info()
     assert not place.exists()

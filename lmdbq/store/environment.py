@@ -31,14 +31,11 @@ from lmdbq.store.creation import DATA_NAME as DATA_NAME
 from lmdbq.store.creation import ENGINE, MAX_DATABASES, create_missing, write_databases
 from lmdbq.store.creation import VERIFIED_NAME as VERIFIED_NAME
 from lmdbq.store.lockfile import MAX_READERS, allocate_lock_file
+from lmdbq.store.network import refuse_network
 from lmdbq.store.side import SIDE_PREFIX, Side
 from lmdbq.store.space import Space
 
 VERIFY_FIRST_NAME: Final = "verify-first"
-MOUNTS: Final = Path("/proc/self/mounts")
-NETWORK_FILE_SYSTEMS: Final = frozenset(
-    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "fuse.sshfs", "fuse.glusterfs"}
-)
 _HEAD_BYTES: Final = 32
 _LMDB_MARKS: Final = (b"\xde\xc0\xef\xbe", b"\xbe\xef\xc0\xde")
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
@@ -201,7 +198,7 @@ def open_environment(directory: Path, *, max_bytes: int, metasync: bool) -> Envi
     A shared one keeps the max_bytes and metasync it was first opened with. Raises NotOurFile, FormatUnknown, StoreFull.
     """
     try:
-        _refuse_network(directory)
+        refuse_network(directory)
         create_missing(directory)
         with _shared_lock:
             facts = (directory / DATA_NAME).stat()
@@ -278,21 +275,6 @@ def _is_of_some_lmdb(data: Path) -> bool:
     with data.open("rb") as file:
         head = file.read(_HEAD_BYTES)
     return any(mark in head for mark in _LMDB_MARKS)
-
-
-def _refuse_network(directory: Path) -> None:
-    if not MOUNTS.exists():  # not Linux: nothing to ask
-        return
-    target = os.path.realpath(directory)
-    best, kind = "", ""
-    for line in MOUNTS.read_text(encoding="utf-8", errors="replace").splitlines():
-        _, mount, found, *_ = line.split(" ")
-        mount = mount.replace("\\040", " ")
-        inside = target == mount or target.startswith(mount.rstrip("/") + "/")
-        if inside and len(mount) >= len(best):
-            best, kind = mount, found
-    if kind in NETWORK_FILE_SYSTEMS:
-        raise NotOurFile(f"{directory} is on a network file system ({kind}), where locks do not hold: use a local disk")
 
 
 def _adopt(shared: Environment) -> None:
