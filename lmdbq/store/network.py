@@ -1,4 +1,4 @@
-"""Refusing a directory on a network file system, where LMDB's locks do not hold and a file would be ruined in silence."""
+"""Refusing a directory on a network file system, where LMDB's locks do not hold and a file comes to harm in silence."""
 
 from __future__ import annotations
 
