@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 import lmdbq
 from lmdbq import AsyncClient, Client, Dedupe, Entry, Tasks, TransactionUnusable
 from lmdbq.clock import ManualClock
+from lmdbq.engine.queue import EngineStatus
 from lmdbq.errors import NotOurFile
 from lmdbq.model import Call, Done, Enqueue, Purge, Refused
 from lmdbq.model import Entry as StoredEntry
@@ -48,6 +50,17 @@ def stored(client: Client, orders: Any) -> tuple[int, int]:
     """How many orders and how many tasks there are."""
     with client.environment().begin() as reader:
         return reader.stat(orders)["entries"], client.tasks().count()
+
+
+def status(client: Client) -> EngineStatus:
+    found: EngineStatus = client.place.embedded.queue().engine.status()  # type: ignore[attr-defined]
+    return found
+
+
+def await_that(holds: Callable[[], object]) -> None:
+    """Return when ``holds()`` does; the test's timeout ends a wait for what never comes."""
+    while not holds():
+        time.sleep(0.001)
 
 
 def test_what_is_committed_is_enqueued(client: Client, orders: Any):
@@ -123,8 +136,7 @@ def test_a_refused_entry_leaves_the_transaction_as_it_was(client: Client, orders
 def test_who_waits_hears_of_it(client: Client):
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(client.dequeue, wait=60)
-        while not client.place.embedded.queue().engine.status().parked:  # type: ignore[attr-defined]
-            pass
+        await_that(lambda: status(client).parked)
         with client.environment().begin(write=True) as transaction:
             client.within(transaction).enqueue(Entry("n", 1))
         (lease,) = waiting.result(30)
@@ -192,8 +204,8 @@ def test_a_call_that_would_wait_for_the_transaction_of_its_own_thread(client: Cl
         assert client.queues() == [], "a read waits for nobody"
         with ThreadPoolExecutor(1) as threads:
             beside = threads.submit(client.enqueue, Entry("n", "of another thread"))
-            while not client.place.embedded.queue().engine.status().lock_wait_seconds:  # type: ignore[attr-defined]
-                transaction.commit()  # before the pool ends, which waits for it
+            await_that(lambda: status(client).lock_wait_seconds)
+            transaction.commit()
             beside.result(30)
     assert [task.payload for task in client.tasks()] == ["inside", "of another thread"]
 
