@@ -1,4 +1,4 @@
-"""What every test file gets: Hypothesis profiles, and the rule that a skipped test is no passed test.
+"""What every test file gets: the stores, Hypothesis profiles, and the rule that a skipped test is no passed test.
 
 Profiles: ``default`` for a run at the desk; ``ci`` when CI is set, the same examples each time; ``storm`` when
 LMDBQ_STORM=1, for a night. When CI is set, a skip counts as a failure: a missing tool must not look like a green run.
@@ -7,10 +7,15 @@ LMDBQ_STORM=1, for a night. When CI is set, a skip counts as a failure: a missin
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from lmdbq.clock import ManualClock
+from tests.store_driver import Driver
+from tests.store_factories import FACTORIES
 
 IN_CI = bool(os.environ.get("CI"))
 SLOW_MACHINE = [HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -42,3 +47,12 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 
 
 collect_ignore = ["typing_wrong.py"]  # it is for type checkers to refuse, and cannot even be imported
+
+
+@pytest.fixture(params=FACTORIES)
+def q(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Driver]:
+    """An empty store of each kind in turn, with a clock that stands still; checked when the test is over."""
+    store = FACTORIES[request.param](tmp_path / "store")
+    yield Driver(store, ManualClock())
+    assert store.check() == []
+    store.close()
