@@ -85,6 +85,21 @@ class Child:
     def _said(self) -> str:
         return self._log.read_bytes()[self._said_before_bytes :].decode("utf-8", "replace")
 
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self._process.pid
+
+    @property
+    def runs(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    def finish(self) -> None:
+        """Wait until it has ended by itself. Raises DemoFailed if it did not end well."""
+        if self._process.wait() != 0:
+            raise self._unexpected_end()
+
     def kill(self) -> None:
         """End the process at once, as ``kill -9`` does."""
         self._process.kill()
@@ -136,6 +151,23 @@ class Children:
         """Wait until a child has named a URL, and return that."""
         return self._alive[name].read_url(self._interrupts)
 
+    def names(self) -> list[str]:
+        """Return who has been started and not ended here."""
+        return list(self._alive)
+
+    def pid(self, name: str) -> int:
+        """Return the number of a child's process."""
+        return self._alive[name].pid
+
+    def runs(self, name: str) -> bool:
+        """Whether a child has not ended."""
+        return self._alive[name].runs
+
+    def finish(self, name: str) -> None:
+        """Wait until a child has ended by itself. Raises DemoFailed if it did not end well."""
+        self._alive[name].finish()
+        del self._alive[name]
+
     def kill(self, name: str) -> None:
         """``kill -9`` one child."""
         self._alive[name].kill()  # first killed, then forgotten: an interrupt in between must not leave it alive
@@ -146,8 +178,12 @@ class Children:
         self._alive[name].stop()
         del self._alive[name]
 
-    def check(self) -> None:
-        """Raise DemoFailed if a child has ended that nobody ended, KeyboardInterrupt if a signal has come."""
+    def check(self, *, may_end: str = "") -> None:
+        """Raise DemoFailed if a child has ended that nobody ended, KeyboardInterrupt if a signal has come.
+
+        may_end: the name of a child that ends by itself.
+        """
         self._interrupts.check()
-        for child in self._alive.values():
-            child.check()
+        for name, child in self._alive.items():
+            if name != may_end:
+                child.check()
