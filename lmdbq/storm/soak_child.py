@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from lmdbq.client.http import HttpClient, subscription
+from lmdbq.client.http import HttpClient
 from lmdbq.client.job_worker import JobWorker
+from lmdbq.client.verbs import subscription
 from lmdbq.store.environment import open_environment
 from lmdbq.wire.shapes import DequeueRequest, ReportEntry
 

@@ -1,0 +1,69 @@
+"""The soak: a daemon that leaks, a file that grows and a lease that is lost are found; without them all is well."""
+
+from __future__ import annotations
+
+import pytest
+
+from lmdbq.storm import soak
+from lmdbq.storm.plateau import MB, SAMPLES_MIN, Sample, problems
+
+FLAT = Sample(anonymous_bytes=40 * MB, descriptors=20, file_bytes=60 * MB, written_bytes=50 * MB, used_bytes=40 * MB)
+
+
+def ignore(*_: object) -> None:
+    return
+
+
+def test_what_goes_up_and_down_is_flat_and_what_was_warm_once_is_flat():
+    swinging = [FLAT._replace(used_bytes=(5 + n % 36) * MB, descriptors=20 + n % 3) for n in range(200)]
+    warm = [FLAT._replace(anonymous_bytes=min(20 + n, 60) * MB, file_bytes=min(n, 60) * MB) for n in range(200)]
+    assert problems(swinging) == []
+    assert problems(warm) == []
+
+
+@pytest.mark.parametrize(
+    ("field", "per_sample", "said"),
+    [("anonymous_bytes", MB // 10, "memory"), ("file_bytes", MB // 4, "the file"), ("descriptors", 1, "descriptors")],
+)
+def test_what_leaks_is_found(field: str, per_sample: int, said: str):
+    leaking = [FLAT._replace(**{field: getattr(FLAT, field) + n * per_sample}) for n in range(200)]
+    [problem] = problems(leaking)
+    assert problem.startswith(f"{said} grows: ")
+
+
+def test_a_file_that_holds_too_little_is_found_though_it_is_flat():
+    [problem] = problems([FLAT._replace(written_bytes=90 * MB)] * 100)
+    assert "never had more than 40.0 MB to hold" in problem
+    [problem] = problems([FLAT._replace(file_bytes=300 * MB)] * 100)
+    assert "the file has 300.0 MB" in problem
+
+
+def test_too_few_samples_prove_nothing():
+    [problem] = problems([FLAT] * (SAMPLES_MIN - 1))
+    assert "too few" in problem
+
+
+def test_a_daemon_under_churn_stays_as_it_is_and_no_short_lease_is_lost():
+    report = soak.run("of the tests", ignore, 1.25, 200_000)
+    assert report.passed, report.faults
+    assert report.figures["imported"] == 200_000
+    assert report.figures["short leases kept"] >= 2 * soak.KEPT_AT_ONCE
+    for churned in ("enqueued", "succeeded", "failed", "lapsed", "expired"):
+        assert report.figures[churned] > 0
+    assert report.tried > 100
+
+
+def test_a_worker_that_extends_no_lease_is_found():
+    report = soak.run("of the tests", ignore, 0.4, 0, plant="forget-leases")
+    assert [fault.where for fault in report.faults] == ["beside the churn"]
+
+
+def test_a_reader_that_never_ends_is_found_by_the_file_that_grows():
+    report = soak.run("of the tests", ignore, 0.5, 0, plant="pin-a-reader")
+    assert [fault.where for fault in report.faults] == ["the churn"]
+    assert any("never had more than" in problem for problem in report.faults[0].problems)
+
+
+def test_a_fault_that_is_not_there_cannot_be_put_in():
+    with pytest.raises(KeyError):
+        soak.run("of the tests", ignore, 0.1, 0, plant="nothing")
