@@ -16,6 +16,7 @@ import click
 STORMS: Final = (
     "power-cut",
     "fail-call",
+    "clock",
     "soak",
 )
 

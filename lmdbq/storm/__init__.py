@@ -1,4 +1,4 @@
-"""Storms: the disk fails in every way it can, and nothing that was answered may be lost.
+"""Storms: everything around the queue fails in every way it can, and nothing that was answered may be lost.
 
     session     a user of the library who does a little of everything     script   what that user asks for
     child       the same as a process of its own                          look     what a reader sees
@@ -8,6 +8,10 @@
     trace       running under strace, reading it                          fail_call  one run of it
     recording   what was asked of the disk      disk      what may be on it afterwards
     workers     many images at once             planted   faults that must be found, or nothing is proved
+
+    clock_steps the clock is set                                          fake_clock  the clock that is set
+    clock_rig   who uses the daemon meanwhile                             clock_parties  what they know and ask for
+    served      the daemon as a process         planted_daemon            one with a fault, which must be found
 
 The ledger never asks the store what it should be, and the model of the disk knows nothing of LMDB.
 """
