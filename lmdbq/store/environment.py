@@ -34,6 +34,7 @@ from lmdbq.store.lockfile import MAX_READERS, allocate_lock_file
 from lmdbq.store.network import refuse_network
 from lmdbq.store.side import SIDE_PREFIX, Side
 from lmdbq.store.space import Space
+from lmdbq.store.turn import Turn
 
 VERIFY_FIRST_NAME: Final = "verify-first"
 _HEAD_BYTES: Final = 32
@@ -57,6 +58,7 @@ class Environment:
         self.databases: dict[str, lmdb._Database] = {}
         self.write_lock = threading.RLock()  # LMDB's own lock is per process; threads queue here
         self.data_fd = os.open(self.data_path, os.O_RDWR | os.O_CLOEXEC)
+        self.turn = Turn(self.data_fd)
         self.map_bytes = 0  # as it was last set by resize_map
         self.space = Space(self, max_bytes)
         self._idle = threading.Condition()

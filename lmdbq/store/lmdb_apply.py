@@ -185,11 +185,12 @@ def _begin(shared: Environment, calls: Sequence[Call], *, may_be_low: bool) -> l
     """Take the write lock, with the room for ``calls`` still there. Raises NotCommitted, _Low."""
     for _ in range(BEGIN_TRIES_MAX):
         try:
-            try:
-                txn = shared.env.begin(write=True)
-            except lmdb.MapResizedError:  # another process let the file grow beyond our map
-                shared.resize_map(0)
-                txn = shared.env.begin(write=True)
+            with shared.turn:
+                try:
+                    txn = shared.env.begin(write=True)
+                except lmdb.MapResizedError:  # another process let the file grow beyond our map
+                    shared.resize_map(0)
+                    txn = shared.env.begin(write=True)
         except lmdb.Error as error:
             raise NotCommitted(f"the file's write lock cannot be had ({error}); nothing was changed") from error
         if shared.space.still_holds():
