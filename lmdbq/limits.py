@@ -73,6 +73,16 @@ DELAY_NS_MAX: Final = 10 * 366 * DAY_NS
 INSTANT_NS_MIN: Final = 10**17  # anything from 1 to here is surely another unit
 INSTANT_NS_MAX: Final = 2**63 - 1 - (2**63 - 1) % US_NS
 
+# Schedules.
+SCHEDULES_MAX: Final = 10_000
+SCHEDULE_PAYLOAD_BYTES_MAX: Final = 64 * 1024
+SCHEDULE_METADATA_BYTES_MAX: Final = METADATA_BYTES_MAX - 512  # a name of 128 bytes, escaped, and an instant are added
+FIRE_GRACE_NS: Final = 1 * MINUTE_NS  # an instant that is dealt with later than this was missed
+CATCH_UP_INSTANTS_MAX: Final = 100  # how many instants of a schedule may be made up for; the latest are
+FIRE_TASKS_MAX: Final = 32  # what one Fire enqueues: x 64 KiB of payload is room for 2 MiB
+UPCOMING_DEFAULT: Final = 5  # instants to come that are shown
+UPCOMING_MAX: Final = 100
+
 # How long things are kept.
 KEEP_SUCCEEDED_NS_DEFAULT: Final = 0
 KEEP_RESULT_NS_DEFAULT: Final = 1 * HOUR_NS  # a succeeded task that has a result

@@ -249,6 +249,31 @@ class QueueSettings(Struct, frozen=True, omit_defaults=True):
 DEFAULT_SETTINGS: Final = QueueSettings()
 
 
+class CatchUp(IntEnum):
+    """What becomes of a schedule's instants that were missed. The numbers are part of the file format.
+
+    NONE: nothing. ONE: a single task, for the latest instant, stands for all that have come meanwhile. ALL: a task for
+    each, at most for the latest limits.CATCH_UP_INSTANTS_MAX.
+    """
+
+    NONE = 0
+    ONE = 1
+    ALL = 2
+
+
+class Schedule(Struct, frozen=True, omit_defaults=True):
+    """A task that is enqueued again and again: ``entry`` at each instant that ``cron`` names in ``timezone``.
+
+    The entry's times are relative (delay_ns, expires_in_ns). See ``schedules`` for the rules, ``cron`` for instants.
+    """
+
+    cron: str
+    entry: Entry
+    timezone: str = "UTC"
+    catch_up: CatchUp = CatchUp.ONE
+    paused: bool = False
+
+
 # --- ops ---
 
 
@@ -387,6 +412,38 @@ class QueueDelete(Struct, frozen=True, tag=True):
     queue: str
 
 
+class SchedulePut(Struct, frozen=True, tag=True):
+    """Create a schedule, or replace it. keep_paused: whether it is paused stays as it is, if it exists.
+
+    create_queues False: its entry's queue must exist.
+    """
+
+    name: str
+    schedule: Schedule
+    keep_paused: bool = False
+    create_queues: bool = True
+
+
+class SchedulePatch(Struct, frozen=True, tag=True):
+    """Replace the named ``fields`` of an existing schedule (pause and resume are this)."""
+
+    name: str
+    schedule: Schedule
+    fields: tuple[str, ...]
+
+
+class ScheduleDelete(Struct, frozen=True, tag=True):
+    """Remove a schedule; the tasks that it enqueued stay."""
+
+    name: str
+
+
+class Fire(Struct, frozen=True, tag=True):
+    """Timed: schedules whose next instant has come enqueue their tasks, at most ``limit``, and move on."""
+
+    limit: int = limits.FIRE_TASKS_MAX
+
+
 class Promote(Struct, frozen=True, tag=True):
     """Timed: scheduled tasks that are due become ready."""
 
@@ -428,6 +485,10 @@ Op = (
     | QueuePut
     | QueuePatch
     | QueueDelete
+    | SchedulePut
+    | SchedulePatch
+    | ScheduleDelete
+    | Fire
     | Promote
     | Lapse
     | Expire
@@ -590,8 +651,15 @@ class QueueChanged(Struct, frozen=True, tag=True):
     tasks: int = 0
 
 
+class ScheduleChanged(Struct, frozen=True, tag=True):
+    """Outcome of SchedulePut, SchedulePatch and ScheduleDelete."""
+
+    name: str
+    created: bool = False
+
+
 class Swept(Struct, frozen=True, tag=True):
-    """Outcome of a timed op: how many tasks (or old keys) it moved, and whether more are due."""
+    """Outcome of a timed op: how many tasks (or old keys) it moved or enqueued, and whether more are due."""
 
     count: int
     more: bool = False
@@ -603,7 +671,7 @@ class Started(Struct, frozen=True, tag=True):
     boot_no: int
 
 
-OpOutcome = Enqueued | Claimed | ExtendDone | ReportDone | ChangeDone | QueueChanged | Swept | Started
+OpOutcome = Enqueued | Claimed | ExtendDone | ReportDone | ChangeDone | QueueChanged | ScheduleChanged | Swept | Started
 
 
 class Problem(Struct, frozen=True, omit_defaults=True):
@@ -749,8 +817,24 @@ class QueueView(Struct, frozen=True):
         return sum(by_state.get(state.word, 0) for by_state in self.counts.values())
 
 
+class ScheduleView(Struct, frozen=True):
+    """A schedule and where it stands.
+
+    next_at: its next instant (wall ns), 0 while it is paused, or if none is left. last_at: the last instant that gave
+    a task, 0 = none did. fired: how many tasks it has enqueued. reason: why the store has paused it, "" if it has not.
+    """
+
+    name: str
+    schedule: Schedule
+    created_at: int
+    next_at: int
+    last_at: int = 0
+    fired: int = 0
+    reason: str = ""
+
+
 class Due(Struct, frozen=True):
-    """When each timed op has something to do next: wall ns for promote, expire and prune, 0 = nothing is waiting.
+    """When each timed op has something to do next: wall ns for all but lapse, 0 = nothing is waiting.
 
     lapse_in_ns: nanoseconds of steady time until the first lease may come up (<= 0: now), None = no lease. It may be
     too early (a file counts an extended lease at its old deadline until a Lapse looks at it), never too late.
@@ -760,6 +844,7 @@ class Due(Struct, frozen=True):
     expire_at: int = 0
     prune_at: int = 0
     lapse_in_ns: int | None = None
+    fire_at: int = 0
 
 
 class StoreInfo(Struct, frozen=True):

@@ -20,6 +20,7 @@ from lmdbq.model import (
     OVERWRITABLE,
     Call,
     Cancel,
+    CatchUp,
     Claim,
     Completion,
     DaemonStart,
@@ -35,6 +36,7 @@ from lmdbq.model import (
     Extend,
     Extension,
     Filter,
+    Fire,
     Intervals,
     Keep,
     Lapse,
@@ -53,6 +55,10 @@ from lmdbq.model import (
     Report,
     Retry,
     RetryStrategy,
+    Schedule,
+    ScheduleDelete,
+    SchedulePatch,
+    SchedulePut,
     Scope,
     State,
     Status,
@@ -231,10 +237,32 @@ sweeps = st.one_of(
 queue_settings = st.one_of(
     st.builds(QueuePut, QUEUES, settings), st.builds(QueuePatch, QUEUES, settings, setting_fields)
 )
+SCHEDULES = st.sampled_from(["s", "s", "v"])
+schedules = st.builds(
+    Schedule,
+    cron=st.sampled_from(["* * * * * *", "*/20 * * * * *", "* * * * *", "0 * * * *", "0 2 * * *", "bad"]),
+    entry=st.builds(
+        Entry,
+        queue=QUEUES,
+        type=TYPES,
+        delay_ns=SOON,
+        options=st.builds(Options, dedupe=weighted(st.none(), strict_rules, free_rules)),
+    ),
+    timezone=st.sampled_from(["UTC", "Europe/Berlin", "Asia/Kathmandu", "Mars/Phobos"]),
+    catch_up=st.sampled_from(CatchUp),
+    paused=st.sampled_from([False, False, True]),
+)
+schedule_fields = st.lists(st.sampled_from(Schedule.__struct_fields__), unique=True, max_size=3).map(tuple)
+schedule_changes = weighted(
+    *[st.builds(SchedulePut, SCHEDULES, schedules, st.booleans(), st.sampled_from([True, True, False]))] * 3,
+    st.builds(SchedulePatch, SCHEDULES, schedules, schedule_fields),
+    st.builds(ScheduleDelete, SCHEDULES),
+)
+fires = st.builds(Fire, st.sampled_from([32, 32, 1, 3]))
 removals = st.one_of(st.builds(Purge, ANY_QUEUE), st.builds(QueueDelete, ANY_QUEUE))
 reports = st.builds(Report, st.lists(completions, min_size=1, max_size=3))
 heartbeats = st.builds(Extend, st.lists(extensions, min_size=1, max_size=2).map(tuple))
-_edits = (changes, changes, heartbeats, sweeps, queue_settings, removals)
+_edits = (changes, changes, heartbeats, sweeps, queue_settings, removals, schedule_changes, fires)
 ops: st.SearchStrategy[Op] = weighted(
     *[enqueues] * 4, *[claims] * 4, *[reports] * 3, plain_enqueues, uniform_enqueues, *_edits
 )

@@ -39,6 +39,7 @@ from lmdbq.model import (
     Extend,
     Extension,
     Filter,
+    Fire,
     Lapse,
     Op,
     Outcome,
@@ -79,6 +80,7 @@ _EVENTS: dict[type, set[Event]] = {
     Lapse: {Event.LAPSE},
     Expire: {Event.EXPIRE},
     Prune: {Event.PRUNE},
+    Fire: {Event.ENQUEUE, Event.EXPIRE, Event.EDIT},
 }
 
 
@@ -196,6 +198,14 @@ class AgreementMachine(RuleBasedStateMachine):
     def change_a_queue(self, op: Op) -> None:
         self._tell(Call((op,)))
 
+    @rule(op=drawn.schedule_changes)
+    def change_a_schedule(self, op: Op) -> None:
+        self._tell(Call((op,)))
+
+    @rule(op=drawn.fires)
+    def fire(self, op: Op) -> None:
+        self._tell(Call((op,)))
+
     @rule(calls=st.lists(drawn.calls, min_size=2, max_size=4))
     def apply_several_calls(self, calls: list[Call]) -> None:
         self._tell(*calls)
@@ -248,11 +258,13 @@ class AgreementMachine(RuleBasedStateMachine):
     @invariant()
     def every_read_agrees(self) -> None:
         assert self.store.queues() == self.model.queues()
+        assert self.store.schedules() == self.model.schedules()
         assert Driver(self.model, self.clock).all_tasks() == Driver(self.store, self.clock).all_tasks()
         for task_id in (*self.ids[-9:], max(self.ids, default=0) + 1):
             assert self.store.task(task_id, self.clock) == self.model.task(task_id, self.clock)
         left, right = self.model.due(self.clock), self.store.due(self.clock)
-        assert (left.promote_at, left.expire_at) == (right.promote_at, right.expire_at)
+        times = (left.fire_at, left.promote_at, left.expire_at)
+        assert times == (right.fire_at, right.promote_at, right.expire_at)
         assert (left.lapse_in_ns is None) == (right.lapse_in_ns is None)
         assert left.lapse_in_ns is None or right.lapse_in_ns <= max(left.lapse_in_ns, 0), "a lapse would come too late"
         assert not left.prune_at or 0 < right.prune_at <= left.prune_at
@@ -418,8 +430,8 @@ class AgreementMachine(RuleBasedStateMachine):
     def _image(self) -> tuple[Any, ...]:
         return Driver(self.model, self.clock).image(), Driver(self.store, self.clock).image()
 
-    def _due(self) -> list[tuple[int, int, int | None]]:
-        return [(due.promote_at, due.expire_at, due.lapse_in_ns) for due in (
+    def _due(self) -> list[tuple[int, int, int, int | None]]:
+        return [(due.fire_at, due.promote_at, due.expire_at, due.lapse_in_ns) for due in (
             self.model.due(self.clock), self.store.due(self.clock))]  # fmt: skip
 
     def _running(self) -> list[Task]:

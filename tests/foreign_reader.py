@@ -245,6 +245,19 @@ class Reader:
         """Return (1 idempotency key or 2 claim id, its bytes) -> what was answered."""
         return {(key[0], key[1:]): sealed_map(value) for key, value in self._rows["memo"].items()}
 
+    def schedules(self) -> dict[str, dict[str, Any]]:
+        """Return every schedule by name, with ``due_at`` as its key says it (0: none)."""
+        catalog = self._rows["catalog"]
+        dues = {number: due_at for due_at, number in (struct.unpack(">QI", key) for key in self._rows["schedule"])}
+        found = {key[1:].decode(): sealed_map(value) for key, value in catalog.items() if key[:1] == b"S"}
+        for name, record in found.items():
+            if sealed(catalog[b"s" + struct.pack(">I", record["no"])]).decode() != name:
+                raise ValueError(f"schedule {name} and its number disagree")
+            record["due_at"] = dues.pop(record["no"], 0)
+        if dues:
+            raise ValueError(f"due keys of no schedule: {dues}")
+        return found
+
     def expiries(self) -> dict[int, int]:
         """Return when each waiting task expires, by id, those of purged queues left out."""
         rows = [struct.unpack(">IQQ", key) for key in self._rows["expiry"]]

@@ -11,6 +11,7 @@ from tests.contract_dedupe import DedupeContract
 from tests.contract_enqueue import EnqueueContract, IdCapability, UniformEntriesContract
 from tests.contract_leases import LeaseContract
 from tests.contract_manage import CountCapability, QueueContract, TaskActionContract
+from tests.contract_schedules import ScheduleContract
 from tests.contract_timed import TimedContract
 
 
@@ -23,6 +24,7 @@ class EveryStore(
     TaskActionContract,
     QueueContract,
     TimedContract,
+    ScheduleContract,
 ):
     """All that a program may rely on, whatever the store."""
 

@@ -33,6 +33,7 @@ from lmdbq.model import (
     Extended,
     Extension,
     Filter,
+    Fire,
     Memo,
     Op,
     Options,
@@ -161,6 +162,10 @@ class Driver:
         swept: Swept = self.do(op)
         return swept
 
+    def apply_fire(self) -> frozenset[str]:
+        """Fire what is due; return the queues that it stirred."""
+        return self.apply(Call((Fire(),))).stirred
+
     def put_queue(self, name: str = "default", **settings: Any) -> QueueChanged:
         changed: QueueChanged = self.do(QueuePut(name, QueueSettings(**settings)))
         return changed
@@ -218,6 +223,7 @@ class Driver:
         return (
             self.all_tasks(),
             self.store.queues(),
+            self.store.schedules(),
             (due.promote_at, due.expire_at, due.lapse_in_ns),
             self.store.info().last_id,
         )

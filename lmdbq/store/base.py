@@ -7,7 +7,7 @@ store is written from it and from ``lifecycle`` alone, and ``tests/store_contrac
 ``apply`` are independent; they run in the order of the phase of their first op, stable within a phase, and outcomes
 are answered in the order the calls came:
 
-    phase 0: Report, Extend, Cancel          phase 2: DaemonStart, Promote, Lapse, Expire, Prune
+    phase 0: Report, Extend, Cancel          phase 2: DaemonStart, Fire, Promote, Lapse, Expire, Prune
     phase 1: Enqueue and every other edit    phase 3: Claim
 
 All calls of an ``apply`` share one ``Now``, read when the store has its write lock. A later call sees what an earlier
@@ -109,6 +109,18 @@ cancelled, not lapsed); leases of an earlier boot get deadline now.steady + thei
 boot forgets what Extend said (in a file, heartbeats are never synced): the length is then that of the claim, progress
 None. Prune: remove_at <= now.wall, and the earliest-to-go above 100,000 per queue and state; counts those tasks only.
 
+**Schedules** have names and, in the order of their creation, numbers. SchedulePut of what ``schedules.problems_of``
+finds something wrong with is refused with those problems; so is a new one beside 10,000 others
+(``too_many_schedules``, /name), and, create_queues False, one whose entry's queue does not exist (``queue_not_found``,
+/task/queue_name). keep_paused: ``paused`` is what it was, if the schedule exists. SchedulePatch replaces the named
+fields, and is refused as the whole would be. SchedulePatch and ScheduleDelete of an unknown name:
+``schedule_not_found``, /name. Where it stands after a Put or Patch is ``schedules.standing``; ``reason`` is forgotten.
+Fire takes the schedules whose next_at <= now.wall, the earliest first, of the same instant the oldest: it spawns
+``schedules.entry_of`` for each instant that ``schedules.firing`` gives (count_max: what is left of the limit), counts
+them (``fired``, and Swept.count), notes the last as last_at, and the schedule stands at the new next_at (0: no instant
+is left). ``more``: the limit was reached while a schedule was due. One that cannot be read any more is paused by the
+store: next_at 0 and the ``reason``, until it is put or patched; the others go on.
+
 **Removed** with a task, however it goes: its dedupe slot, if it still names this task and, when taken with until ttl,
 that time is over (else Prune removes the slot when it is).
 
@@ -133,6 +145,7 @@ from lmdbq.model import (
     Expire,
     Extend,
     Filter,
+    Fire,
     Lapse,
     Op,
     Outcome,
@@ -141,12 +154,13 @@ from lmdbq.model import (
     Prune,
     QueueView,
     Report,
+    ScheduleView,
     StoreInfo,
     Task,
 )
 
 _PHASE_0 = (Report, Extend, Cancel)
-_PHASE_2 = (DaemonStart, Promote, Lapse, Expire, Prune)
+_PHASE_2 = (DaemonStart, Fire, Promote, Lapse, Expire, Prune)
 
 NO_GATE: AbstractContextManager[None] = nullcontext()
 
@@ -192,6 +206,14 @@ class Store(Protocol):
 
     def queue(self, name: str) -> QueueView | None:
         """Return one queue, None if it does not exist."""
+        ...
+
+    def schedules(self) -> list[ScheduleView]:
+        """Return every schedule by name."""
+        ...
+
+    def schedule(self, name: str) -> ScheduleView | None:
+        """Return one schedule, None if it does not exist."""
         ...
 
     def due(self, clock: Clock) -> Due:

@@ -1,4 +1,4 @@
-"""The checker: one function for each invariant K1..K12 of ``keyspace``, over one read transaction.
+"""The checker: one function for each invariant K1..K13 of ``keyspace``, over one read transaction.
 
 Each yields a line for whatever does not hold, in the map's words. A first pass reads the standings and records into
 memory (about 300 bytes a task); the functions then compare. The checker trusts nothing but the key grammar.
@@ -17,6 +17,7 @@ from lmdbq.ids import format_id
 from lmdbq.model import ENDED, State
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
+from lmdbq.store.check_catalog import k8, k9, k12, k13
 from lmdbq.store.dump import key_words
 from lmdbq.store.environment import Environment
 
@@ -34,7 +35,7 @@ class _Place:
         self.state = state
 
 
-class _File:
+class File:
     """Everything the invariants speak of, read once. ``broken`` collects checksums that are wrong (K11)."""
 
     def __init__(self, shared: Environment, txn: lmdb.Transaction) -> None:
@@ -139,14 +140,14 @@ class _File:
 
 def check_file(shared: Environment, txn: lmdb.Transaction) -> list[str]:
     """Return a line for each thing that does not hold; an empty list if all is well."""
-    file = _File(shared, txn)
+    file = File(shared, txn)
     lines: list[str] = []
     for invariant in INVARIANTS:
         lines += invariant(file)
     return lines
 
 
-def _k1(file: _File) -> Iterator[str]:
+def _k1(file: File) -> Iterator[str]:
     """Every task record has exactly one standing."""
     for task_id in file.records:
         held = file.places.get(task_id, [])
@@ -155,7 +156,7 @@ def _k1(file: _File) -> Iterator[str]:
             yield f"K1: task {format_id(task_id)} has {len(held)} standings: {where}"
 
 
-def _k2(file: _File) -> Iterator[str]:
+def _k2(file: File) -> Iterator[str]:
     """Each standing has a record that agrees with its key (with _k1: runs do not overlap)."""
     yield from file.overlaps
     for task_id, held in file.places.items():
@@ -170,7 +171,7 @@ def _k2(file: _File) -> Iterator[str]:
                 yield from _k2_place(file, task_id, record, place)
 
 
-def _k2_place(file: _File, task_id: int, record: rec.TaskRecord, place: _Place) -> Iterator[str]:
+def _k2_place(file: File, task_id: int, record: rec.TaskRecord, place: _Place) -> Iterator[str]:
     history = file.histories.get(task_id, rec.History())
     rank = history.rank or record.scheduled_at
     task = f"task {format_id(task_id)}"
@@ -185,7 +186,7 @@ def _k2_place(file: _File, task_id: int, record: rec.TaskRecord, place: _Place) 
         yield f"K2: {task} is removed at {place.key[0]} by its key, {history.remove_at} by its history"
 
 
-def _k3(file: _File) -> Iterator[str]:
+def _k3(file: File) -> Iterator[str]:
     """Every lease run has its one deadline key, and every deadline key its run."""
     expected = {
         ks.deadline(run.queue_no, run.boot_no, run.deadline, last_id): last_id for last_id, run in file.leases.items()
@@ -197,7 +198,7 @@ def _k3(file: _File) -> Iterator[str]:
         yield f"K3: the lease run that ends at {format_id(last_id)} has no deadline key"
 
 
-def _k4(file: _File) -> Iterator[str]:
+def _k4(file: File) -> Iterator[str]:
     """An expiry key exists exactly for each waiting task that expires."""
     expected = set()
     for task_id, held in file.places.items():
@@ -209,7 +210,7 @@ def _k4(file: _File) -> Iterator[str]:
     yield from (f"K4: expiry {key_words('expiry', key)} belongs to no waiting task" for key in found - expected)
 
 
-def _k5(file: _File) -> Iterator[str]:
+def _k5(file: File) -> Iterator[str]:
     """A slot names a stored task with that key, or is to be forgotten."""
     for key, value in file.items("dedupe"):
         slot = file.sound("dedupe", key, lambda value=value: rec.read_slot(value))  # type: ignore[misc]
@@ -229,7 +230,7 @@ def _k5(file: _File) -> Iterator[str]:
             yield f"K5: {names}, which has another dedupe key"
 
 
-def _k6(file: _File) -> Iterator[str]:
+def _k6(file: File) -> Iterator[str]:
     """Tallies equal a recount; a tally of zeros does not exist."""
     expected: Counter[tuple[int, int, int]] = Counter()
     for held in file.places.values():
@@ -255,7 +256,7 @@ def _k6(file: _File) -> Iterator[str]:
             yield f"K6: queue {queue_no}, type {type_no} has {counted} {State(state).word} tasks and no tally"
 
 
-def _k7(file: _File) -> Iterator[str]:
+def _k7(file: File) -> Iterator[str]:
     """The sequence is at least every id and every number given."""
     raw = file.get("count", ks.SEQUENCE) or b""
     numbers = file.sound("count", ks.SEQUENCE, lambda: rec.read_sequence(raw)) or rec.LastNumbers()
@@ -268,42 +269,7 @@ def _k7(file: _File) -> Iterator[str]:
             yield f"K7: {what} {highest} is stored, but the sequence says {given} was the last"
 
 
-def _k8(file: _File) -> Iterator[str]:
-    """Catalog names and numbers point at each other; keys name live queues or graves."""
-    names: dict[int, str] = {}
-    types: dict[int, str] = {}
-    for key, value in file.items("catalog"):
-        if key[:1] == b"Q":
-            queue = file.sound("catalog", key, lambda value=value: rec.read_queue(value))  # type: ignore[misc]
-            if queue is not None:
-                names[queue.no] = ks.read_name(key)
-        elif key[:1] == b"T":
-            number = file.sound("catalog", key, lambda value=value: rec.read_number(value))  # type: ignore[misc]
-            types[number or 0] = ks.read_name(key)
-    if names != file.queues:
-        yield f"K8: queues by name {names} and by number {file.queues} differ"
-    if types != file.types:
-        yield f"K8: types by name and by number differ: {set(types.items()) ^ set(file.types.items())}"
-    known = file.graves | set(file.queues)
-    for database in ("ready", "scheduled", "deadline", "ended", "expiry", "count"):
-        for key, _ in file.items(database):
-            queue_no = ks.read_queue_no(key)
-            if queue_no and queue_no not in known:
-                yield f"K8: lmdbq/{database} {key_words(database, key)} names queue {queue_no}, which does not exist"
-
-
-def _k9(file: _File) -> Iterator[str]:
-    """Every memo has its forget key."""
-    for key, value in file.items("memo"):
-        memo = file.sound("memo", key, lambda value=value: rec.read_memo(value))  # type: ignore[misc]
-        if memo is None:
-            continue
-        kind = ks.MemoKind(key[0])
-        if file.get("forget", ks.forget(memo.remove_at, kind, bytes(key[1:]))) is None:
-            yield f"K9: memo {key_words('memo', key)} has no forget key"
-
-
-def _k10(file: _File) -> Iterator[str]:
+def _k10(file: File) -> Iterator[str]:
     """A history belongs to a stored task; every ended task has one."""
     for task_id in file.histories:
         if task_id not in file.records:
@@ -313,18 +279,9 @@ def _k10(file: _File) -> Iterator[str]:
             yield f"K10: task {format_id(task_id)} has ended and has no history"
 
 
-def _k11(file: _File) -> Iterator[str]:
+def _k11(file: File) -> Iterator[str]:
     """Every checksum is right (the lines were collected while reading)."""
     yield from file.broken
 
 
-def _k12(file: _File) -> Iterator[str]:
-    """A grave holds no queue's name, and its tasks are counted nowhere."""
-    for queue_no in file.graves & set(file.queues):
-        yield f"K12: queue {queue_no} is live and buried"
-    for key, _ in file.items("count"):
-        if ks.read_count(key)[0] in file.graves:
-            yield f"K12: {key_words('count', key)} counts tasks of a grave"
-
-
-INVARIANTS = (_k1, _k2, _k3, _k4, _k5, _k6, _k7, _k8, _k9, _k10, _k12, _k11)
+INVARIANTS = (_k1, _k2, _k3, _k4, _k5, _k6, _k7, k8, k9, _k10, k12, k13, _k11)

@@ -61,7 +61,9 @@ def _catalog(key: bytes) -> tuple[str, _Read]:
         return f"type {ks.read_name(key)!r}", lambda value: f"type_no={rec.read_number(value)}"
     if kind == b"G":
         return f"grave queue_no={ks.read_number(key)}", lambda value: _fields(rec.read_grave(value))
-    what = "queue_no" if kind == b"q" else "type_no"
+    if kind == b"S":
+        return f"schedule {ks.read_name(key)!r}", lambda value: _fields(rec.read_schedule(value))
+    what = {b"q": "queue_no", b"s": "schedule_no"}.get(kind, "type_no")
     return f"{what}={ks.read_number(key)}", lambda value: f"name={rec.read_name(value)!r}"
 
 
@@ -148,7 +150,7 @@ _WORDS: Final[dict[str, Callable[[bytes], tuple[str, _Read]]]] = {
     "forget": _forget,
     "quarantine": _quarantine,
     "lane": _reserved,
-    "schedule": _reserved,
+    "schedule": lambda key: ("due_at={} schedule_no={}".format(*ks.read_schedule(key)), lambda value: ""),
     "external": _reserved,
 }
 

@@ -9,7 +9,7 @@ and from ``records`` (the values). Only this module joins or slices key bytes; i
                       'G' queue_no                                 Grave                   purged queue, until drained
                       'T' name · 't' type_no                       type_no · name          type
                       'L' scope name · 'l' lane_no                 (not yet written)      thread or group
-                      'S' name · 's' schedule_no                   (not yet written)      schedule
+                      'S' name · 's' schedule_no                   ScheduleRecord · name  schedule
     lmdbq/count       queue_no type_no                             Tally                   (queue, type) with tasks
                       queue_no 0 · 0 0                             Totals · Sequence       queue · file
     lmdbq/task        id                                           TaskRecord              task
@@ -25,14 +25,15 @@ and from ``records`` (the values). Only this module joins or slices key bytes; i
     lmdbq/forget      remove_at kind key                           empty                   memo, slot with a ttl
     lmdbq/quarantine  id                                           reason, then the bytes  damaged task
     lmdbq/lane        lane_no queue_no type_no priority rank id    (not yet written)      waiting task of a lane
-    lmdbq/schedule    due_at schedule_no                           (not yet written)      schedule that will fire
+    lmdbq/schedule    due_at schedule_no                           empty                   schedule that will fire
     lmdbq/external    namespace_no external_id                     (not yet written)      external id
 
    A second environment, ``leases-<boot_no>``, holds one unnamed database: id -> Extension (deadlines moved by
    heartbeats, written without syncing: it may be lost whole in a power cut, as leases of an earlier boot are re-armed).
 
 2. THE GRAMMAR. Every number is unsigned, of fixed width and big-endian, so that byte order is the order of values.
-    queue_no, type_no, lane_no, schedule_no, boot_no, namespace_no   u32, given once, from 1; 0 is nobody
+    queue_no, type_no, lane_no, boot_no, namespace_no                u32, given once, from 1; 0 is nobody
+    schedule_no                                                      u32, the highest there is + 1, from 1
     id, last_id                                                      u64
     rank, due_at, expires_at, remove_at                              u64, Unix nanoseconds
     deadline                                                         u64, steady nanoseconds of its boot
@@ -69,6 +70,7 @@ and from ``records`` (the values). Only this module joins or slices key bytes; i
     K10 A history belongs to a stored task; every ended task has one.
     K11 Every checksum is right.
     K12 A grave holds no queue's name, and its tasks are counted nowhere.
+    K13 Names and numbers of schedules point at each other; one with a next_at has its one key in lmdbq/schedule.
 
 4. HOW TO CHANGE IT. Raise ``FORMAT`` in ``records`` first; add a reader of the old shape and a fixture written by the
    last release; never use a name, a kind or a number again (retired ones are listed here: none). Formats are refused
@@ -276,19 +278,35 @@ def lane_by_name(scope: Scope, name: str) -> bytes:
 
 
 def schedule_by_name(name: str) -> bytes:
-    """A schedule, by name (not yet written).
+    """A schedule, by name.
 
     Key: 'S' name
-    Value: the schedule
+    Value: ScheduleRecord
     Order: by name, as bytes
-    Written by: schedule changes
-    Removed by: schedule changes
-    Invariant: its next instant stands in lmdbq/schedule
+    Written by: SchedulePut, SchedulePatch, Fire
+    Removed by: ScheduleDelete
+    Invariant: K13
 
     >>> schedule_by_name("nightly")
     b'Snightly'
     """
     return b"S" + name_bytes(name)
+
+
+def schedule_by_no(schedule_no: int) -> bytes:
+    """A schedule's name, by number.
+
+    Key: 's' schedule_no
+    Value: name
+    Order: by number: as they were created
+    Written by: SchedulePut
+    Removed by: ScheduleDelete
+    Invariant: K13
+
+    >>> schedule_by_no(1)
+    b's\\x00\\x00\\x00\\x01'
+    """
+    return b"s" + U32.pack(schedule_no)
 
 
 # --- counts ---
@@ -541,14 +559,14 @@ def lane(lane_no: int, queue_no: int, type_no: int, priority: int, rank: int, ta
 
 
 def schedule(due_at: int, schedule_no: int) -> bytes:
-    """When a schedule fires next (not yet written).
+    """When a schedule fires next.
 
     Key: due_at schedule_no
     Value: empty
     Order: by time
-    Written by: schedule changes, and each firing
-    Removed by: schedule changes, and each firing
-    Invariant: one key per schedule that is not paused
+    Written by: SchedulePut, SchedulePatch, Fire
+    Removed by: SchedulePut, SchedulePatch, Fire, ScheduleDelete
+    Invariant: K13
 
     >>> schedule(5, 1).hex()
     '000000000000000500000001'
@@ -628,13 +646,13 @@ def read_id(key: bytes) -> int:
 
 
 def read_number(key: bytes) -> int:
-    """Return the number of a 'q', 'G' or 't' catalog key."""
+    """Return the number of a 'q', 'G', 't' or 's' catalog key."""
     number: int = U32.unpack(key[1:])[0]
     return number
 
 
 def read_name(key: bytes) -> str:
-    """Return the name of a 'Q' or 'T' catalog key."""
+    """Return the name of a 'Q', 'T' or 'S' catalog key."""
     return key[1:].decode("utf-8")
 
 
@@ -668,6 +686,12 @@ def read_forget(key: bytes) -> ForgetKey:
     """Return the parts of a forget key."""
     remove_at, kind = _FORGET_HEAD.unpack_from(key)
     return ForgetKey(remove_at, kind, key[_FORGET_HEAD.size :])
+
+
+def read_schedule(key: bytes) -> tuple[int, int]:
+    """Return (due_at, schedule_no) of a schedule key."""
+    due_at, schedule_no = _SCHEDULE.unpack(key)
+    return due_at, schedule_no
 
 
 def read_slot(key: bytes) -> tuple[int, int, bytes]:

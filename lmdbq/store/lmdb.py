@@ -18,7 +18,7 @@ import lmdb
 
 from lmdbq.clock import Clock, SystemClock
 from lmdbq.errors import CommitUnknown, CorruptFile, NotCommitted, StoreClosed
-from lmdbq.model import Applied, Call, CallOutcome, Due, Filter, Outcome, Page, QueueView, StoreInfo, Task
+from lmdbq.model import Applied, Call, CallOutcome, Due, Filter, Outcome, Page, QueueView, ScheduleView, StoreInfo, Task
 from lmdbq.store import lmdb_reads as reads
 from lmdbq.store import records as rec
 from lmdbq.store.base import NO_GATE
@@ -26,6 +26,7 @@ from lmdbq.store.check import check_file
 from lmdbq.store.environment import VERIFIED_NAME, VERIFY_FIRST_NAME, Environment, open_environment
 from lmdbq.store.lmdb_apply import apply_calls, mend_now, open_work, timeless_work
 from lmdbq.store.lmdb_calls import MENDS_MAX
+from lmdbq.store.lmdb_ops_schedule import schedule_view, schedule_views
 from lmdbq.store.lmdb_rows import Broken
 from lmdbq.store.lmdb_within import apply_in, check_usable
 from lmdbq.store.lmdb_work import Work
@@ -160,6 +161,14 @@ class LmdbStore:
     def queue(self, name: str) -> QueueView | None:
         """Return one queue."""
         return self._read(None, lambda work: reads.queue(work, name))
+
+    def schedules(self) -> list[ScheduleView]:
+        """Return every schedule by name."""
+        return self._read(None, schedule_views)
+
+    def schedule(self, name: str) -> ScheduleView | None:
+        """Return one schedule, None if it does not exist."""
+        return self._read(None, lambda work: schedule_view(work, name))
 
     def due(self, clock: Clock) -> Due:
         """Return when each timed op has something to do next; answered from memory while nothing was committed."""

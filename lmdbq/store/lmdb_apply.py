@@ -30,10 +30,13 @@ from lmdbq.model import (
     Edit,
     Enqueue,
     Expire,
+    Fire,
     Lapse,
     Op,
     Promote,
     Prune,
+    SchedulePatch,
+    SchedulePut,
 )
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
@@ -123,7 +126,7 @@ def _low_groups(calls: Sequence[Call]) -> Iterator[list[int]]:
 
 def _grows(call: Call) -> bool:
     """Whether a call brings more than it takes away."""
-    return any(isinstance(op, Enqueue | Edit) for op in call.ops)
+    return any(isinstance(op, Enqueue | Edit | Fire | SchedulePut | SchedulePatch) for op in call.ops)
 
 
 def _frugal(call: Call) -> Call:

@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 
 import lmdb
 
+from lmdbq import limits
 from lmdbq.model import (
     Call,
     CallOutcome,
@@ -29,6 +30,7 @@ from lmdbq.model import (
     Enqueue,
     Expire,
     Extend,
+    Fire,
     Lapse,
     OpOutcome,
     Problem,
@@ -41,6 +43,9 @@ from lmdbq.model import (
     Refused,
     Report,
     Retry,
+    ScheduleDelete,
+    SchedulePatch,
+    SchedulePut,
     Started,
     UniformEntries,
 )
@@ -55,6 +60,7 @@ from lmdbq.store.lmdb_ops_edit import delete, edit, retry
 from lmdbq.store.lmdb_ops_enqueue import EnqueueBatch
 from lmdbq.store.lmdb_ops_queue import delete_queue, patch_queue, purge, put_queue
 from lmdbq.store.lmdb_ops_report import cancel, extend, report
+from lmdbq.store.lmdb_ops_schedule import delete_schedule, fire, patch_schedule, put_schedule
 from lmdbq.store.lmdb_rows import Broken
 from lmdbq.store.lmdb_work import Work
 
@@ -106,6 +112,10 @@ _RUNNERS: Final[dict[type, _Runner]] = {
     Lapse: lambda work, op: timed.lapse(work, op, work.all_queues()),
     Expire: lambda work, op: timed.expire(work, op, work.all_queues()),
     Prune: lambda work, op: timed.prune(work, op, work.all_queues()),
+    SchedulePut: put_schedule,
+    SchedulePatch: patch_schedule,
+    ScheduleDelete: delete_schedule,
+    Fire: fire,
     DaemonStart: _daemon_start,
 }
 
@@ -258,7 +268,7 @@ def _weight(call: Call) -> int:
             total += len(op.completions)
         elif isinstance(op, Extend):
             total += len(op.extensions)
-        elif isinstance(op, Claim | Promote | Lapse | Expire | Prune):
+        elif isinstance(op, Claim | Fire | Promote | Lapse | Expire | Prune):
             total += op.limit
         elif isinstance(op, Cancel | Delete | Retry):
             total += len(op.ids)
@@ -278,6 +288,10 @@ def _size_bytes(call: Call) -> int:
                 total += sum(len(entry.payload) + len(entry.options.metadata) for entry in op.entries)
         elif isinstance(op, Report):
             total += sum(len(completion.result or b"") + _error_chars(completion) for completion in op.completions)
+        elif isinstance(op, Fire):
+            total += op.limit * (limits.SCHEDULE_PAYLOAD_BYTES_MAX + limits.METADATA_BYTES_MAX)
+        elif isinstance(op, SchedulePut | SchedulePatch):
+            total += len(op.schedule.entry.payload) + len(op.schedule.entry.options.metadata)
         elif isinstance(op, Edit):
             total += len(op.entry.payload) + len(op.entry.options.metadata)
     return total

@@ -11,6 +11,7 @@ from lmdbq.clock import Clock
 from lmdbq.model import ENDED, Due, Filter, Outcome, Page, QueueView, State, Task, Totals
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
+from lmdbq.store.lmdb_ops_schedule import first_fire
 from lmdbq.store.lmdb_standing import Located, locate, seen_lease, stand
 from lmdbq.store.lmdb_work import Queue, Work
 
@@ -176,6 +177,7 @@ class RawDue(NamedTuple):
     prune_at: int
     deadline: tuple[int, int] | None
     boot_no: int
+    fire_at: int
 
     def at(self, clock: Clock) -> Due:
         """Return the due times as seen now."""
@@ -183,7 +185,7 @@ class RawDue(NamedTuple):
         if self.deadline is not None:
             boot_no, steady = self.deadline
             left = steady - clock.steady_ns() if boot_no == self.boot_no else 0
-        return Due(self.promote_at, self.expire_at, self.prune_at, left)
+        return Due(self.promote_at, self.expire_at, self.prune_at, left, self.fire_at)
 
 
 def raw_due(work: Work) -> RawDue:
@@ -200,7 +202,14 @@ def raw_due(work: Work) -> RawDue:
     if cursor.set_range(ks.grave(0)) and cursor.key()[:1] == b"G":
         prunes.append(1)
     first = min(deadlines, default=None)
-    return RawDue(min(promotes, default=0), min(expires, default=0), min(prunes, default=0), first, work.now.boot_no)
+    return RawDue(
+        min(promotes, default=0),
+        min(expires, default=0),
+        min(prunes, default=0),
+        first,
+        work.now.boot_no,
+        first_fire(work),
+    )
 
 
 def _first_deadline(work: Work, queue: Queue) -> tuple[int, int] | None:

@@ -33,6 +33,7 @@ from lmdbq.model import (
     Expire,
     Extend,
     Filter,
+    Fire,
     Lapse,
     Memo,
     Op,
@@ -50,10 +51,22 @@ from lmdbq.model import (
     Refused,
     Report,
     Retry,
+    ScheduleDelete,
+    SchedulePatch,
+    SchedulePut,
+    ScheduleView,
     StoreInfo,
     Task,
 )
-from lmdbq.store import memory_claim, memory_enqueue, memory_leases, memory_manage, memory_reads, memory_timed
+from lmdbq.store import (
+    memory_claim,
+    memory_enqueue,
+    memory_leases,
+    memory_manage,
+    memory_reads,
+    memory_schedules,
+    memory_timed,
+)
 from lmdbq.store.base import NO_GATE, phase
 from lmdbq.store.memory_rows import Denied, Remembered
 from lmdbq.store.memory_state import Tables
@@ -76,6 +89,10 @@ _HANDLERS: Final[dict[type, Callable[[Tables, Any, Now], OpOutcome]]] = {
     Purge: memory_manage.purge,
     QueueDelete: memory_manage.delete_queue,
     DaemonStart: memory_manage.start_daemon,
+    SchedulePut: memory_schedules.put_schedule,
+    SchedulePatch: memory_schedules.patch_schedule,
+    ScheduleDelete: memory_schedules.delete_schedule,
+    Fire: memory_schedules.fire,
 }
 
 
@@ -148,6 +165,18 @@ class MemoryStore:
         with self._lock:
             self._must_be_open()
             return memory_reads.queue_view(self._tables, name) if name in self._tables.queues else None
+
+    def schedules(self) -> list[ScheduleView]:
+        """Return every schedule by name."""
+        with self._lock:
+            self._must_be_open()
+            return memory_schedules.schedule_views(self._tables)
+
+    def schedule(self, name: str) -> ScheduleView | None:
+        """Return one schedule, None if it does not exist."""
+        with self._lock:
+            self._must_be_open()
+            return memory_schedules.schedule_view(self._tables, name)
 
     def due(self, clock: Clock) -> Due:
         """Return when each timed op has something to do next."""

@@ -111,6 +111,7 @@ def due(tables: Tables, now: Now) -> Due:
         expire_at=min((row.expires_at for row in tables.standing_in(*WAITING) if row.expires_at), default=0),
         prune_at=min(removals, default=0),
         lapse_in_ns=min(lapses, default=None),
+        fire_at=min((row.standing.next_at for row in tables.schedules.values() if row.standing.next_at), default=0),
     )
 
 

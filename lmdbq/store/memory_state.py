@@ -41,6 +41,7 @@ class Tables:
     slots: dict[SlotName, Slot] = field(default_factory=dict)
     memos: dict[str, Remembered] = field(default_factory=dict)
     claims: dict[str, RememberedClaim] = field(default_factory=dict)
+    schedules: dict[str, Any] = field(default_factory=dict)  # memory_schedules.ScheduleRow by name
     last_id: dict[str, int] = field(default_factory=lambda: {"": 0})
     daemon_start: dict[int, int] = field(default_factory=dict)  # boot_no -> steady ns
     stirred: dict[str, None] = field(default_factory=dict)

@@ -25,6 +25,7 @@ field; an absent field has the default stated below, and an unknown one means a 
     Meta         map: format, engine, created_at, boot_id, boot_no, daemon_boot_no, daemon_steady    1      0, ""
     QueueRecord  map: no, created_at, settings (map of model.QueueSettings)                          1      defaults
     Grave        map: name, at                                                                       1      -
+    ScheduleRecord  map: no, created_at, next_at, last_at, fired, reason, schedule (map)            2      0, ""
     Memo         map: at, remove_at, body_hash, outcomes (MessagePack of model outcomes, ids as
                  first, count, first, count ...), leases (first id, count, delivery, ...)            1      empty
     Extension    u32 delivery · u32 boot_no · u64 deadline · u64 keepalive · f64 progress (NaN none) 1      -
@@ -44,6 +45,8 @@ means "not said here"; *_ns are durations in nanoseconds:
                  (base_ns, factor, cap_ns, jitter) or "polynomial" (base_ns, exponent, jitter); defaults as in model
     keep         succeeded_ns, dead_ns, cancelled_ns (nil and 0 differ: 0 is said)
     dedupe       key, scope, until, ttl_ns, on_duplicate (nil: not said), overwrite (list of field names)
+    schedule     cron, timezone ("UTC"), catch_up (1), paused, entry; catch_up 0 none, 1 one, 2 all
+    entry        payload, queue, type, encoding, priority, delay_ns, expires_in_ns, options (map); others are 0
     errors       a list of maps: at, delivery, message, type, backtrace (the first two are never absent)
 """
 
@@ -73,6 +76,7 @@ from lmdbq.model import (
     OpOutcome,
     Options,
     QueueSettings,
+    Schedule,
     Totals,
 )
 
@@ -503,17 +507,30 @@ class Memo(Struct, omit_defaults=True):
     leases: tuple[int, ...] = ()
 
 
+class ScheduleRecord(Struct, frozen=True, omit_defaults=True):
+    """A schedule and where it stands; see model.ScheduleView."""
+
+    no: int
+    schedule: Schedule
+    created_at: int = 0
+    next_at: int = 0
+    last_at: int = 0
+    fired: int = 0
+    reason: str = ""
+
+
 _NAMES_CACHED: Final = 1_024  # the few bytes of the catalog that every transaction reads are taken apart once
 _map_encoder = msgspec.msgpack.Encoder()
 _meta_decoder = msgspec.msgpack.Decoder(Meta)
 _queue_decoder = msgspec.msgpack.Decoder(QueueRecord)
 _grave_decoder = msgspec.msgpack.Decoder(Grave)
 _memo_decoder = msgspec.msgpack.Decoder(Memo)
+_schedule_decoder = msgspec.msgpack.Decoder(ScheduleRecord)
 _outcomes_decoder = msgspec.msgpack.Decoder(tuple[OpOutcome, ...])
 
 
-def write_map(value: Meta | QueueRecord | Grave | Memo) -> bytes:
-    """Return the bytes of a Meta, QueueRecord, Grave or Memo."""
+def write_map(value: Meta | QueueRecord | Grave | Memo | ScheduleRecord) -> bytes:
+    """Return the bytes of a Meta, QueueRecord, Grave, Memo or ScheduleRecord."""
     return seal(_map_encoder.encode(value))
 
 
@@ -536,6 +553,11 @@ def read_grave(value: bytes) -> Grave:
 def read_memo(value: bytes) -> Memo:
     """Return a memo. Raises Damaged."""
     return _decode(_memo_decoder, unseal(value))
+
+
+def read_schedule(value: bytes) -> ScheduleRecord:
+    """Return a schedule. Raises Damaged."""
+    return _decode(_schedule_decoder, unseal(value))
 
 
 def write_number(number: int) -> bytes:
