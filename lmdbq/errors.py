@@ -82,6 +82,18 @@ class NotOurFile(StoreError):
     code = "not_our_file"
 
 
+class InUse(StoreError):
+    """Somebody has the file open, and what was asked for needs it alone. End who uses it, and call again."""
+
+    code = "in_use"
+
+
+class NotEmpty(StoreError):
+    """There is something already where a new file or directory was to be made. It was not touched; name another."""
+
+    code = "not_empty"
+
+
 class CorruptFile(StoreError):
     """The file is damaged beyond a single record. Copy it away, then restore a backup."""
 

@@ -108,6 +108,8 @@ EXITS = {
     errors.TaskGone: Exit.NOT_FOUND,
     errors.Conflict: Exit.CONFLICT,
     errors.Duplicate: Exit.CONFLICT,
+    errors.InUse: Exit.CONFLICT,
+    errors.NotEmpty: Exit.CONFLICT,
 }
 
 

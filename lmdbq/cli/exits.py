@@ -31,7 +31,7 @@ MEANINGS: Final = {
     Exit.USAGE: "the command or a value in it is wrong",
     Exit.UNREACHABLE: "no daemon answered",
     Exit.NOT_FOUND: "no such task, queue or lease",
-    Exit.CONFLICT: "its state, or a duplicate, does not allow it",
+    Exit.CONFLICT: "its state, a duplicate, or who uses it does not allow it",
     Exit.INTERRUPTED: "Ctrl-C",
     Exit.CLOSED_PIPE: "the reader of the output went away",
 }
@@ -60,6 +60,9 @@ OUTCOMES: Final = {
     "quarantined": Exit.FAILED,
 }
 
+# Errors whose remedy is to end, or to leave alone, what is there already.
+TAKEN: Final = frozenset({"in_use", "not_empty", "already_served"})
+
 HINTS: Final = {
     "unreachable": "start a daemon with `lmdbq serve`, or name another one with --at http://HOST:PORT",
     "unauthorized": "set LMDBQ_TOKEN to the token the daemon was started with",
@@ -74,12 +77,15 @@ HINTS: Final = {
     "draining": "the daemon is stopping; type it again when it is back",
     "busy": "another process holds the file's lock; type it again in a moment",
     "quarantined": "its bytes were damaged and are kept aside; `lmdbq check` names all such tasks",
+    "in_use": "stop the daemon and the workers on this directory; type it again then",
     "not_our_file": "name the data directory: `lmdbq check DIR`; `lmdbq config` shows the default one",
 }
 
 
 def exit_of(error: LmdbqError) -> Exit:
     """Return the exit status of a command that ended with ``error``."""
+    if error.code in TAKEN:
+        return Exit.CONFLICT
     if isinstance(error, Unreachable):
         return Exit.UNREACHABLE
     if isinstance(error, InvalidInput):

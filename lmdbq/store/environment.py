@@ -39,7 +39,7 @@ from lmdbq.store.turn import Turn
 VERIFY_FIRST_NAME: Final = "verify-first"
 _HEAD_BYTES: Final = 32
 _LMDB_MARKS: Final = (b"\xde\xc0\xef\xbe", b"\xbe\xef\xc0\xde")
-_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
+NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 
 _FileKey = tuple[int, int]  # device, inode
 
@@ -213,12 +213,22 @@ def open_environment(directory: Path, *, max_bytes: int, metasync: bool) -> Envi
             shared = _shared[key] = _open_first(directory, key, max_bytes, metasync)
             return shared
     except (OSError, lmdb.Error) as error:
-        if isinstance(error, lmdb.DiskError) or (isinstance(error, OSError) and error.errno in _NO_ROOM):
+        if isinstance(error, lmdb.DiskError) or (isinstance(error, OSError) and error.errno in NO_ROOM):
             raise StoreFull(f"{directory}: there is no room to open a store here ({error}); free some") from error
         detail = f"{directory}: no store can be opened or made here ({error})"
         if "already open in this process" in str(error):  # py-lmdb's words; it has no class for it
             detail += "; one file has one environment in a process: open it as a client, and take client.environment()"
         raise NotOurFile(detail) from error
+
+
+def is_open_here(directory: Path) -> bool:
+    """Whether this process has the file of ``directory`` open."""
+    with _shared_lock:
+        try:
+            facts = (directory / DATA_NAME).stat()
+        except FileNotFoundError:
+            return False
+        return (facts.st_dev, facts.st_ino) in _shared
 
 
 def _open_first(directory: Path, key: _FileKey, max_bytes: int, metasync: bool) -> Environment:

@@ -1,0 +1,216 @@
+"""Backup, restore, compact: copies are whole, nothing is overwritten, nobody opens a file that is being replaced."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+import lmdbq
+from lmdbq.cli.exits import Exit
+from lmdbq.cli.main import cli
+from lmdbq.errors import CorruptFile, InUse, NotEmpty, StoreError
+from lmdbq.store.copies import COMPACT_NAME, PART_SUFFIX, backup, compact, restore
+from lmdbq.store.dump import dump_lines
+from lmdbq.store.lmdb import open_store
+from tests.real_daemon import RealDaemon
+
+FILLER = "x" * 2_000
+
+
+def quiet(done: int) -> None:
+    """Hear how far a copy is, and say nothing."""
+
+
+def filled(directory: Path, count: int = 300) -> Path:
+    """Return a directory with tasks in several states, and room that was given back."""
+    with lmdbq.Client(directory) as client:
+        jobs = client.enqueue_many([lmdbq.Entry("fill", {"filler": FILLER, "n": n}) for n in range(count)])
+        client.enqueue(lmdbq.Entry("later", delay=3600, dedupe="once"))
+        for lease in client.dequeue("default", limit=count // 2):
+            lease.succeed()
+        for job in jobs[-count // 4 :]:
+            job.delete()
+        client.dequeue("default", limit=3)
+    return directory
+
+
+def lines(directory: Path) -> list[str]:
+    return list(dump_lines(directory))
+
+
+def verified(directory: Path) -> None:
+    store = open_store(directory)
+    assert store.check() == []
+    store.close()
+
+
+def run(*words: str | Path) -> Any:
+    return CliRunner().invoke(cli, [str(word) for word in words])
+
+
+def test_a_backup_put_back_is_the_same_queue(tmp_path: Path):
+    origin = filled(tmp_path / "q")
+    said = json.loads(run("backup", "--json", tmp_path / "copy", origin).stdout)
+    assert said["bytes"] == (tmp_path / "copy").stat().st_size < (origin / "data.mdb").stat().st_size
+    assert run("restore", tmp_path / "copy", tmp_path / "back").exit_code == Exit.OK
+    assert lines(tmp_path / "back") == lines(origin)
+    verified(tmp_path / "back")
+    with lmdbq.Client(tmp_path / "back") as client:
+        client.enqueue(lmdbq.Entry("more"))
+        assert client.enqueue(lmdbq.Entry("later", dedupe="once")).deduped
+    verified(tmp_path / "back")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["back", "copy", "q"]
+
+
+def test_a_backup_beside_a_daemon_has_all_that_was_accepted_before_it(tmp_path: Path):
+    with RealDaemon(tmp_path) as daemon, lmdbq.Client(daemon.where) as client:
+        known = {job.id for job in client.enqueue_many([lmdbq.Entry("fill", {"f": FILLER}) for _ in range(500)])}
+
+        def enqueue_more(done: int) -> None:
+            client.enqueue(lmdbq.Entry("meanwhile"))
+
+        backup(daemon.data, tmp_path / "copy", enqueue_more)
+        assert client.tasks(type="meanwhile").count() >= 1
+    restore(tmp_path / "copy", tmp_path / "back", quiet)
+    with lmdbq.Client(tmp_path / "back") as client:
+        assert {info.id for info in client.tasks()} == known  # and nothing that came after its moment
+    verified(tmp_path / "back")
+
+
+def test_nothing_is_overwritten(tmp_path: Path):
+    origin = filled(tmp_path / "q", 10)
+    (tmp_path / "copy").write_text("mine")
+    refused = run("backup", tmp_path / "copy", origin)
+    assert (refused.exit_code, (tmp_path / "copy").read_text()) == (Exit.CONFLICT, "mine")
+    assert "name a new file" in refused.stderr
+    backup(origin, tmp_path / "good", quiet)
+    before = lines(origin)
+    refused = run("restore", tmp_path / "good", origin)
+    assert (refused.exit_code, lines(origin)) == (Exit.CONFLICT, before)
+    assert "is not empty" in refused.stderr
+    with pytest.raises(NotEmpty):
+        restore(tmp_path / "good", tmp_path / "copy", quiet)
+    (tmp_path / "empty").mkdir()
+    restore(tmp_path / "good", tmp_path / "empty", quiet)
+    assert lines(tmp_path / "empty") == before
+
+
+@pytest.mark.parametrize("damage", ["text", "half", "a byte"])
+def test_a_damaged_backup_is_refused_and_leaves_nothing(tmp_path: Path, damage: str):
+    origin = filled(tmp_path / "q")
+    backup(origin, tmp_path / "copy", quiet)
+    whole = (tmp_path / "copy").read_bytes()
+    at = whole.index(b'{"filler":"xxxx') + 20
+    broken = {"text": b"no queue", "half": whole[: len(whole) // 2], "a byte": whole[:at] + b"y" + whole[at + 1 :]}
+    (tmp_path / "copy").write_bytes(broken[damage])
+    with pytest.raises(StoreError):
+        restore(tmp_path / "copy", tmp_path / "back", quiet)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "q"]
+
+
+def test_no_check_is_for_who_knows(tmp_path: Path):
+    origin = filled(tmp_path / "q")
+    backup(origin, tmp_path / "copy", quiet)
+    whole = (tmp_path / "copy").read_bytes()
+    at = whole.index(b'{"filler":"xxxx') + 20
+    (tmp_path / "copy").write_bytes(whole[:at] + b"y" + whole[at + 1 :])
+    with pytest.raises(CorruptFile, match="backup is damaged"):
+        restore(tmp_path / "copy", tmp_path / "back", quiet)
+    assert run("restore", "--no-check", tmp_path / "copy", tmp_path / "back").exit_code == Exit.OK
+
+
+def test_an_interrupted_copy_leaves_nothing(tmp_path: Path):
+    origin = filled(tmp_path / "q")
+
+    def interrupt(done: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        backup(origin, tmp_path / "copy", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        compact(origin, interrupt)
+    backup(origin, tmp_path / "copy", quiet)
+    with pytest.raises(KeyboardInterrupt):
+        restore(tmp_path / "copy", tmp_path / "back", interrupt)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "q"]
+    assert not list(origin.glob(f"*{COMPACT_NAME}*"))
+    verified(origin)
+
+
+def test_compacting_gives_room_back_and_changes_nothing_else(tmp_path: Path):
+    origin = filled(tmp_path / "q")
+    before, size = lines(origin), (origin / "data.mdb").stat().st_size
+    (origin / (COMPACT_NAME + PART_SUFFIX)).write_text("left by one that was killed")
+    said = json.loads(run("compact", "--json", origin).stdout)
+    assert said["bytes_before"] == size
+    assert said["bytes"] == (origin / "data.mdb").stat().st_size < size
+    assert lines(origin) == before
+    with lmdbq.Client(origin) as client:
+        assert client.enqueue(lmdbq.Entry("more")).info().state == "ready"
+    verified(origin)
+    assert not list(origin.glob(f"{COMPACT_NAME}*"))
+
+
+def test_a_file_in_use_is_not_compacted(tmp_path: Path):
+    with RealDaemon(tmp_path) as daemon:
+        served = run("compact", daemon.data)
+        assert served.exit_code == Exit.CONFLICT
+        assert "already served by process" in served.stderr
+    origin = filled(tmp_path / "q", 10)
+    inode = (origin / "data.mdb").stat().st_ino
+    with lmdbq.Client(origin) as client:
+        client.enqueue(lmdbq.Entry("open"))
+        with pytest.raises(InUse, match="this process"):
+            compact(origin, quiet)
+        elsewhere = subprocess.run(
+            [sys.executable, "-m", "lmdbq.cli", "compact", str(origin)], capture_output=True, text=True, check=False
+        )
+        assert elsewhere.returncode == Exit.CONFLICT
+        assert "another process has" in elsewhere.stderr
+        assert "stop the daemon" in elsewhere.stderr
+    assert (origin / "data.mdb").stat().st_ino == inode
+    verified(origin)
+
+
+OPENER = """
+import sys, lmdbq
+with lmdbq.Client(sys.argv[1]) as client:
+    before = client.tasks().count()
+    client.enqueue(lmdbq.Entry("opener"))
+    print(before)
+"""
+
+
+def test_who_opens_the_file_meanwhile_waits_and_gets_the_new_one(tmp_path: Path):
+    """Two at once: each would take the other for the one that has seen to the lock file."""
+    origin = filled(tmp_path / "q")
+    count = len([line for line in lines(origin) if line.startswith("lmdbq/task ")])
+    openers: list[subprocess.Popen[str]] = []
+
+    def start(done: int) -> None:
+        if not openers:
+            command = [sys.executable, "-c", OPENER, str(origin)]
+            openers.extend(subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2))
+            while not all(waits_for_a_lock(opener.pid) for opener in openers):
+                assert all(opener.poll() is None for opener in openers)
+                os.sched_yield()
+
+    compact(origin, start)
+    said = sorted(int(opener.communicate(timeout=60)[0]) for opener in openers)
+    assert [opener.returncode for opener in openers] == [0, 0]
+    assert count <= said[0] <= said[1] <= count + 1
+    with lmdbq.Client(origin) as client:
+        assert client.tasks(type="opener").count() == 2
+    verified(origin)
+
+
+def waits_for_a_lock(pid: int) -> bool:
+    waiting = (line.split() for line in Path("/proc/locks").read_text().splitlines() if "->" in line)
+    return any(words[5] == str(pid) for words in waiting)
