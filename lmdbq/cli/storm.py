@@ -14,6 +14,7 @@ import click
 
 # In the order of the help text, and of the report.
 STORMS: Final = (
+    "kill",
     "power-cut",
     "fail-call",
     "clock",

@@ -4,6 +4,9 @@
     child       the same as a process of its own                          look     what a reader sees
     ledger      what was answered, in lines of its own; no lmdbq code     images   judging a file that is left
 
+    kill        processes are killed          kill_cast     who plays         kill_caller, kill_library  what they do
+    kill_judge  what became of it, by their notes alone       kill_plants   faults of daemon and library
+
     power_cut   the power fails                                           fail_runs  single system calls fail
     trace       running under strace, reading it                          fail_call  one run of it
     recording   what was asked of the disk      disk      what may be on it afterwards
