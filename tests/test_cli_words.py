@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -299,3 +300,43 @@ def test_serve_names_every_setting_and_takes_no_secret_on_the_command_line(monke
     for row in SETTINGS:
         assert row.env in said
     assert "--token" not in said
+
+
+def in_shell(*command: str, home: Path) -> str:
+    """Run a shell that has ``lmdbq`` on its path and nobody's settings, and return what it prints."""
+    (home / "lmdbq").write_text(f'#!/bin/sh\nexec {sys.executable} -m lmdbq.cli "$@"\n')
+    (home / "lmdbq").chmod(0o755)
+    variables = {"PATH": f"{home}:{os.environ['PATH']}", "HOME": str(home), "PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run(command, capture_output=True, text=True, env=variables, timeout=60, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def test_fish_completes(tmp_path: Path):
+    script = 'lmdbq completion fish | source; complete -C "lmdbq que"; complete -C "lmdbq tasks --st"'
+    said = in_shell("fish", "--no-config", "-c", script, home=tmp_path)
+    assert sorted(line.split("\t")[0] for line in said.splitlines()) == ["--state", "queue", "queues"]
+
+
+def test_bash_completes(tmp_path: Path):
+    script = """
+        eval "$(lmdbq completion bash)"
+        COMP_WORDS=(lmdbq que) COMP_CWORD=1
+        $(complete -p lmdbq | sed 's/.*-F \\([^ ]*\\) .*/\\1/') lmdbq que lmdbq
+        printf '%s\\n' "${COMPREPLY[@]}"
+    """
+    assert in_shell("bash", "--norc", "-c", script, home=tmp_path).split() == ["queues", "queue"]
+
+
+def test_zsh_completes(tmp_path: Path):
+    """What the widget hands to zsh: ``compadd`` is replaced, for it works only while a key is handled."""
+    script = """
+        autoload -U compinit; compinit -u -D
+        eval "$(lmdbq completion zsh)"
+        function _describe() { printf '%s\\n' ${(P)3} }
+        function compadd() { shift $(( ${@[(i)-a]} )); printf '%s\\n' ${(P)1} }
+        words=(lmdbq que) CURRENT=2
+        $_comps[lmdbq]
+    """
+    said = in_shell("zsh", "-f", "-c", script, home=tmp_path)
+    assert [line.split(":")[0] for line in said.splitlines()] == ["queues", "queue"]

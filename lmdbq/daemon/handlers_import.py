@@ -247,13 +247,13 @@ async def _answer(request: web.Request, job: Import) -> web.StreamResponse:
     await response.prepare(request)
     text = JSON_CODEC.encode(summary)
     if job.spool is None:
-        await response.write(text)
+        await response.write(text + b"\n")
     else:
         await response.write(text[:-1] + b',"outcomes":[')
         size = job.spool.tell()
         job.spool.seek(0)
         while job.spool.tell() < size - 1:  # all but the last comma
             await response.write(job.spool.read(min(_SPOOL_BYTES, size - 1 - job.spool.tell())))
-        await response.write(b"]}")
+        await response.write(b"]}\n")
     await response.write_eof()
     return response
