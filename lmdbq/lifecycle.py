@@ -131,6 +131,13 @@ class ResolvedRetry(NamedTuple):
 _BUILT_IN_BACKOFF: Final = Exponential()
 
 
+def attempts_said(level: RetryStrategy) -> int:
+    """Return the attempts that one level says, 0 if it leaves them open: N intervals mean N + 1."""
+    if not level.max_attempts and isinstance(level.backoff, Intervals):
+        return len(level.backoff.intervals_ns) + 1
+    return level.max_attempts
+
+
 def resolve_retry(*levels: RetryStrategy | None) -> ResolvedRetry:
     """Return the strategy that the levels (most specific first) and the built-in default give together.
 
@@ -143,10 +150,7 @@ def resolve_retry(*levels: RetryStrategy | None) -> ResolvedRetry:
     for level in levels:
         if level is None:
             continue
-        said = level.max_attempts
-        if not said and isinstance(level.backoff, Intervals):
-            said = len(level.backoff.intervals_ns) + 1
-        attempts = attempts or said
+        attempts = attempts or attempts_said(level)
         deliveries = deliveries or level.max_deliveries
         backoff = backoff or level.backoff
     attempts = attempts or limits.ATTEMPTS_DEFAULT

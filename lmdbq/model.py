@@ -249,6 +249,19 @@ class QueueSettings(Struct, frozen=True, omit_defaults=True):
 DEFAULT_SETTINGS: Final = QueueSettings()
 
 
+class TypeSettings(Struct, frozen=True, omit_defaults=True):
+    """What a type decides for its tasks where they say nothing, before their queue does; 0 and None: not said here."""
+
+    keepalive_ns: int = 0
+    expires_in_ns: int = 0
+    retry: RetryStrategy | None = None
+    keep: Keep | None = None
+    dedupe: Dedupe | None = None
+
+
+NO_TYPE_SETTINGS: Final = TypeSettings()
+
+
 class CatchUp(IntEnum):
     """What becomes of a schedule's instants that were missed. The numbers are part of the file format.
 
@@ -444,6 +457,14 @@ class Fire(Struct, frozen=True, tag=True):
     limit: int = limits.FIRE_TASKS_MAX
 
 
+class TypePut(Struct, frozen=True, tag=True):
+    """Replace what is known of a type. schema: JSON Schema of its payloads as UTF-8 bytes, b"" = not known."""
+
+    name: str
+    settings: TypeSettings = NO_TYPE_SETTINGS
+    schema: bytes = b""
+
+
 class Promote(Struct, frozen=True, tag=True):
     """Timed: scheduled tasks that are due become ready."""
 
@@ -485,6 +506,7 @@ Op = (
     | QueuePut
     | QueuePatch
     | QueueDelete
+    | TypePut
     | SchedulePut
     | SchedulePatch
     | ScheduleDelete
@@ -658,6 +680,13 @@ class ScheduleChanged(Struct, frozen=True, tag=True):
     created: bool = False
 
 
+class TypeChanged(Struct, frozen=True, tag=True):
+    """Outcome of TypePut. changed False: it was known so already, and nothing was written."""
+
+    name: str
+    changed: bool
+
+
 class Swept(Struct, frozen=True, tag=True):
     """Outcome of a timed op: how many tasks (or old keys) it moved or enqueued, and whether more are due."""
 
@@ -671,7 +700,18 @@ class Started(Struct, frozen=True, tag=True):
     boot_no: int
 
 
-OpOutcome = Enqueued | Claimed | ExtendDone | ReportDone | ChangeDone | QueueChanged | ScheduleChanged | Swept | Started
+OpOutcome = (
+    Enqueued
+    | Claimed
+    | ExtendDone
+    | ReportDone
+    | ChangeDone
+    | QueueChanged
+    | TypeChanged
+    | ScheduleChanged
+    | Swept
+    | Started
+)
 
 
 class Problem(Struct, frozen=True, omit_defaults=True):
@@ -831,6 +871,14 @@ class ScheduleView(Struct, frozen=True):
     last_at: int = 0
     fired: int = 0
     reason: str = ""
+
+
+class TypeView(Struct, frozen=True):
+    """A type of which something is known, see TypePut."""
+
+    name: str
+    settings: TypeSettings
+    schema: bytes
 
 
 class Due(Struct, frozen=True):

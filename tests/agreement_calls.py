@@ -62,6 +62,8 @@ from lmdbq.model import (
     Scope,
     State,
     Status,
+    TypePut,
+    TypeSettings,
     UniformEntries,
     Until,
 )
@@ -156,6 +158,18 @@ settings = st.builds(
     retry=retries,
     keep=keeps,
     dedupe=st.none() | free_rules.map(lambda rule: replace(rule, key="")),
+)
+
+type_settings = st.builds(
+    TypeSettings,
+    keepalive_ns=st.sampled_from([0, 3 * S]),
+    expires_in_ns=st.sampled_from([0, 0, 6 * S]),
+    retry=retries,
+    keep=keeps,
+    dedupe=st.none() | free_rules.map(lambda rule: replace(rule, key="")),
+)
+type_changes = st.builds(
+    TypePut, TYPES | st.just("yet unknown"), st.just(TypeSettings()) | type_settings, st.sampled_from([b"", b"{}"])
 )
 
 IDS = st.lists(st.sampled_from([*range(10), -1]), min_size=1, max_size=3).map(tuple)
@@ -262,7 +276,7 @@ fires = st.builds(Fire, st.sampled_from([32, 32, 1, 3]))
 removals = st.one_of(st.builds(Purge, ANY_QUEUE), st.builds(QueueDelete, ANY_QUEUE))
 reports = st.builds(Report, st.lists(completions, min_size=1, max_size=3))
 heartbeats = st.builds(Extend, st.lists(extensions, min_size=1, max_size=2).map(tuple))
-_edits = (changes, changes, heartbeats, sweeps, queue_settings, removals, schedule_changes, fires)
+_edits = (changes, changes, heartbeats, sweeps, queue_settings, type_changes, removals, schedule_changes, fires)
 ops: st.SearchStrategy[Op] = weighted(
     *[enqueues] * 4, *[claims] * 4, *[reports] * 3, plain_enqueues, uniform_enqueues, *_edits
 )

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from msgspec.structs import replace
 
-from lmdbq import lifecycle
+from lmdbq import lifecycle, precedence
 from lmdbq.clock import ManualClock
 from lmdbq.lifecycle import Event
 from lmdbq.model import (
@@ -55,6 +55,7 @@ from lmdbq.model import (
     Status,
     Swept,
     Task,
+    TypeSettings,
 )
 from lmdbq.store.base import Store
 from lmdbq.store.memory import MemoryStore
@@ -198,6 +199,10 @@ class AgreementMachine(RuleBasedStateMachine):
     def change_a_queue(self, op: Op) -> None:
         self._tell(Call((op,)))
 
+    @rule(op=drawn.type_changes)
+    def register_a_type(self, op: Op) -> None:
+        self._tell(Call((op,)))
+
     @rule(op=drawn.schedule_changes)
     def change_a_schedule(self, op: Op) -> None:
         self._tell(Call((op,)))
@@ -259,6 +264,7 @@ class AgreementMachine(RuleBasedStateMachine):
     def every_read_agrees(self) -> None:
         assert self.store.queues() == self.model.queues()
         assert self.store.schedules() == self.model.schedules()
+        assert self.store.types() == self.model.types()
         assert Driver(self.model, self.clock).all_tasks() == Driver(self.store, self.clock).all_tasks()
         for task_id in (*self.ids[-9:], max(self.ids, default=0) + 1):
             assert self.store.task(task_id, self.clock) == self.model.task(task_id, self.clock)
@@ -394,9 +400,13 @@ class AgreementMachine(RuleBasedStateMachine):
             op = calls[0].ops[0]
             assert isinstance(op, Enqueue)
             listed: dict[int, set[str]] = {}
+            kinds = {kind.name: kind.settings for kind in self.model.types()}
             for index, given in enumerate(op.entries):
                 known = queues_before.get(given.queue)
-                rule = lifecycle.resolve_dedupe(given, known.settings if known else DEFAULT_SETTINGS)
+                own = known.settings if known else DEFAULT_SETTINGS
+                rule = lifecycle.resolve_dedupe(
+                    given, precedence.settings_of(kinds.get(given.type, TypeSettings()), own)
+                )
                 if enqueued.placed(index).outcome is Outcome.OVERWRITTEN:
                     assert rule is not None
                     listed.setdefault(enqueued.ids[index], set()).update(rule.overwrite)

@@ -21,6 +21,8 @@ from lmdbq.model import (
     QueueDelete,
     RetryStrategy,
     Scope,
+    TypePut,
+    TypeSettings,
     Until,
 )
 from lmdbq.store.lmdb import LmdbStore, open_store
@@ -45,6 +47,7 @@ def fill(directory: Path) -> Full:
     ids: dict[str, int] = {}
     q.put_queue("mail", max_running=3, keepalive_ns=90 * S, retry=RetryStrategy(max_attempts=4), keep=KEPT)
     q.put_queue("idle", paused=True, dedupe=Dedupe(scope=Scope.GLOBAL))
+    q.do(TypePut("send", TypeSettings(keepalive_ns=80 * S), b'{"type": "object"}'))
     _fill_running(q, ids)
     _fill_ended(q, ids)
     _fill_waiting(q, ids)

@@ -13,6 +13,7 @@ from tests.contract_leases import LeaseContract
 from tests.contract_manage import CountCapability, QueueContract, TaskActionContract
 from tests.contract_schedules import ScheduleContract
 from tests.contract_timed import TimedContract
+from tests.contract_types import TypeContract
 
 
 class EveryStore(
@@ -25,6 +26,7 @@ class EveryStore(
     QueueContract,
     TimedContract,
     ScheduleContract,
+    TypeContract,
 ):
     """All that a program may rely on, whatever the store."""
 

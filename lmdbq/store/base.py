@@ -23,6 +23,11 @@ Purge and QueueDelete remove all tasks at once, running ones too, and free their
 and they count as ``deleted`` in the totals, which survive a purge but not a delete. QueuePatch, QueueDelete and Purge
 of an unknown queue: ``queue_not_found``, pointer /name. QueuePut answers ``created``.
 
+**Types** may decide for their tasks what queues do (TypePut; the type need not be known before). Wherever a rule below
+takes something from a task's queue, and in resolve_times, resolve_dedupe, resolve_keepalive, resolve_retry and
+resolve_keep, that is ``precedence.settings_of(type, queue)``. A TypePut replaces all that was known of the type; one
+that says nothing removes it. It holds at once, for tasks that are stored, too. Purge and QueueDelete leave types alone.
+
 **Enqueue**, entry by entry in order, each seeing the earlier ones of its call:
 1. ``lifecycle.resolve_times`` (a failure is a problem of the call: ``expires_too_early``).
 2. If it has a dedupe key, the slot (scope; queue or type or nothing; key) is looked up. A *holder* that is scheduled
@@ -157,6 +162,7 @@ from lmdbq.model import (
     ScheduleView,
     StoreInfo,
     Task,
+    TypeView,
 )
 
 _PHASE_0 = (Report, Extend, Cancel)
@@ -214,6 +220,10 @@ class Store(Protocol):
 
     def schedule(self, name: str) -> ScheduleView | None:
         """Return one schedule, None if it does not exist."""
+        ...
+
+    def types(self) -> list[TypeView]:
+        """Return every type of which something is known, by name."""
         ...
 
     def due(self, clock: Clock) -> Due:

@@ -84,6 +84,8 @@ class File:
             elif kind == b"t":
                 name = self.sound("catalog", key, lambda value=value: rec.read_name(value))  # type: ignore[misc]
                 self.types[ks.read_number(key)] = name or ""
+            elif kind == ks.TYPE_RECORDS:
+                self.sound("catalog", key, lambda value=value: rec.read_type(value))  # type: ignore[misc]
             elif kind == b"G":
                 self.graves.add(ks.read_number(key))
                 self.sound("catalog", key, lambda value=value: rec.read_grave(value))  # type: ignore[misc]

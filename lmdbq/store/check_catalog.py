@@ -29,6 +29,9 @@ def k8(file: File) -> Iterator[str]:
         yield f"K8: queues by name {names} and by number {file.queues} differ"
     if types != file.types:
         yield f"K8: types by name and by number differ: {set(types.items()) ^ set(file.types.items())}"
+    for key, _ in file.items("catalog"):
+        if key[:1] == ks.TYPE_RECORDS and ks.read_number(key) not in file.types:
+            yield f"K8: lmdbq/catalog {key_words('catalog', key)} is about a type that does not exist"
     known = file.graves | set(file.queues)
     for database in ("ready", "scheduled", "deadline", "ended", "expiry", "count"):
         for key, _ in file.items(database):

@@ -59,6 +59,8 @@ def _catalog(key: bytes) -> tuple[str, _Read]:
         return f"queue {ks.read_name(key)!r}", lambda value: _fields(rec.read_queue(value))
     if kind == b"T":
         return f"type {ks.read_name(key)!r}", lambda value: f"type_no={rec.read_number(value)}"
+    if kind == ks.TYPE_RECORDS:
+        return f"rules type_no={ks.read_number(key)}", lambda value: _fields(rec.read_type(value))
     if kind == b"G":
         return f"grave queue_no={ks.read_number(key)}", lambda value: _fields(rec.read_grave(value))
     if kind == b"S":

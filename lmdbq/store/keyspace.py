@@ -8,6 +8,7 @@ and from ``records`` (the values). Only this module joins or slices key bytes; i
                       'Q' name · 'q' queue_no                      QueueRecord · name      queue
                       'G' queue_no                                 Grave                   purged queue, until drained
                       'T' name · 't' type_no                       type_no · name          type
+                      'D' type_no                                  TypeRecord              type that decides something
                       'L' scope name · 'l' lane_no                 (not yet written)      thread or group
                       'S' name · 's' schedule_no                   ScheduleRecord · name  schedule
     lmdbq/count       queue_no type_no                             Tally                   (queue, type) with tasks
@@ -65,7 +66,8 @@ and from ``records`` (the values). Only this module joins or slices key bytes; i
     K5  A slot names a stored task that has this slot; or it has a blocks_until, and its forget key exists.
     K6  Tallies equal a recount of the standings; a tally of zeros does not exist.
     K7  The sequence is at least every id and every number given.
-    K8  Catalog names and numbers point at each other; every queue_no in a key is a live queue or a grave.
+    K8  Catalog names and numbers point at each other; every queue_no in a key is a live queue or a grave; every
+        type_no of a 'D' key has a name.
     K9  Every memo has its forget key.
     K10 A history belongs to a stored task; every ended task has one.
     K11 Every checksum is right.
@@ -128,6 +130,7 @@ _LANE: Final = struct.Struct(">IIIHQQ")
 _SCHEDULE: Final = struct.Struct(">QI")
 _DIGEST_BYTES: Final = 32
 
+TYPE_RECORDS: Final = b"D"
 READY_LIST_BYTES: Final = 8  # queue_no type_no: the ready list of one type in one queue
 
 
@@ -259,6 +262,22 @@ def type_by_no(type_no: int) -> bytes:
     b't\\x00\\x00\\x00\\x01'
     """
     return b"t" + U32.pack(type_no)
+
+
+def type_record(type_no: int) -> bytes:
+    """What a type decides for its tasks, and how their payloads look.
+
+    Key: 'D' type_no
+    Value: TypeRecord
+    Order: by number
+    Written by: TypePut
+    Removed by: TypePut that says nothing
+    Invariant: K8
+
+    >>> type_record(1)
+    b'D\\x00\\x00\\x00\\x01'
+    """
+    return TYPE_RECORDS + U32.pack(type_no)
 
 
 def lane_by_name(scope: Scope, name: str) -> bytes:
@@ -646,7 +665,7 @@ def read_id(key: bytes) -> int:
 
 
 def read_number(key: bytes) -> int:
-    """Return the number of a 'q', 'G', 't' or 's' catalog key."""
+    """Return the number of a 'q', 'G', 't', 'D' or 's' catalog key."""
     number: int = U32.unpack(key[1:])[0]
     return number
 

@@ -18,7 +18,20 @@ import lmdb
 
 from lmdbq.clock import Clock, SystemClock
 from lmdbq.errors import CommitUnknown, CorruptFile, NotCommitted, StoreClosed
-from lmdbq.model import Applied, Call, CallOutcome, Due, Filter, Outcome, Page, QueueView, ScheduleView, StoreInfo, Task
+from lmdbq.model import (
+    Applied,
+    Call,
+    CallOutcome,
+    Due,
+    Filter,
+    Outcome,
+    Page,
+    QueueView,
+    ScheduleView,
+    StoreInfo,
+    Task,
+    TypeView,
+)
 from lmdbq.store import lmdb_reads as reads
 from lmdbq.store import records as rec
 from lmdbq.store.base import NO_GATE
@@ -28,6 +41,7 @@ from lmdbq.store.lmdb_apply import apply_calls, mend_now, open_work, timeless_wo
 from lmdbq.store.lmdb_calls import MENDS_MAX
 from lmdbq.store.lmdb_ops_schedule import schedule_view, schedule_views
 from lmdbq.store.lmdb_rows import Broken
+from lmdbq.store.lmdb_types import types
 from lmdbq.store.lmdb_within import apply_in, check_usable
 from lmdbq.store.lmdb_work import Work
 
@@ -157,6 +171,10 @@ class LmdbStore:
     def queues(self) -> list[QueueView]:
         """Return every queue."""
         return self._read(None, reads.queues)
+
+    def types(self) -> list[TypeView]:
+        """Return every type of which something is known."""
+        return self._read(None, types)
 
     def queue(self, name: str) -> QueueView | None:
         """Return one queue."""

@@ -47,6 +47,7 @@ from lmdbq.model import (
     SchedulePatch,
     SchedulePut,
     Started,
+    TypePut,
     UniformEntries,
 )
 from lmdbq.store import keyspace as ks
@@ -62,6 +63,7 @@ from lmdbq.store.lmdb_ops_queue import delete_queue, patch_queue, purge, put_que
 from lmdbq.store.lmdb_ops_report import cancel, extend, report
 from lmdbq.store.lmdb_ops_schedule import delete_schedule, fire, patch_schedule, put_schedule
 from lmdbq.store.lmdb_rows import Broken
+from lmdbq.store.lmdb_types import put_type
 from lmdbq.store.lmdb_work import Work
 
 MENDS_MAX: Final = 1_000  # keys that one call may find damaged before it is given up
@@ -108,6 +110,7 @@ _RUNNERS: Final[dict[type, _Runner]] = {
     QueuePut: put_queue,
     QueuePatch: patch_queue,
     QueueDelete: delete_queue,
+    TypePut: put_type,
     Promote: lambda work, op: timed.promote(work, op, work.all_queues()),
     Lapse: lambda work, op: timed.lapse(work, op, work.all_queues()),
     Expire: lambda work, op: timed.expire(work, op, work.all_queues()),

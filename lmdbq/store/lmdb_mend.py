@@ -18,12 +18,12 @@ from functools import partial
 from typing import Final
 
 from lmdbq import lifecycle
-from lmdbq.model import DEFAULT_SETTINGS
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.lmdb_rows import Broken
 from lmdbq.store.lmdb_standing import put_lease
 from lmdbq.store.lmdb_tasks import free_slots, long_key, put_aside
+from lmdbq.store.lmdb_types import rules
 from lmdbq.store.lmdb_work import Work
 
 _log = logging.getLogger(__name__)
@@ -155,7 +155,7 @@ def _mend_lease(work: Work, key: bytes, counts: set[_Tally]) -> None:
         _count_all_types(work, ks.read_queue_no(found), counts)
     for task_id, record, history in list(_orphans(work, last_id, counts)):
         queue = work.queue_of(record.queue_no)
-        settings = queue.settings if queue is not None else DEFAULT_SETTINGS
+        settings = rules(work, queue, record.type_no)
         keepalive = lifecycle.resolve_keepalive(record.options.keepalive_ns, settings.keepalive_ns)
         boot_no, deadline = work.now.boot_no, work.now.steady + keepalive
         if deadlines:

@@ -17,6 +17,7 @@ from lmdbq.store.lmdb_ops_timed import sweep_queue
 from lmdbq.store.lmdb_rows import read_memo
 from lmdbq.store.lmdb_standing import Located, locate, seen_lease
 from lmdbq.store.lmdb_taker import Taken, Taker, wanted_types
+from lmdbq.store.lmdb_types import rules
 from lmdbq.store.lmdb_work import Queue, Work
 
 
@@ -81,7 +82,7 @@ def _claimed_again(work: Work, task: Located) -> ClaimedTask:
     record, lease = task.record, task.lease
     assert lease is not None
     keepalive, lease_expires_at, _ = seen_lease(work, task.id, lease)
-    retry = lifecycle.resolve_retry(record.options.retry, task.queue.settings.retry)
+    retry = lifecycle.resolve_retry(record.options.retry, rules(work, task.queue, record.type_no).retry)
     return ClaimedTask(
         task.id,
         task.queue.name,

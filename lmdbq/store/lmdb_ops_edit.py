@@ -24,6 +24,7 @@ from lmdbq.store.lmdb_ops_report import absent
 from lmdbq.store.lmdb_plan import blocks, too_many_types
 from lmdbq.store.lmdb_standing import Located, leave
 from lmdbq.store.lmdb_tasks import change_state, get_slot, long_key, put_slot, remove, sound
+from lmdbq.store.lmdb_types import rules
 from lmdbq.store.lmdb_work import Work
 
 
@@ -113,7 +114,7 @@ def _take_slot_back(work: Work, task: Located) -> bool:
     now_wall = work.now.wall
     rule = lifecycle.resolve_dedupe(
         Entry(queue=task.queue.name, type=work.type_name(task.record.type_no), options=task.record.options),
-        task.queue.settings,
+        rules(work, task.queue, task.record.type_no),
     )
     assert rule is not None
     key, slot = get_slot(work, task.record)

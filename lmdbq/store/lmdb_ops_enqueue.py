@@ -23,6 +23,7 @@ from lmdbq.store.lmdb_new_tasks import Kind, NewTasks
 from lmdbq.store.lmdb_plan import Plan, Planner, SlotName, Taken
 from lmdbq.store.lmdb_standing import leave
 from lmdbq.store.lmdb_tasks import long_key, put_slot, quarantine, remove
+from lmdbq.store.lmdb_types import rules
 from lmdbq.store.lmdb_work import Queue, Work
 
 
@@ -115,7 +116,7 @@ class EnqueueBatch:
             return None
         queue, type_no = target
         try:
-            _, expires_at = lifecycle.resolve_times(entry, queue.settings, self._work.now.wall)
+            _, expires_at = lifecycle.resolve_times(entry, rules(self._work, queue, type_no), self._work.now.wall)
         except lifecycle.ExpiresTooEarly:
             return None
         return self._new.kind(queue, type_no, int(entry.encoding), entry.priority, expires_at)
@@ -123,7 +124,7 @@ class EnqueueBatch:
     def _accept_keyed(self, entries: UniformEntries) -> Enqueued | None:
         """Accept and write entries that differ in payload and dedupe key; None if they need planning after all."""
         target = self._simple_target(entries.queue, entries.type)
-        if target is None or len(entries) < KEYED_MIN or target[0].settings.dedupe is not None:
+        if target is None or len(entries) < KEYED_MIN or rules(self._work, *target).dedupe is not None:
             return None
         queue, type_no = target
         self.write()
@@ -140,7 +141,7 @@ class EnqueueBatch:
         """Return a queue and a type_no if they are known, and leave nothing to be decided for a plain entry."""
         work = self._work
         queue, type_no = work.queue(queue_name), work.type_no(type_name)
-        if queue is None or not type_no or queue.settings.expires_in_ns:
+        if queue is None or not type_no or rules(work, queue, type_no).expires_in_ns:
             return None
         if any(work.tally(queue.no, type_no)) or len(work.queue_tallies(queue.no)) <= limits.TYPES_PER_QUEUE_MAX // 2:
             return queue, type_no

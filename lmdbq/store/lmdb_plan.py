@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from lmdbq import lifecycle, limits
 from lmdbq.lifecycle import ExpiresTooEarly, ResolvedDedupe
 from lmdbq.model import (
-    DEFAULT_SETTINGS,
     PLAIN,
     Enqueue,
     Entry,
@@ -33,6 +32,7 @@ from lmdbq.store import records as rec
 from lmdbq.store.lmdb_drafts import Draft, draft_of, overwrite
 from lmdbq.store.lmdb_rows import read_slot
 from lmdbq.store.lmdb_standing import locate
+from lmdbq.store.lmdb_types import rules
 from lmdbq.store.lmdb_work import Queue, Work
 
 _BLOCKING: dict[Until, frozenset[State]] = {
@@ -141,7 +141,7 @@ class Planner:
             return None
         ks.name_bytes(entry.queue)
         ks.name_bytes(entry.type)
-        settings = DEFAULT_SETTINGS if queue is None else queue.settings
+        settings = rules(self._work, queue, self._work.type_no(entry.type))
         plan.settings[(entry.queue, entry.type)] = settings
         return settings
 

@@ -13,6 +13,7 @@ from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.lmdb_ops_schedule import first_fire
 from lmdbq.store.lmdb_standing import Located, locate, seen_lease, stand
+from lmdbq.store.lmdb_types import rules
 from lmdbq.store.lmdb_work import Queue, Work
 
 
@@ -34,7 +35,7 @@ def task(work: Work, task_id: int) -> Task | Outcome:
 def view(work: Work, found: Located) -> Task:
     """Return everything stored about a task."""
     record, history, lease = found.record, found.history, found.lease
-    retry = lifecycle.resolve_retry(record.options.retry, found.queue.settings.retry)
+    retry = lifecycle.resolve_retry(record.options.retry, rules(work, found.queue, record.type_no).retry)
     running: dict[str, object] = {}
     if lease is not None:
         _, lease_expires_at, progress = seen_lease(work, found.id, lease)

@@ -19,6 +19,7 @@ from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.lmdb_standing import Located, ReadyTask, add_ready_tasks, lease_over, shorten_lease
 from lmdbq.store.lmdb_tasks import change_state, end, fail, note_report, quarantine, sound
+from lmdbq.store.lmdb_types import rules
 from lmdbq.store.lmdb_work import Queue, Work
 
 _NO_ERROR = ErrorInfo()
@@ -99,7 +100,7 @@ class Reporter:
         nobody, which blocks nobody.) 0.6 us per task; each of the others goes its own way, for 10.
         """
         work, records, pack_id, succeeded = self._work, self._records, ks.U64.pack, Status.SUCCEEDED
-        is_removed = not lifecycle.resolve_keep(State.SUCCEEDED, False, queue.settings.keep)
+        is_removed = not lifecycle.resolve_keep(State.SUCCEEDED, False, rules(work, queue, run.type_no).keep)
         any_history = work.any_history(self._ids[position], self._ids[after - 1])
         count = 0
         others: list[int] = []

@@ -27,6 +27,7 @@ from lmdbq.store import records as rec
 from lmdbq.store.lmdb_rows import read_ready_run
 from lmdbq.store.lmdb_standing import RUN_IDS_MAX, Located, put_lease
 from lmdbq.store.lmdb_tasks import end, quarantine, remove
+from lmdbq.store.lmdb_types import rules
 from lmdbq.store.lmdb_work import Queue, Work
 
 
@@ -85,7 +86,7 @@ class Taker:
         self._work = work
         self._op = op
         self._room: dict[int, int | None] = {}
-        self._plain_rules: dict[int, tuple[int, int, int]] = {}
+        self._plain_rules: dict[tuple[int, int], tuple[int, int, int]] = {}
         self._records = work.cursor("task")
         self._bytes = 0
         self._full = False
@@ -195,7 +196,7 @@ class Taker:
 
     def _may_be_alike(self, head: _Head, task: ClaimedTask) -> bool:
         """Whether the tasks behind one that was taken may be taken as it was, if their records begin as its own."""
-        _, max_deliveries, _ = self._rules(head.queue, task.options)
+        _, max_deliveries, _ = self._rules(head, task.options)
         is_last = task.id == head.key.last_id
         return not is_last and task.options.dedupe is None and head.run.deliveries < max_deliveries
 
@@ -235,7 +236,7 @@ class Taker:
             quarantine(work, task_id, str(error), taken_from=head.key)
             return None
         options = record.options
-        max_attempts, max_deliveries, keepalive = self._rules(queue, options)
+        max_attempts, max_deliveries, keepalive = self._rules(head, options)
         if record.expires_at:
             work.delete("expiry", ks.expiry(queue.no, record.expires_at, task_id))
             if record.expires_at <= work.now.wall:
@@ -272,15 +273,17 @@ class Taker:
         self.tasks.append(task)
         return task
 
-    def _rules(self, queue: Queue, options: Options) -> tuple[int, int, int]:
-        """Return (max_attempts, max_deliveries, keepalive) of a task; those of plain ones once for each queue."""
-        known = self._plain_rules.get(queue.no) if options is PLAIN else None
+    def _rules(self, head: _Head, options: Options) -> tuple[int, int, int]:
+        """Return (max_attempts, max_deliveries, keepalive) of a task; those of plain ones once for each ready list."""
+        place = (head.queue.no, head.key.type_no)
+        known = self._plain_rules.get(place) if options is PLAIN else None
         if known is None:
-            retry = lifecycle.resolve_retry(options.retry, queue.settings.retry)
-            lengths = (self._op.keepalive_ns, options.keepalive_ns, queue.settings.keepalive_ns)
+            settings = rules(self._work, head.queue, head.key.type_no)
+            retry = lifecycle.resolve_retry(options.retry, settings.retry)
+            lengths = (self._op.keepalive_ns, options.keepalive_ns, settings.keepalive_ns)
             known = (retry.max_attempts, retry.max_deliveries, lifecycle.resolve_keepalive(*lengths))
             if options is PLAIN:
-                self._plain_rules[queue.no] = known
+                self._plain_rules[place] = known
         return known
 
     @staticmethod

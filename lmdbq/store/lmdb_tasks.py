@@ -12,6 +12,7 @@ from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.lmdb_rows import read_ready_run, read_slot, read_standing
 from lmdbq.store.lmdb_standing import Located, ReadyTask, cut_ready, enter, lease_over, locate, shorten_lease
+from lmdbq.store.lmdb_types import retry_rule, rules
 from lmdbq.store.lmdb_work import Work
 
 
@@ -78,7 +79,8 @@ def end(
     """
     work.total(task.queue.no, state.word)
     options = task.record.options
-    keep = lifecycle.resolve_keep(state, result is not None, options.keep, task.queue.settings.keep)
+    settings = rules(work, task.queue, task.record.type_no)
+    keep = lifecycle.resolve_keep(state, result is not None, options.keep, settings.keep)
     if not keep:
         remove(work, task)
         return None
@@ -126,11 +128,11 @@ def fail(
     failure = Failure(work.now.wall, task.deliveries, error.message, error.type, error.backtrace)
     history.errors = (*history.errors, failure)[-limits.ERRORS_KEPT_MAX :]
     note_report(task, status)
-    options, settings = task.record.options, task.queue.settings
+    said = task.record.options.retry
     after = lifecycle.after_failure(
         task_id=task.id,
         failures=task.failures,
-        retry=task.queue.retry if options.retry is None else lifecycle.resolve_retry(options.retry, settings.retry),
+        retry=retry_rule(work, task.queue, task.record.type_no, said),
         now_wall=work.now.wall,
         expires_at=task.record.expires_at,
         cancel_requested=history.cancel_requested,

@@ -62,6 +62,8 @@ class Work(Counts):
         self._queues: dict[str, Queue | None] = {}
         self._queues_by_no: dict[int, Queue | None] = {}
         self._types: dict[str, int] = {}
+        self.rules: dict[tuple[Queue | None, int], QueueSettings] = {}  # see lmdb_types
+        self.any_types: bool | None = None
         self._type_names: dict[int, str] = {}
         self._has_history = bool(txn.stat(self.db["history"])["entries"])
         self._has_extensions = not side.is_empty()

@@ -57,6 +57,8 @@ from lmdbq.model import (
     ScheduleView,
     StoreInfo,
     Task,
+    TypePut,
+    TypeView,
 )
 from lmdbq.store import (
     memory_claim,
@@ -88,6 +90,7 @@ _HANDLERS: Final[dict[type, Callable[[Tables, Any, Now], OpOutcome]]] = {
     QueuePatch: memory_manage.patch_queue,
     Purge: memory_manage.purge,
     QueueDelete: memory_manage.delete_queue,
+    TypePut: memory_manage.put_type,
     DaemonStart: memory_manage.start_daemon,
     SchedulePut: memory_schedules.put_schedule,
     SchedulePatch: memory_schedules.patch_schedule,
@@ -177,6 +180,13 @@ class MemoryStore:
         with self._lock:
             self._must_be_open()
             return memory_schedules.schedule_view(self._tables, name)
+
+    def types(self) -> list[TypeView]:
+        """Return every type of which something is known, by name."""
+        with self._lock:
+            self._must_be_open()
+            known = self._tables.types
+            return [TypeView(name, known[name].settings, known[name].schema) for name in sorted(known)]
 
     def due(self, clock: Clock) -> Due:
         """Return when each timed op has something to do next."""

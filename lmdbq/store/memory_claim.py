@@ -76,7 +76,7 @@ def _take(tables: Tables, op: Claim, queues: list[str], now: Now) -> Iterator[Ro
 
 def _lease(tables: Tables, row: Row, keepalive_ns: int, now: Now) -> Row:
     length_ns = lifecycle.resolve_keepalive(
-        keepalive_ns, row.options.keepalive_ns, tables.settings(row.queue).keepalive_ns
+        keepalive_ns, row.options.keepalive_ns, tables.rules(row.queue, row.type).keepalive_ns
     )
     row = replace(
         row,

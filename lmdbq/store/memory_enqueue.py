@@ -66,7 +66,7 @@ class _Plan:
         pointer = f"/entries/{index}"
         if not self._find_queue(entry.queue, pointer):
             return
-        settings = self.tables.settings(entry.queue)
+        settings = self.tables.rules(entry.queue, entry.type)
         try:
             times = lifecycle.resolve_times(entry, settings, self.now.wall)
         except ExpiresTooEarly:

@@ -25,6 +25,8 @@ from lmdbq.model import (
     Retry,
     Started,
     State,
+    TypeChanged,
+    TypePut,
 )
 from lmdbq.store.memory_rows import Denied, Row
 from lmdbq.store.memory_state import Tables
@@ -80,7 +82,7 @@ def _retry_one(tables: Tables, row: Row, now: Now) -> Outcome:
         return Outcome.CONFLICT
     if 0 < row.expires_at <= now.wall:
         return Outcome.EXPIRED
-    rule = lifecycle.resolve_dedupe(Entry(options=row.options), tables.settings(row.queue))
+    rule = lifecycle.resolve_dedupe(Entry(options=row.options), tables.rules(row.queue, row.type))
     if row.slot is not None and rule is not None:
         slot = tables.slots.get(row.slot)
         if slot is None or slot.id != row.id:
@@ -110,6 +112,16 @@ def _retry_one(tables: Tables, row: Row, now: Now) -> Outcome:
 def _must_exist(tables: Tables, queue: str) -> None:
     if queue not in tables.queues:
         raise Denied([Problem("queue_not_found", "/name", f"there is no queue {queue!r}; look at the list of queues")])
+
+
+def put_type(tables: Tables, op: TypePut, _now: Now) -> TypeChanged:
+    """Replace what is known of a type, or forget it."""
+    known = tables.types.get(op.name)
+    if op == TypePut(op.name):
+        tables.discard(tables.types, op.name)
+        return TypeChanged(op.name, changed=known is not None)
+    tables.assign(tables.types, op.name, op)
+    return TypeChanged(op.name, changed=known != op)
 
 
 def put_queue(tables: Tables, op: QueuePut, now: Now) -> QueueChanged:

@@ -16,10 +16,10 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from lmdbq import lifecycle
+from lmdbq import lifecycle, precedence
 from lmdbq.clock import Now
 from lmdbq.lifecycle import ResolvedDedupe, ResolvedRetry
-from lmdbq.model import Entry, Outcome, QueueSettings, State, Totals, Until
+from lmdbq.model import Entry, Outcome, QueueSettings, State, Totals, TypePut, Until
 from lmdbq.store.memory_rows import Queue, Remembered, RememberedClaim, Row, Slot, SlotName
 
 _ABSENT: Final = object()
@@ -38,6 +38,7 @@ class Tables:
     standing: dict[tuple[str, State], dict[int, None]] = field(default_factory=dict)
     counts: dict[tuple[str, str, State], int] = field(default_factory=dict)
     queues: dict[str, Queue] = field(default_factory=dict)
+    types: dict[str, TypePut] = field(default_factory=dict)
     slots: dict[SlotName, Slot] = field(default_factory=dict)
     memos: dict[str, Remembered] = field(default_factory=dict)
     claims: dict[str, RememberedClaim] = field(default_factory=dict)
@@ -139,6 +140,12 @@ class Tables:
         """Return the settings of an existing queue."""
         return self.queues[queue].settings
 
+    def rules(self, queue: str, type_: str) -> QueueSettings:
+        """Return the settings that hold for tasks of a type in an existing queue."""
+        known = self.types.get(type_)
+        own = self.settings(queue)
+        return own if known is None else precedence.settings_of(known.settings, own)
+
     def stir(self, queue: str) -> None:
         """Note that a claim may now find more in ``queue``."""
         self.assign(self.stirred, queue, None)
@@ -163,11 +170,12 @@ class Tables:
 
     def retry_of(self, row: Row) -> ResolvedRetry:
         """Return the retry strategy that holds for a task now."""
-        return lifecycle.resolve_retry(row.options.retry, self.settings(row.queue).retry)
+        return lifecycle.resolve_retry(row.options.retry, self.rules(row.queue, row.type).retry)
 
     def end(self, row: Row, state: State, reason: str, now: Now) -> State | None:
         """End a task in ``state``; return that state, or None if it is not kept."""
-        keep_ns = lifecycle.resolve_keep(state, row.result is not None, row.options.keep, self.settings(row.queue).keep)
+        rules = self.rules(row.queue, row.type)
+        keep_ns = lifecycle.resolve_keep(state, row.result is not None, row.options.keep, rules.keep)
         self.tally(row.queue, state.word)
         if not keep_ns:
             self.remove(row, now)

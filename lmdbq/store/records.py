@@ -25,6 +25,7 @@ field; an absent field has the default stated below, and an unknown one means a 
     Meta         map: format, engine, created_at, boot_id, boot_no, daemon_boot_no, daemon_steady    1      0, ""
     QueueRecord  map: no, created_at, settings (map of model.QueueSettings)                          1      defaults
     Grave        map: name, at                                                                       1      -
+    TypeRecord   map: settings (map of model.TypeSettings), schema (bin: JSON Schema)                2      none, ""
     ScheduleRecord  map: no, created_at, next_at, last_at, fired, reason, schedule (map)            2      0, ""
     Memo         map: at, remove_at, body_hash, outcomes (MessagePack of model outcomes, ids as
                  first, count, first, count ...), leases (first id, count, delivery, ...)            1      empty
@@ -41,6 +42,7 @@ The maps within maps. An absent number is 0, an absent list or text empty, anyth
 means "not said here"; *_ns are durations in nanoseconds:
     options      keepalive_ns, retry, keep, dedupe, tags (list of text), metadata (bin: a JSON object)
     settings     paused, max_running, keepalive_ns, expires_in_ns, retry, keep, dedupe
+                 (those of a type: without the first two)
     retry        max_attempts, max_deliveries, backoff: a map of kind "intervals" (intervals_ns: a list), "exponential"
                  (base_ns, factor, cap_ns, jitter) or "polynomial" (base_ns, exponent, jitter); defaults as in model
     keep         succeeded_ns, dead_ns, cancelled_ns (nil and 0 differ: 0 is said)
@@ -68,6 +70,7 @@ except ImportError:  # where it has no wheel
 
 from lmdbq.model import (
     DEFAULT_SETTINGS,
+    NO_TYPE_SETTINGS,
     PLAIN,
     Dedupe,
     Encoding,
@@ -78,6 +81,7 @@ from lmdbq.model import (
     QueueSettings,
     Schedule,
     Totals,
+    TypeSettings,
 )
 
 FORMAT: Final = 2
@@ -490,6 +494,13 @@ class QueueRecord(Struct, frozen=True, omit_defaults=True):
     settings: QueueSettings = DEFAULT_SETTINGS
 
 
+class TypeRecord(Struct, frozen=True, omit_defaults=True):
+    """What a type decides for its tasks, and the schema of their payloads."""
+
+    settings: TypeSettings = NO_TYPE_SETTINGS
+    schema: bytes = b""
+
+
 class Grave(Struct):
     """A purged queue's number: which name it had (for people), and when it was purged (wall ns)."""
 
@@ -523,14 +534,15 @@ _NAMES_CACHED: Final = 1_024  # the few bytes of the catalog that every transact
 _map_encoder = msgspec.msgpack.Encoder()
 _meta_decoder = msgspec.msgpack.Decoder(Meta)
 _queue_decoder = msgspec.msgpack.Decoder(QueueRecord)
+_type_decoder = msgspec.msgpack.Decoder(TypeRecord)
 _grave_decoder = msgspec.msgpack.Decoder(Grave)
 _memo_decoder = msgspec.msgpack.Decoder(Memo)
 _schedule_decoder = msgspec.msgpack.Decoder(ScheduleRecord)
 _outcomes_decoder = msgspec.msgpack.Decoder(tuple[OpOutcome, ...])
 
 
-def write_map(value: Meta | QueueRecord | Grave | Memo | ScheduleRecord) -> bytes:
-    """Return the bytes of a Meta, QueueRecord, Grave, Memo or ScheduleRecord."""
+def write_map(value: Meta | QueueRecord | TypeRecord | Grave | Memo | ScheduleRecord) -> bytes:
+    """Return the bytes of a Meta, QueueRecord, TypeRecord, Grave, Memo or ScheduleRecord."""
     return seal(_map_encoder.encode(value))
 
 
@@ -543,6 +555,12 @@ def read_meta(value: bytes) -> Meta:
 def read_queue(value: bytes) -> QueueRecord:
     """Return a queue. Raises Damaged."""
     return _decode(_queue_decoder, unseal(value))
+
+
+@functools.lru_cache(maxsize=_NAMES_CACHED)
+def read_type(value: bytes) -> TypeRecord:
+    """Return what is known of a type. Raises Damaged."""
+    return _decode(_type_decoder, unseal(value))
 
 
 def read_grave(value: bytes) -> Grave:
