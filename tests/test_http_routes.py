@@ -30,6 +30,8 @@ BODIES: dict[str, Any] = {
     "edit_task": {"priority": 1},
     "put_queue": {},
     "patch_queue": {"paused": False},
+    "put_schedule": {"cron": "@daily", "task": {}},
+    "patch_schedule": {"paused": False},
 }
 
 

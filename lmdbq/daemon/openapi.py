@@ -24,7 +24,7 @@ _PATH_PARAMETER: Final = re.compile(r"\{(\w+)\}")
 _PATH_DOCS: Final = {
     "id": "A task id, tsk_ and eleven letters or digits.",
     "lease": "What dequeue answered as `lease`.",
-    "name": "A queue's name.",
+    "name": "The name of a queue, or of a schedule.",
 }
 
 

@@ -5,11 +5,7 @@ The application is built from it, /openapi.json is generated from it, and the te
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any, Final
-
-from aiohttp import web
-from msgspec import Struct
 
 from lmdbq.daemon import handlers_daemon as about
 from lmdbq.daemon import handlers_queueing as queueing
@@ -17,36 +13,11 @@ from lmdbq.daemon import handlers_queues as queues
 from lmdbq.daemon import handlers_tasks as tasks
 from lmdbq.daemon.access import ADMIN, OPEN, PRODUCE, READ, WORK
 from lmdbq.daemon.handlers_stream import stream
+from lmdbq.daemon.route import Parameter as Parameter
+from lmdbq.daemon.route import Route as Route
+from lmdbq.daemon.routes_schedules import SCHEDULES
 from lmdbq.wire import answers, shapes
 from lmdbq.wire.frames import StreamFrame
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class Parameter(Struct, frozen=True):
-    """A query parameter: its name, the type of its value, and what it does."""
-
-    name: str
-    kind: Any
-    doc: str
-
-
-class Route(Struct, frozen=True):
-    """One operation. answers: the Struct per status (a tuple: one of
-    them), None for no body, str for text. errors: those beyond 400, 401,
-    403, 408, 413, 415, 422, 500 and 503, which every route may answer."""
-
-    method: str
-    path: str
-    handler: Handler
-    operation: str
-    role: str
-    answers: dict[int, Any]
-    body: Any = None
-    errors: tuple[int, ...] = ()
-    parameters: tuple[Parameter, ...] = ()
-    has_key: bool = False
-
 
 _FILTERS: Final = (
     Parameter("queue_name", shapes.QueueName, "Only tasks of this queue."),
@@ -265,5 +236,5 @@ ABOUT: Final = (
     Route("GET", "/", about.place, "place", OPEN, {200: answers.PlaceAnswer}),
 )
 
-ROUTES: Final = (*WORKING, *TASKS, *QUEUES, *ABOUT)
+ROUTES: Final = (*WORKING, *TASKS, *QUEUES, *SCHEDULES, *ABOUT)
 COMMON_ERRORS: Final = (400, 401, 403, 408, 413, 415, 422, 500, 503)

@@ -28,6 +28,7 @@ MSGPACK: Final = "application/msgpack"
 STATUS_OF_CODE: Final = {
     "duplicate": 409,
     "queue_not_found": 404,
+    "schedule_not_found": 404,
     "full": 507,
     "internal": 500,
 }
