@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lmdbq.client.aio_handles import AsyncLease as AsyncLease
     from lmdbq.client.aio_handles import AsyncQueueHandle as AsyncQueueHandle
     from lmdbq.client.aio_handles import AsyncSelection as AsyncSelection
+    from lmdbq.client.aio_schedules import AsyncScheduleHandle as AsyncScheduleHandle
     from lmdbq.client.aio_within import AsyncEnqueuer as AsyncEnqueuer
     from lmdbq.client.context import Context as Context
     from lmdbq.client.context import current as current
@@ -30,11 +31,14 @@ if TYPE_CHECKING:
     from lmdbq.client.options import Keep as Keep
     from lmdbq.client.options import Options as Options
     from lmdbq.client.options import RetryStrategy as RetryStrategy
+    from lmdbq.client.schedule_info import Cron as Cron
+    from lmdbq.client.schedule_info import ScheduleInfo as ScheduleInfo
     from lmdbq.client.sync import Client as Client
     from lmdbq.client.sync_handles import Handle as Handle
     from lmdbq.client.sync_handles import Lease as Lease
     from lmdbq.client.sync_handles import QueueHandle as QueueHandle
     from lmdbq.client.sync_handles import Selection as Selection
+    from lmdbq.client.sync_schedules import ScheduleHandle as ScheduleHandle
     from lmdbq.client.sync_within import Enqueuer as Enqueuer
     from lmdbq.client.tasks import Task as Task
     from lmdbq.client.tasks import Tasks as Tasks
@@ -61,14 +65,17 @@ if TYPE_CHECKING:
 _MODULES = {
     "client.aio": ("AsyncClient",),
     "client.aio_handles": ("AsyncHandle", "AsyncLease", "AsyncQueueHandle", "AsyncSelection"),
+    "client.aio_schedules": ("AsyncScheduleHandle",),
     "client.aio_within": ("AsyncEnqueuer",),
     "client.context": ("Context", "current"),
     "client.directives": ("Dead", "Retry", "Snooze", "Stopped"),
     "client.entries": ("Entry",),
     "client.info": ("QueueInfo", "TaskInfo"),
     "client.options": ("Dedupe", "Keep", "Options", "RetryStrategy"),
+    "client.schedule_info": ("Cron", "ScheduleInfo"),
     "client.sync": ("Client",),
     "client.sync_handles": ("Handle", "Lease", "QueueHandle", "Selection"),
+    "client.sync_schedules": ("ScheduleHandle",),
     "client.sync_within": ("Enqueuer",),
     "client.tasks": ("Task", "Tasks"),
     "client.worker": ("Worker",),

@@ -22,12 +22,12 @@ from lmdbq.client.options import Seconds, seconds
 from lmdbq.client.places import EmbeddedPlace, memory_place
 from lmdbq.client.sync import Client
 from lmdbq.clock import ManualClock
-from lmdbq.model import Done, Expire, Lapse, Op, Promote, Prune, Swept
+from lmdbq.model import Done, Expire, Fire, Lapse, Op, Promote, Prune, Swept
 
 if TYPE_CHECKING:
     from lmdbq.client.embedded_file import OpenQueue
 
-_TIMED: tuple[Op, ...] = (Promote(), Lapse(), Expire(), Prune())
+_TIMED: tuple[Op, ...] = (Fire(), Promote(), Lapse(), Expire(), Prune())
 
 
 class _Clocked:

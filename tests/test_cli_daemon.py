@@ -334,3 +334,20 @@ def test_a_worker_without_a_daemon_says_so_at_once():
 @pytest.mark.parametrize("command", ["", "echo 'no end"])
 def test_a_worker_with_a_bad_command_line(command: str, where: str):
     assert lmdbq("worker", "--exec", command, where=where).returncode == Exit.USAGE
+
+
+def test_a_schedule_from_the_command_line(where: str):
+    line = said("schedule", "put", "nightly", "0 3 * * *", "report", "a=1", "--timezone", "Asia/Tokyo", where=where)
+    assert line.startswith("nightly: 0 3 * * * Asia/Tokyo, next at ")
+    shown = said_json("schedule", "show", "nightly", where=where)
+    assert (shown["task"]["payload"], shown["catch_up"]) == ({"a": 1}, "one")
+    assert "report" in said("schedules", where=where)
+    assert said("schedule", "pause", "nightly", where=where) == "nightly: 0 3 * * * Asia/Tokyo, paused\n"
+    task_id = said("schedule", "run", "nightly", where=where).strip()
+    assert said_json("task", task_id, where=where)["type"] == "report"
+    said("schedule", "resume", "nightly", where=where)
+    assert said("schedule", "next", "nightly", "-n", "2", where=where).count("T03:00:00+09:00") == 2
+    wrong = lmdbq("schedule", "put", "nightly", "0 3 * *", "report", where=where)
+    assert (wrong.returncode, "5 fields" in wrong.stderr) == (Exit.USAGE, True)
+    said("schedule", "delete", "nightly", where=where)
+    assert lmdbq("schedule", "show", "nightly", where=where).returncode == Exit.NOT_FOUND

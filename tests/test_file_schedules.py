@@ -173,3 +173,13 @@ def test_the_map_of_a_record_is_what_the_specification_says():
             },
         },
     }
+
+
+def test_the_same_put_again_writes_nothing(directory: Path):
+    q = opened(directory)
+    before = q.store.changed()
+
+    q.do(SchedulePut("sound", Schedule("* * * * *", entry(type="sound"), "Europe/Berlin", CatchUp.ALL)))
+
+    assert q.store.changed() == before
+    q.store.close()

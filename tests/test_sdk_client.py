@@ -17,7 +17,7 @@ from uuid import uuid4
 import pytest
 
 import lmdbq
-from lmdbq import Dedupe, Entry, Keep, RetryStrategy
+from lmdbq import Cron, Dedupe, Entry, InvalidInput, Keep, NotFound, RetryStrategy
 from lmdbq.store.lmdb import open_store
 from tests.real_daemon import RealDaemon
 from tests.sdk_places import IDS, WAYS, ask, each, http_daemon, make
@@ -30,6 +30,7 @@ TWINS = {
     lmdbq.QueueHandle: lmdbq.AsyncQueueHandle,
     lmdbq.Lease: lmdbq.AsyncLease,
     lmdbq.Enqueuer: lmdbq.AsyncEnqueuer,
+    lmdbq.ScheduleHandle: lmdbq.AsyncScheduleHandle,
 }
 TESTED = {
     "Client": {
@@ -41,6 +42,8 @@ TESTED = {
         "enqueue_many": "test_many_are_enqueued_in_their_order",
         "queue": "test_a_queue_is_made_edited_and_removed",
         "queues": "test_queues_are_listed",
+        "schedule": "test_a_schedule_is_put_edited_and_removed",
+        "schedules": "test_a_schedule_is_put_edited_and_removed",
         "task": "test_a_task_is_found_by_its_id",
         "tasks": "test_tasks_are_selected",
         "wait": "test_many_are_waited_for",
@@ -75,6 +78,16 @@ TESTED = {
         "purge": "test_a_queue_is_paused_resumed_and_purged",
         "resume": "test_a_queue_is_paused_resumed_and_purged",
         "tasks": "test_tasks_are_selected",
+    },
+    "ScheduleHandle": {
+        "delete": "test_a_schedule_is_put_edited_and_removed",
+        "edit": "test_a_schedule_is_put_edited_and_removed",
+        "info": "test_a_schedule_is_put_edited_and_removed",
+        "next": "test_a_schedule_is_paused_resumed_and_run",
+        "pause": "test_a_schedule_is_paused_resumed_and_run",
+        "put": "test_a_schedule_is_put_edited_and_removed",
+        "resume": "test_a_schedule_is_paused_resumed_and_run",
+        "run": "test_a_schedule_is_paused_resumed_and_run",
     },
     "Lease": {
         "extend": "test_a_lease_is_extended_and_can_be_lost",
@@ -402,3 +415,52 @@ async def test_a_client_says_where_it_is(client: Any, places: dict[str, str]):
 
 def test_each_verb_has_its_test():
     assert {name for tests in TESTED.values() for name in tests.values()} <= globals().keys()
+
+
+async def test_a_schedule_is_put_edited_and_removed(client: Any, q: str):
+    schedule = client.schedule(q)
+    entry = Entry[Any]("report", {"a": 1}, queue=q, dedupe="report {instant}", tags=["x"])
+
+    put = await ask(schedule.put(entry, Cron("0 3 * * *", timezone="Europe/Berlin", catch_up="all")))
+
+    assert put.cron == Cron("0 3 * * *", "Europe/Berlin", "all")
+    assert put.task == {
+        "type": "report",
+        "payload": {"a": 1},
+        "queue_name": q,
+        "dedupe_key": "report {instant}",
+        "tags": ["x"],
+    }
+    assert (put.paused, put.paused_because, put.fired, put.last_at) == (False, "", 0, None)
+    assert put.next_at == put.upcoming[0].at > datetime.now(UTC)
+    assert await ask(schedule.info()) == put
+    assert await ask(schedule.put(entry, put.cron)) == put
+    listed = [one for one in await ask(client.schedules()) if one.name == q]
+    assert [(one.cron, one.next_at, one.upcoming) for one in listed] == [(put.cron, put.next_at, [])]
+    edited = await ask(schedule.edit(cron="@hourly", entry=Entry("other", b"\0\xff")))
+    assert (edited.cron, edited.task["type"]) == (Cron("@hourly"), "other")
+    assert edited.task["payload_base64"] == "AP8="
+    with pytest.raises(InvalidInput, match="cron"):
+        await ask(schedule.put(entry, "not a cron"))
+    await ask(schedule.delete())
+    with pytest.raises(NotFound):
+        await ask(schedule.info())
+
+
+async def test_a_schedule_is_paused_resumed_and_run(client: Any, q: str):
+    schedule = client.schedule(q)
+    await ask(schedule.put(Entry("report", {"a": 1}, queue=q), "@daily"))
+
+    paused = await ask(schedule.pause())
+    assert (paused.paused, paused.next_at) == (True, None)
+    ran = await ask(schedule.run())
+    info = await ask(ran.info())
+    assert (ran.outcome, info.type, info.payload, info.queue) == ("enqueued", "report", {"a": 1}, q)
+    assert info.metadata["schedule"]["name"] == q
+    coming = await ask(schedule.next(3))
+    assert [one.at.hour for one in coming] == [0, 0, 0]
+    assert coming[0].local.endswith("T00:00:00+00:00")
+    resumed = await ask(schedule.resume())
+    assert (resumed.paused, resumed.next_at) == (False, coming[0].at)
+    assert (await ask(schedule.put(Entry("report"), "@daily", paused=True))).paused
+    await ask(schedule.delete())

@@ -132,6 +132,11 @@ def complete_queue(ctx: click.Context, _param: click.Parameter, incomplete: str)
     return _offered(ctx, incomplete, lambda client: [queue.name for queue in client.queues()])
 
 
+def complete_schedule(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of schedules that begin with ``incomplete``."""
+    return _offered(ctx, incomplete, lambda client: [schedule.name for schedule in client.schedules()])
+
+
 def complete_type(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """Return the types of stored tasks that begin with ``incomplete``: of the queue that was named, or of all."""
     named = ctx.params.get("queue_name") or ()

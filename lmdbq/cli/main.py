@@ -35,6 +35,8 @@ COMMANDS: Final = (
     "delete",
     "queues",
     "queue",
+    "schedules",
+    "schedule",
     "stats",
     "top",
     "bench",

@@ -11,14 +11,16 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, Unpack, overload
 
-from lmdbq.client import core
+from lmdbq.client import core, core_schedules
 from lmdbq.client.aio_handles import AsyncHandle, AsyncLease, AsyncQueueHandle, AsyncSelection
+from lmdbq.client.aio_schedules import AsyncScheduleHandle
 from lmdbq.client.aio_within import AsyncEnqueuer
 from lmdbq.client.entries import Entry, bodies_of
 from lmdbq.client.info import QueueInfo, TaskInfo
 from lmdbq.client.keys import new_key
 from lmdbq.client.options import Filters, Seconds, filter_fields_of, seconds
 from lmdbq.client.places import AsyncTransport, Place, place_of
+from lmdbq.client.schedule_info import ScheduleInfo, schedule_info
 from lmdbq.client.tasks import Task, entry_of
 from lmdbq.limits import WAIT_SECONDS_MAX
 from lmdbq.wire.shapes import DequeueRequest
@@ -146,6 +148,14 @@ class AsyncClient:
     async def queues(self) -> list[QueueInfo]:
         """Return every queue, by name: settings, counts, totals, what holds it up."""
         return (await self._transport.call(core.queues())).queues
+
+    def schedule(self, name: str, /) -> AsyncScheduleHandle:
+        """Return the handle of a schedule. Nothing is asked yet."""
+        return AsyncScheduleHandle(self._transport, name)
+
+    async def schedules(self) -> list[ScheduleInfo]:
+        """Return every schedule, by name: what it enqueues, when, and where it stands."""
+        return [schedule_info(one) for one in (await self._transport.call(core_schedules.schedules())).schedules]
 
     async def wait(
         self, handles: Iterable[AsyncHandle[Any]], *, timeout: Seconds | None = None

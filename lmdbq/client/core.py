@@ -62,9 +62,10 @@ def key_at(wall_ns: int, noise: bytes) -> str:
 # --- requests ---------------------------------------------------------------------------------------------------------
 
 
-def _get(
+def reading(
     path: str, answer: type[T], query: Mapping[str, object] | None = None, wait_seconds: float = 0.0
 ) -> Request[T]:
+    """Return a request that reads."""
     said = [(name, text) for name, value in (query or {}).items() for text in _query_texts(value)]
     target = f"{path}?{urlencode(said)}" if said else path
     return Request("GET", target, answer, repeatable=True, wait_seconds=wait_seconds)
@@ -79,7 +80,7 @@ def _query_texts(value: object) -> list[str]:
     return [str(each) for each in value] if isinstance(value, (list, tuple)) else [str(value)]
 
 
-def _send(
+def sending(
     method: str,
     path: str,
     answer: type[T],
@@ -89,6 +90,7 @@ def _send(
     wait_seconds: float = 0.0,
     key: str = "",
 ) -> Request[T]:
+    """Return a request with a body. repeatable: whether it may be sent twice. key: its idempotency key."""
     headers = {"Content-Type": JSON_TYPE}
     if key:
         headers["Idempotency-Key"] = key
@@ -104,7 +106,7 @@ def _said(**fields: object) -> dict[str, object]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _payload_apart(entry: EntryBody | Fields) -> EntryBody | Fields:
+def entry_body(entry: EntryBody | Fields) -> EntryBody | Fields:
     """Return ``entry`` with a payload of bytes as the base64 field in which JSON carries it."""
     if isinstance(entry, EntryBody) or not isinstance(entry.get("payload"), (bytes, bytearray)):
         return entry
@@ -116,14 +118,14 @@ def enqueue(
     entries: Sequence[EntryBody | Fields], *, queue_name: str | None, return_tasks: bool, key: str
 ) -> Request[answers.EnqueueAnswer]:
     """Accept ``entries`` (1..10,000; a mapping has the API's field names, and its payload may be bytes)."""
-    body = _said(queue_name=queue_name, return_tasks=return_tasks, entries=[_payload_apart(each) for each in entries])
-    return _send("POST", "/v1/enqueue", answers.EnqueueAnswer, body, repeatable=True, key=key)
+    body = _said(queue_name=queue_name, return_tasks=return_tasks, entries=[entry_body(each) for each in entries])
+    return sending("POST", "/v1/enqueue", answers.EnqueueAnswer, body, repeatable=True, key=key)
 
 
 def dequeue(wanted: DequeueRequest) -> Request[answers.DequeueAnswer]:
     """Claim tasks."""
     wait = wanted.wait_in_seconds
-    return _send(
+    return sending(
         "POST", "/v1/dequeue", answers.DequeueAnswer, wanted, repeatable=bool(wanted.claim_id), wait_seconds=wait
     )
 
@@ -133,12 +135,12 @@ def report(reports: Sequence[ReportEntry], then: DequeueRequest | None = None) -
     body = ReportRequest(reports=list(reports), dequeue=then)
     repeatable = then is None or bool(then.claim_id)
     wait = then.wait_in_seconds if then else 0.0
-    return _send("POST", "/v1/report", answers.ReportAnswer, body, repeatable=repeatable, wait_seconds=wait)
+    return sending("POST", "/v1/report", answers.ReportAnswer, body, repeatable=repeatable, wait_seconds=wait)
 
 
 def extend(leases: Sequence[ExtendEntry]) -> Request[answers.ExtendAnswer]:
     """Prolong leases."""
-    return _send("POST", "/v1/extend", answers.ExtendAnswer, {"leases": list(leases)}, repeatable=True)
+    return sending("POST", "/v1/extend", answers.ExtendAnswer, {"leases": list(leases)}, repeatable=True)
 
 
 def _task_path(task_id: str, verb: str = "") -> str:
@@ -147,17 +149,17 @@ def _task_path(task_id: str, verb: str = "") -> str:
 
 def task(task_id: str, *, wait: float = 0.0, payload: str | None = None) -> Request[answers.TaskAnswer]:
     """Read one task; with ``wait`` (seconds, <= 60) the answer is held back until the task has ended."""
-    return _get(_task_path(task_id), answers.TaskAnswer, {"wait_in_seconds": wait or None, "payload": payload}, wait)
+    return reading(_task_path(task_id), answers.TaskAnswer, {"wait_in_seconds": wait or None, "payload": payload}, wait)
 
 
 def tasks(filters: Mapping[str, object]) -> Request[answers.TasksAnswer]:
     """Read a page of tasks; ``filters`` are the query's fields, ``cursor`` among them."""
-    return _get("/v1/tasks", answers.TasksAnswer, filters)
+    return reading("/v1/tasks", answers.TasksAnswer, filters)
 
 
 def count(filters: Mapping[str, object]) -> Request[answers.CountAnswer]:
     """Count the tasks that match."""
-    return _get("/v1/tasks/count", answers.CountAnswer, filters)
+    return reading("/v1/tasks/count", answers.CountAnswer, filters)
 
 
 def actions(
@@ -165,22 +167,22 @@ def actions(
 ) -> Request[answers.ActionAnswer]:
     """Cancel, retry or delete a page of what matches; an empty filter needs ``every``."""
     body = _said(action=action, filter=_said(**filters), dry_run=dry_run or None, all=every or None, cursor=cursor)
-    return _send("POST", "/v1/tasks/actions", answers.ActionAnswer, body, repeatable=True, key=key)
+    return sending("POST", "/v1/tasks/actions", answers.ActionAnswer, body, repeatable=True, key=key)
 
 
 def cancel(task_id: str) -> Request[answers.ChangeAnswer]:
     """Cancel a waiting task; ask a running one to stop."""
-    return _send("POST", _task_path(task_id, "/cancel"), answers.ChangeAnswer, {})
+    return sending("POST", _task_path(task_id, "/cancel"), answers.ChangeAnswer, {})
 
 
 def retry(task_id: str) -> Request[answers.ChangeAnswer]:
     """Make a dead or cancelled task ready again."""
-    return _send("POST", _task_path(task_id, "/retry"), answers.ChangeAnswer, {})
+    return sending("POST", _task_path(task_id, "/retry"), answers.ChangeAnswer, {})
 
 
 def edit(task_id: str, fields: Fields) -> Request[answers.TaskAnswer]:
     """Overwrite ``fields`` of a waiting task."""
-    return _send("PATCH", _task_path(task_id), answers.TaskAnswer, _payload_apart(fields))
+    return sending("PATCH", _task_path(task_id), answers.TaskAnswer, entry_body(fields))
 
 
 def delete(task_id: str) -> Request[None]:
@@ -190,7 +192,7 @@ def delete(task_id: str) -> Request[None]:
 
 def queues() -> Request[answers.QueuesAnswer]:
     """Read every queue."""
-    return _get("/v1/queues", answers.QueuesAnswer)
+    return reading("/v1/queues", answers.QueuesAnswer)
 
 
 def _queue_path(name: str, verb: str = "") -> str:
@@ -199,17 +201,17 @@ def _queue_path(name: str, verb: str = "") -> str:
 
 def queue(name: str) -> Request[answers.QueueAnswer]:
     """Read one queue."""
-    return _get(_queue_path(name), answers.QueueAnswer)
+    return reading(_queue_path(name), answers.QueueAnswer)
 
 
 def put_queue(name: str, settings: Fields) -> Request[answers.QueueAnswer]:
     """Create a queue, or replace all its settings."""
-    return _send("PUT", _queue_path(name), answers.QueueAnswer, settings, repeatable=True)
+    return sending("PUT", _queue_path(name), answers.QueueAnswer, settings, repeatable=True)
 
 
 def patch_queue(name: str, settings: Fields) -> Request[answers.QueueAnswer]:
     """Replace the named settings of a queue."""
-    return _send("PATCH", _queue_path(name), answers.QueueAnswer, settings, repeatable=True)
+    return sending("PATCH", _queue_path(name), answers.QueueAnswer, settings, repeatable=True)
 
 
 def delete_queue(name: str) -> Request[None]:
@@ -219,22 +221,22 @@ def delete_queue(name: str) -> Request[None]:
 
 def pause(name: str) -> Request[answers.QueueAnswer]:
     """Stop handing out tasks of a queue."""
-    return _send("POST", _queue_path(name, "/pause"), answers.QueueAnswer, {}, repeatable=True)
+    return sending("POST", _queue_path(name, "/pause"), answers.QueueAnswer, {}, repeatable=True)
 
 
 def resume(name: str) -> Request[answers.QueueAnswer]:
     """Hand out tasks of a queue again."""
-    return _send("POST", _queue_path(name, "/resume"), answers.QueueAnswer, {}, repeatable=True)
+    return sending("POST", _queue_path(name, "/resume"), answers.QueueAnswer, {}, repeatable=True)
 
 
 def purge(name: str) -> Request[answers.QueueRemoved]:
     """Remove every task of a queue. Not repeatable: a second one would take what came in between."""
-    return _send("POST", _queue_path(name, "/purge"), answers.QueueRemoved, {})
+    return sending("POST", _queue_path(name, "/purge"), answers.QueueRemoved, {})
 
 
 def info() -> Request[answers.InfoAnswer]:
     """Read facts about the daemon: version, settings, durability, the file."""
-    return _get("/v1/info", answers.InfoAnswer)
+    return reading("/v1/info", answers.InfoAnswer)
 
 
 def health(ready: bool) -> Request[answers.HealthAnswer]:

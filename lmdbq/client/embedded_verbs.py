@@ -20,6 +20,7 @@ import msgspec
 from lmdbq import __version__
 from lmdbq.client.core import Request
 from lmdbq.client.embedded_file import OpenQueue
+from lmdbq.client.embedded_schedules import all_schedules, one_schedule
 from lmdbq.client.embedded_tasks import (
     act_on_tasks,
     commit,
@@ -86,6 +87,10 @@ async def answer(queue: OpenQueue, request: Request[Any]) -> Any:
             return answers.QueuesAnswer([_shown_queue(queue, one) for one in queue.store.queues()])
         case _, "queues", name, *verb:
             return await _one_queue(queue, request, name, "".join(verb))
+        case "GET", "schedules":
+            return await all_schedules(queue)
+        case _, "schedules", name, *verb:
+            return await one_schedule(queue, request, name, "".join(verb), query)
     raise refusal(404, "no_such_path", f"a queue without a daemon has no {request.method} {path}")
 
 

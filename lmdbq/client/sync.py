@@ -7,13 +7,15 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, Unpack, overload
 
-from lmdbq.client import core
+from lmdbq.client import core, core_schedules
 from lmdbq.client.entries import Entry, bodies_of
 from lmdbq.client.info import QueueInfo, TaskInfo
 from lmdbq.client.keys import new_key
 from lmdbq.client.options import Filters, Seconds, filter_fields_of, seconds
 from lmdbq.client.places import Place, Transport, place_of
+from lmdbq.client.schedule_info import ScheduleInfo, schedule_info
 from lmdbq.client.sync_handles import Handle, Lease, QueueHandle, Selection
+from lmdbq.client.sync_schedules import ScheduleHandle
 from lmdbq.client.sync_within import Enqueuer
 from lmdbq.client.tasks import Task, entry_of
 from lmdbq.limits import WAIT_SECONDS_MAX
@@ -142,6 +144,14 @@ class Client:
     def queues(self) -> list[QueueInfo]:
         """Return every queue, by name: settings, counts, totals, what holds it up."""
         return (self._transport.call(core.queues())).queues
+
+    def schedule(self, name: str, /) -> ScheduleHandle:
+        """Return the handle of a schedule. Nothing is asked yet."""
+        return ScheduleHandle(self._transport, name)
+
+    def schedules(self) -> list[ScheduleInfo]:
+        """Return every schedule, by name: what it enqueues, when, and where it stands."""
+        return [schedule_info(one) for one in (self._transport.call(core_schedules.schedules())).schedules]
 
     def wait(self, handles: Iterable[Handle[Any]], *, timeout: Seconds | None = None) -> list[TaskInfo | None]:
         """Wait until all these tasks have ended, and return how; None for one of which nothing was kept.

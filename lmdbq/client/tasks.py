@@ -22,7 +22,9 @@ from typing import Any, Generic, Literal, ParamSpec, Protocol, Self, TypeAlias, 
 from lmdbq.client.binding import Binding
 from lmdbq.client.entries import Entry, entry_returning
 from lmdbq.client.options import Options, Seconds, check_names, seconds
+from lmdbq.client.schedule_info import Cron
 from lmdbq.errors import InvalidInput
+from lmdbq.model import Problem
 from lmdbq.wire.problems import Problems
 from lmdbq.wire.values import check_type_name
 
@@ -43,7 +45,7 @@ class Task(Generic[P, R]):
         tasks: Tasks,
         run_in: RunIn | None,
         timeout: float | None,
-        cron: str | None,
+        cron: str | Cron | None,
         dead_on: Sequence[type[BaseException]],
         aliases: Sequence[str],
         options: Options,
@@ -53,7 +55,7 @@ class Task(Generic[P, R]):
         self.tasks = tasks
         self.run_in: RunIn | None = run_in
         self.timeout_seconds = timeout
-        self.cron = cron
+        self.cron = Cron(cron) if isinstance(cron, str) else cron
         self.dead_on = tuple(dead_on)
         self.aliases = tuple(aliases)
         self.options = options
@@ -63,6 +65,8 @@ class Task(Generic[P, R]):
         _check_names(name, *aliases)
         check_names(options)
         self._check_place()
+        if self.cron is not None:
+            self._check_cron(self.cron)
 
     def _check_place(self) -> None:
         if self.run_in == "async" and not self.is_coroutine:
@@ -74,6 +78,18 @@ class Task(Generic[P, R]):
                 f"{self.name}: a thread cannot be killed, so its timeout would be none; make the function async, or "
                 "say run_in='process'"
             )
+
+    def _check_cron(self, cron: Cron) -> None:
+        from lmdbq import cron as instants
+
+        try:
+            instants.check(cron.expression, cron.timezone)
+        except ValueError as bad:
+            raise InvalidInput([Problem("bad_cron", "/cron", f"{self.name}: {bad}")]) from None
+        try:
+            self.binding.bind((), {})
+        except TypeError as bad:
+            raise TypeError(f"{self.name} has a cron, and is enqueued without arguments: {bad}") from None
 
     @property
     def is_coroutine(self) -> bool:
@@ -182,7 +198,7 @@ class Tasks:
         *,
         run_in: RunIn | None = None,
         timeout: Seconds | None = None,
-        cron: str | None = None,
+        cron: str | Cron | None = None,
         dead_on: Sequence[type[BaseException]] = (),
         aliases: Sequence[str] = (),
         **options: Unpack[Options],
@@ -195,7 +211,7 @@ class Tasks:
         *,
         run_in: RunIn | None = None,
         timeout: Seconds | None = None,
-        cron: str | None = None,
+        cron: str | Cron | None = None,
         dead_on: Sequence[type[BaseException]] = (),
         aliases: Sequence[str] = (),
         **options: Unpack[Options],
@@ -204,9 +220,10 @@ class Tasks:
 
         name: its type, by default the function's name. run_in: where a worker runs it, by default on its event loop if
         it is async, else in a thread (in a process, if the worker has some). timeout: seconds an attempt may take; for
-        async and process only, as a thread cannot be stopped. cron: when it is to be enqueued by itself; it is kept for
-        schedules to come. dead_on: exceptions after which another attempt is useless. aliases: names it had before.
-        options: see ``lmdbq.Options``. Raises TypeError, or InvalidInput for a name, if it cannot be a task.
+        async and process only, as a thread cannot be stopped. cron: when it is enqueued by itself, without arguments: a
+        worker that runs it sees to the schedule ``cron:NAME``. dead_on: exceptions after which another attempt is
+        useless. aliases: names it had before. options: see ``lmdbq.Options``. Raises TypeError, or InvalidInput for a
+        name or a cron, if it cannot be a task.
         """
 
         def make(function: Callable[..., Any]) -> Task[..., Any]:

@@ -10,12 +10,13 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
-from lmdbq.client import core
+from lmdbq.client import core, core_schedules
 from lmdbq.client.core import Fields, Request, T
 from lmdbq.client.keys import new_key
 from lmdbq.errors import Refusal
 from lmdbq.limits import PAGE_TASKS_MAX
 from lmdbq.wire import answers
+from lmdbq.wire.schedule_shapes import ScheduleAnswer, ScheduleNext
 from lmdbq.wire.shapes import DequeueRequest, EntryBody, ExtendEntry, ReportEntry
 
 
@@ -142,6 +143,44 @@ class Verbs(ABC):
     def purge(self, name: str) -> answers.QueueRemoved:
         """Remove every task of a queue."""
         return self.call(core.purge(name))
+
+    # --- schedules
+
+    def schedules(self) -> list[ScheduleAnswer]:
+        """Return every schedule, by name."""
+        return self.call(core_schedules.schedules()).schedules
+
+    def schedule(self, name: str) -> ScheduleAnswer:
+        """Return one schedule and its next instants."""
+        return self.call(core_schedules.schedule(name))
+
+    def put_schedule(self, name: str, **fields: object) -> ScheduleAnswer:
+        """Create a schedule, or replace it."""
+        return self.call(core_schedules.put_schedule(name, fields))
+
+    def patch_schedule(self, name: str, **fields: object) -> ScheduleAnswer:
+        """Replace the named fields of a schedule."""
+        return self.call(core_schedules.patch_schedule(name, fields))
+
+    def next_instants(self, name: str, count: int | None = None) -> ScheduleNext:
+        """Return the next instants of a schedule."""
+        return self.call(core_schedules.next_instants(name, count))
+
+    def pause_schedule(self, name: str) -> ScheduleAnswer:
+        """Let a schedule enqueue nothing until it is resumed."""
+        return self.call(core_schedules.pause_schedule(name))
+
+    def resume_schedule(self, name: str) -> ScheduleAnswer:
+        """Let a paused schedule go on."""
+        return self.call(core_schedules.resume_schedule(name))
+
+    def run_schedule(self, name: str) -> answers.TaskCreated:
+        """Enqueue a schedule's task now."""
+        return self.call(core_schedules.run_schedule(name))
+
+    def delete_schedule(self, name: str) -> None:
+        """Remove a schedule; its tasks stay."""
+        self.call(core_schedules.delete_schedule(name))
 
     # --- the daemon
 

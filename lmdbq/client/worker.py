@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Self
 
 from lmdbq.client.aio import AsyncClient
+from lmdbq.client.cron_tasks import put_schedules
 from lmdbq.client.options import Seconds, seconds
 from lmdbq.client.runners import TaskRunner
 from lmdbq.client.sync import Client
@@ -22,7 +23,8 @@ class Worker(WorkLoop):
     thread each. processes: run plain functions in so many processes instead; 0: only those with run_in="process", in
     one for each CPU. max_tasks_per_process: after so many a process is replaced. buffer: how many tasks more than it
     runs it claims, to have them at hand. lease: seconds (1 s .. 12 h) after which others get its tasks if it falls
-    silent; None = each task's own. grace: seconds for what runs after a stop.
+    silent; None = each task's own. grace: seconds for what runs after a stop. It puts the
+    schedules of functions that have a cron when it starts (see ``cron_tasks``).
 
     Raises ValueError without any task, TypeError for a function whose arguments cannot be read from JSON.
     """
@@ -56,6 +58,14 @@ class Worker(WorkLoop):
         )
         runner.tell = self._held.note_progress
         self._tasks = runner
+
+    def drain(self, *, timeout: float | None = None) -> int:
+        put_schedules(self._transport, self._tasks.tasks.values())
+        return super().drain(timeout=timeout)
+
+    def _claim_on(self) -> None:
+        put_schedules(self._transport, self._tasks.tasks.values(), self._stop)
+        super()._claim_on()
 
     async def __aenter__(self) -> Self:
         """Begin to work; async functions run on this event loop."""

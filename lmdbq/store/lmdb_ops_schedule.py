@@ -217,10 +217,12 @@ def _number_of_schedules(work: Work) -> int:
 
 
 def _replace(work: Work, name: str, known: rec.ScheduleRecord, new: Schedule) -> None:
-    _delete_due(work, known)
     stood = schedules.Standing(known.next_at, known.last_at)
     standing = schedules.standing(new, (known.schedule, stood), work.now.wall)
-    _write(work, name, replace(known, schedule=new, next_at=standing.next_at, reason=""))
+    record = replace(known, schedule=new, next_at=standing.next_at, reason="")
+    if record != known:  # each worker puts the schedules of its functions when it starts: that costs no sync
+        _delete_due(work, known)
+        _write(work, name, record)
 
 
 def _delete_due(work: Work, record: rec.ScheduleRecord) -> None:
