@@ -12,8 +12,10 @@ import pytest
 from lmdbq import limits
 from lmdbq.errors import InvalidInput
 from lmdbq.model import (
+    Call,
     Cancel,
     Dedupe,
+    Done,
     Encoding,
     Enqueue,
     Filter,
@@ -25,6 +27,7 @@ from lmdbq.model import (
     RetryStrategy,
     Scope,
     State,
+    Status,
 )
 from lmdbq.wire import requests
 from lmdbq.wire.problems import JSON_CODEC
@@ -437,3 +440,81 @@ def test_eddyq_7_109_filters_are_joined_by_and(q: Driver):
     found = q.all_tasks(Filter(queue="a", type="t", states=(State.READY,), tag="x"))
     assert [task.id for task in found] == [wanted]
     assert q.store.count(Filter(queue="a", type="t", states=(State.READY,), tag="x")) == 1
+
+
+# --- unique keys: eddyq's is (kind, key), which is scope "type" here ---
+
+
+def duplicate_of(q: Driver, **fields: object) -> int | None:
+    """Return the id of the task that a newcomer is a duplicate of; None if it is enqueued."""
+    placed = q.enqueue(entry(**{"type": "k", "dedupe": BY_TYPE, **fields})).placed(0)
+    return placed.id if placed.deduped else None
+
+
+def test_eddyq_7_13_an_active_key_answers_the_task_that_has_it(q: Driver):
+    assert duplicate_of(q) is None
+    assert duplicate_of(q) == q.all_tasks()[0].id
+
+
+def test_eddyq_7_14_another_kind_has_keys_of_its_own(q: Driver):
+    duplicate_of(q)
+
+    assert duplicate_of(q, type="k2") is None
+
+
+def test_eddyq_7_15_a_key_of_a_kind_holds_in_every_queue(q: Driver):
+    first = q.add(type="k", dedupe=BY_TYPE, queue="a")
+
+    assert duplicate_of(q, queue="b") == first
+
+
+def test_eddyq_7_16_a_running_task_holds_its_key(q: Driver):
+    first = q.add(type="k", dedupe=BY_TYPE)
+    q.take()
+
+    assert duplicate_of(q) == first
+
+
+@pytest.mark.parametrize("end", [State.SUCCEEDED, State.CANCELLED, State.DEAD])
+def test_eddyq_7_17_an_ended_task_holds_no_key(q: Driver, end: State):
+    first = q.add(type="k", dedupe=BY_TYPE, keep=KEEP)
+    if end is State.CANCELLED:
+        q.cancel(first)
+    else:
+        q.report(q.take(), Status.SUCCEEDED if end is State.SUCCEEDED else Status.FAILED, retry=False)
+
+    assert q.state(first) is end
+    assert duplicate_of(q) is None
+
+
+def test_eddyq_7_18_a_task_that_waits_for_its_retry_holds_its_key(q: Driver):
+    first = q.add(type="k", dedupe=BY_TYPE)
+    q.fail(q.take())
+
+    assert duplicate_of(q) == first
+
+
+def test_eddyq_7_19_a_scheduled_task_holds_its_key_and_its_time(q: Driver):
+    first = q.add(type="k", dedupe=BY_TYPE, delay_ns=3_600 * S)
+
+    assert duplicate_of(q) == first
+    assert q.task(first).due_at == q.now + 3_600 * S
+
+
+def test_eddyq_7_20_a_duplicate_leaves_the_task_as_it_is_and_stirs_nobody(q: Driver):
+    first = q.add(type="k", dedupe=BY_TYPE, payload=b"1")
+    before = q.task(first)
+
+    applied = q.apply(Call((Enqueue((entry(type="k", dedupe=BY_TYPE, payload=b"2", priority=-9),)),)))
+
+    assert q.task(first) == before
+    assert applied.stirred == frozenset()
+
+
+def test_eddyq_7_22_of_many_callers_one_enqueues_and_all_hear_the_same_id(q: Driver):
+    calls = [Call((Enqueue((entry(type="k", dedupe=BY_TYPE),)),)) for _ in range(50)]
+
+    outcomes = [done.outcomes[0] for done in q.apply(*calls).outcomes if isinstance(done, Done)]
+
+    assert len({outcome.ids[0] for outcome in outcomes}) == 1
+    assert [outcome.placed(0).deduped for outcome in outcomes] == [False] + [True] * 49

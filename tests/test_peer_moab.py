@@ -472,3 +472,94 @@ def test_moab_6_86_a_lease_lapses_in_a_paused_queue_too(q: Driver):
 
     assert q.sweep(Lapse()).count == 1
     assert q.state(task_id) is State.READY
+
+
+# --- dedupe keys ---
+
+
+def test_moab_6_10_a_duplicate_changes_nothing(q: Driver):
+    task_id = q.add(dedupe="k", payload=b"1")
+    before = q.task(task_id)
+
+    placed = q.enqueue(entry(dedupe="k", payload=b"2")).placed(0)
+
+    assert (placed.outcome, placed.id) == (Outcome.SKIPPED, task_id)
+    assert q.task(task_id) == before
+
+
+def test_moab_6_11_a_duplicate_may_bring_a_new_payload_and_nothing_else(q: Driver):
+    task_id = q.add(dedupe="k", payload=b"1", priority=3)
+
+    placed = q.enqueue(entry(dedupe=Dedupe("k", overwrite=("payload",)), payload=b"2", priority=9)).placed(0)
+
+    assert (placed.outcome, placed.id) == (Outcome.OVERWRITTEN, task_id)
+    assert (q.task(task_id).payload, q.task(task_id).priority) == (b"2", 3)
+
+
+def test_moab_6_12_a_duplicate_may_postpone_the_one_that_waits(q: Driver):
+    task_id = q.add(dedupe="k")
+    q.enqueue(entry(dedupe=Dedupe("k", overwrite=("scheduled_at",)), delay_ns=60 * S))
+
+    assert q.claim_ids() == []
+    q.clock.advance(60)
+    assert q.claim_ids() == [task_id]
+
+
+def test_moab_6_13_a_new_expiry_takes_the_place_of_the_old_one(q: Driver):
+    task_id = q.add(dedupe="k", expires_in_ns=10 * S)
+    q.enqueue(entry(dedupe=Dedupe("k", overwrite=("expires_at",)), expires_in_ns=100 * S))
+    q.clock.advance(20)
+    q.sweep(Expire())
+
+    assert q.state(task_id) is State.READY
+    assert q.task(task_id).expires_at == q.now + 80 * S
+
+
+def test_moab_6_14_a_running_task_is_not_changed_by_a_duplicate(q: Driver):
+    task_id = q.add(dedupe="k", payload=b"1")
+    q.take()
+
+    placed = q.enqueue(entry(dedupe=Dedupe("k", overwrite=("payload",)), payload=b"2")).placed(0)
+
+    assert (placed.outcome, placed.id, placed.reason) == (Outcome.SKIPPED, task_id, "running")
+    assert q.task(task_id).payload == b"1"
+
+
+@pytest.mark.parametrize("end", ["succeeded", "deleted", "dead", "expired", "expired, not yet swept"])
+def test_moab_6_15_a_key_is_free_when_its_task_has_ended(q: Driver, end: str):
+    first = q.add(dedupe="k", expires_in_ns=5 * S if "expired" in end else 0)
+    if end == "deleted":
+        q.delete(first)
+    elif "expired" in end:
+        q.clock.advance(6)
+        if end == "expired":
+            q.sweep(Expire())
+    else:
+        q.report(q.take(), Status.SUCCEEDED if end == "succeeded" else Status.FAILED, retry=False)
+
+    assert q.add(dedupe="k") != first
+
+
+def test_moab_6_16_a_key_twice_in_a_call_is_one_task(q: Driver):
+    first, second = q.enqueue(entry(dedupe="k"), entry(dedupe="k")).ids
+
+    assert first == second
+    assert q.number(State.READY) == 1
+
+
+def test_moab_6_18_an_expired_holder_that_nobody_has_swept_is_no_holder(q: Driver):
+    first = q.add(dedupe="k", expires_in_ns=5 * S)
+    q.clock.advance(6)
+
+    assert q.add(dedupe="k") != first
+    assert q.state(first) is Outcome.GONE
+
+
+def test_moab_6_46_a_dead_task_whose_key_is_taken_again_waits_for_it(q: Driver):
+    dead = q.add_dead(dedupe="k")
+    q.add(dedupe="k")
+
+    assert q.retry(dead).outcome is Outcome.DEDUPE_CONFLICT
+    q.succeed(q.take())
+    assert q.retry(dead).outcome is Outcome.OK
+    assert q.enqueue(entry(dedupe="k")).placed(0).id == dead

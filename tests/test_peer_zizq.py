@@ -12,6 +12,7 @@ import pytest
 
 from lmdbq.clock import ManualClock
 from lmdbq.model import (
+    Dedupe,
     Enqueue,
     Filter,
     Intervals,
@@ -20,7 +21,9 @@ from lmdbq.model import (
     Polynomial,
     Prune,
     RetryStrategy,
+    Scope,
     State,
+    Until,
 )
 from lmdbq.store.lmdb import open_store
 from tests.store_driver import Driver, S, entry
@@ -282,3 +285,52 @@ def test_zizq_6_108_tasks_taken_five_at_a_time_are_each_given_once(q: Driver):
 
     assert given == ids
     assert q.number(State.RUNNING) == 0
+
+
+# --- unique keys ---
+
+
+def unique(until: Until) -> Dedupe:
+    return Dedupe("k", scope=Scope.GLOBAL, until=until)
+
+
+def test_zizq_6_85_a_key_in_use_answers_the_task_that_has_it(q: Driver):
+    task_id = q.add(dedupe=unique(Until.FINISHED))
+
+    placed = q.enqueue(entry(dedupe=unique(Until.FINISHED))).placed(0)
+
+    assert (placed.id, placed.deduped) == (task_id, True)
+    assert q.number(State.READY) == 1
+
+
+@pytest.mark.parametrize(("until", "is_new"), [(Until.STARTED, True), (Until.FINISHED, False)])
+def test_zizq_6_86_a_running_task_holds_its_key_until_it_is_finished_if_asked_to(q: Driver, until: Until, is_new: bool):
+    q.add(dedupe=unique(until))
+    q.take()
+
+    assert q.enqueue(entry(dedupe=unique(until))).placed(0).deduped is not is_new
+
+
+@pytest.mark.parametrize(("until", "is_new"), [(Until.FINISHED, True), (Until.DELETED, False)])
+def test_zizq_6_87_a_kept_task_holds_its_key_until_it_is_deleted_if_asked_to(q: Driver, until: Until, is_new: bool):
+    first = q.add(dedupe=unique(until), keep=KEEP)
+    q.succeed(q.take())
+
+    assert q.enqueue(entry(dedupe=unique(until), queue="other")).placed(0).deduped is not is_new
+    q.delete(first)
+    if not is_new:
+        assert not q.enqueue(entry(dedupe=unique(until))).placed(0).deduped
+
+
+def test_zizq_6_88_the_second_of_a_call_is_a_duplicate_of_its_first(q: Driver):
+    outcome = q.enqueue(*[entry(dedupe=unique(Until.FINISHED))] * 2)
+    again = q.enqueue(*[entry(dedupe=unique(Until.FINISHED))] * 2)
+
+    assert [outcome.placed(index).deduped for index in range(2)] == [False, True]
+    assert set(again.ids) == set(outcome.ids)
+
+
+def test_zizq_6_89_a_global_key_is_the_same_in_every_queue(q: Driver):
+    task_id = q.add(queue="a", dedupe=unique(Until.FINISHED))
+
+    assert q.enqueue(entry(queue="b", dedupe=unique(Until.FINISHED))).placed(0).id == task_id
