@@ -24,6 +24,12 @@ DEDUPE_RAW_BYTES_MAX: Final = 400  # longer keys stand as a prefix and a digest,
 CLAIM_ID_BYTES_MAX: Final = 64
 IDEMPOTENCY_KEY_BYTES_MAX: Final = 255
 TYPES_PER_QUEUE_MAX: Final = 1_000
+GROUP_RULES_MAX: Final = 1_000
+RATE_TOKENS_MAX: Final = 1_000_000
+RATE_PERIOD_NS_MIN: Final = 1 * MS_NS
+RATE_PERIOD_NS_MAX: Final = 1 * DAY_NS
+GROUP_WEIGHT_MAX: Final = 1_000
+RUNNING_MAX: Final = 2**31 - 1  # the highest cap that can be said
 
 # Payloads and bodies.
 PAYLOAD_BYTES_MAX: Final = 1024 * 1024

@@ -153,6 +153,8 @@ class Options(Struct, frozen=True, omit_defaults=True, gc=False):
     """What an entry says beyond the plain fields; most entries say nothing of it and share ``PLAIN``.
 
     keepalive_ns: length of a lease, 0 = not said. metadata: a JSON object as UTF-8 bytes, b"" = none.
+    thread, group: the lane it waits in (1..128 bytes, "" = none; one of them at most). rejoin: a task of a thread that
+    is to be tried again does not keep its place at the head.
     """
 
     keepalive_ns: int = 0
@@ -161,6 +163,9 @@ class Options(Struct, frozen=True, omit_defaults=True, gc=False):
     dedupe: Dedupe | None = None
     tags: tuple[str, ...] = ()
     metadata: bytes = b""
+    thread: str = ""
+    group: str = ""
+    rejoin: bool = False
 
 
 PLAIN: Final = Options()
@@ -285,6 +290,46 @@ class Schedule(Struct, frozen=True, omit_defaults=True):
     timezone: str = "UTC"
     catch_up: CatchUp = CatchUp.ONE
     paused: bool = False
+
+
+class Rate(Struct, frozen=True, omit_defaults=True):
+    """A token bucket: ``tokens`` (1..1,000,000) come in each ``period_ns`` (1 ms .. 1 day), evenly; a claim spends one.
+
+    burst: how many it can hold (it starts full), 0 = ``tokens``.
+    """
+
+    tokens: int
+    period_ns: int
+    burst: int = 0
+
+    @property
+    def capacity(self) -> int:
+        """How many tokens the bucket can hold."""
+        return self.burst or self.tokens
+
+
+class GroupSettings(Struct, frozen=True, omit_defaults=True):
+    """What a group, or a rule for groups, says; None and 0 mean "not said here".
+
+    max_running: how many of the group may run at once in all queues together; 0 = none may start. weight: its share
+    in a queue whose order is fair, 1 if nobody says it.
+    """
+
+    paused: bool = False
+    max_running: int | None = None
+    rate: Rate | None = None
+    weight: int = 0
+
+
+class GroupRule(Struct, frozen=True, omit_defaults=True):
+    """Settings of every group whose name ``pattern`` matches: ``*`` any characters, ``?`` one, all else as it is.
+
+    Of several that match, the one of the highest priority holds, then the one with the longest pattern.
+    """
+
+    pattern: str
+    settings: GroupSettings
+    priority: int = 0
 
 
 # --- ops ---
@@ -465,6 +510,45 @@ class TypePut(Struct, frozen=True, tag=True):
     schema: bytes = b""
 
 
+class GroupPut(Struct, frozen=True, tag=True):
+    """Give a group settings of its own, in place of all that it had."""
+
+    group: str
+    settings: GroupSettings
+
+
+class GroupPatch(Struct, frozen=True, tag=True):
+    """Replace the named ``fields`` of a group's own settings (pause and resume are this); it need not have any."""
+
+    group: str
+    settings: GroupSettings
+    fields: tuple[str, ...]
+
+
+class GroupDelete(Struct, frozen=True, tag=True):
+    """Take a group's own settings away; its tasks stay."""
+
+    group: str
+
+
+class RulePut(Struct, frozen=True, tag=True):
+    """Make a rule for groups, or replace the one with its pattern."""
+
+    rule: GroupRule
+
+
+class RuleDelete(Struct, frozen=True, tag=True):
+    """Remove the rule with this pattern."""
+
+    pattern: str
+
+
+class Refill(Struct, frozen=True, tag=True):
+    """Timed: groups that waited for a token, or for a changed rule to reach them, let their tasks start."""
+
+    limit: int = limits.SWEEP_MAX
+
+
 class Promote(Struct, frozen=True, tag=True):
     """Timed: scheduled tasks that are due become ready."""
 
@@ -511,6 +595,12 @@ Op = (
     | SchedulePatch
     | ScheduleDelete
     | Fire
+    | GroupPut
+    | GroupPatch
+    | GroupDelete
+    | RulePut
+    | RuleDelete
+    | Refill
     | Promote
     | Lapse
     | Expire
@@ -610,9 +700,11 @@ class ClaimedTask(Struct, frozen=True, gc=False):
 
 
 class Claimed(Struct, frozen=True, tag=True):
-    """Outcome of Claim. reason, when there are no tasks: "empty", "paused" or "max_running" (see store.base).
+    """Outcome of Claim. reason, when there are no tasks: "empty", "paused", "max_running", "rate_limited" or "thread"
+    (see store.base).
 
-    retry_at: when the next scheduled task of these queues is due (wall ns), 0 = none known.
+    retry_at: when the next scheduled task of these queues is due, or a token of a group comes in (wall ns), 0 = none
+    known.
     """
 
     tasks: list[ClaimedTask]
@@ -687,6 +779,20 @@ class TypeChanged(Struct, frozen=True, tag=True):
     changed: bool
 
 
+class GroupChanged(Struct, frozen=True, tag=True):
+    """Outcome of GroupPut, GroupPatch and GroupDelete. created: it had no settings of its own before."""
+
+    group: str
+    created: bool = False
+
+
+class RuleChanged(Struct, frozen=True, tag=True):
+    """Outcome of RulePut and RuleDelete. created: there was no such rule before."""
+
+    pattern: str
+    created: bool = False
+
+
 class Swept(Struct, frozen=True, tag=True):
     """Outcome of a timed op: how many tasks (or old keys) it moved or enqueued, and whether more are due."""
 
@@ -709,6 +815,8 @@ OpOutcome = (
     | QueueChanged
     | TypeChanged
     | ScheduleChanged
+    | GroupChanged
+    | RuleChanged
     | Swept
     | Started
 )
@@ -734,8 +842,8 @@ class Done(Struct, frozen=True):
 
 
 class Refused(Struct, frozen=True):
-    """A call that changed nothing. code: duplicate, queue_not_found, too_many_types, expires_too_early, key_reused,
-    full, or internal (a bug: its problem names the exception)."""
+    """A call that changed nothing. code: duplicate, queue_not_found, group_not_found, rule_not_found, too_many_rules,
+    too_many_types, expires_too_early, key_reused, full, or internal (a bug: its problem names the exception)."""
 
     code: str
     problems: tuple[Problem, ...]
@@ -774,7 +882,8 @@ class Task(Struct, frozen=True):
     due_at: when a scheduled task becomes ready (its scheduled_at, or the end of its backoff); 0 in other states.
     failures: failed attempts since it was enqueued or retried by hand. attempts = failures + the running one.
     lease_expires_at: wall ns, an estimate, 0 unless running. reason: why it is dead or cancelled ("max_attempts",
-    "no_retry", "would_expire", "max_deliveries", "cancelled").
+    "no_retry", "would_expire", "max_deliveries", "cancelled"). waiting_for: why its lane does not let a ready task
+    start, in words; "" if it does.
     """
 
     id: int
@@ -802,6 +911,7 @@ class Task(Struct, frozen=True):
     ended_at: int = 0
     remove_at: int = 0
     reason: str = ""
+    waiting_for: str = ""
 
 
 class Filter(Struct, frozen=True):
@@ -812,6 +922,8 @@ class Filter(Struct, frozen=True):
     states: tuple[State, ...] = ()
     tag: str = ""
     dedupe_key: str = ""
+    thread: str = ""
+    group: str = ""
 
 
 class Page(Struct, frozen=True):
@@ -841,7 +953,8 @@ class QueueView(Struct, frozen=True):
     """A queue: its settings, its tasks by type and state, its totals.
 
     counts[type][state.word] holds non-zero counts only. oldest_ready_at: the least rank among the heads of its ready
-    lists (wall ns), 0 = none ready. blocked_by: "paused", "max_running" or "".
+    lists (wall ns), 0 = none ready; of a thread or group only tasks that it let start when it was last looked at.
+    blocked_by: "paused", "max_running" or "".
     """
 
     name: str
@@ -881,11 +994,45 @@ class TypeView(Struct, frozen=True):
     schema: bytes
 
 
+class GroupView(Struct, frozen=True):
+    """A group: its own settings (None: it has none), the rule that holds beside them ("" = none), and what both give.
+
+    ready and running count its tasks in all queues. tokens: whole ones that a claim could spend now, None = no rate.
+    token_in_ns: until the next one comes in, if there is none. blocked_by: "paused", "max_running", "rate_limited" or
+    "": why no more of its tasks may start.
+    """
+
+    name: str
+    settings: GroupSettings | None
+    rule: str
+    limits: GroupSettings
+    ready: int
+    running: int
+    tokens: int | None = None
+    token_in_ns: int = 0
+    blocked_by: str = ""
+
+
+class ThreadView(Struct, frozen=True):
+    """A thread with ready tasks or a holder (see store.base): the task that runs or will be tried again, 0 = none.
+
+    head: the task that may start next, 0 = none. state: the holder's.
+    """
+
+    name: str
+    queue: str
+    ready: int
+    holder: int = 0
+    state: State | None = None
+    head: int = 0
+
+
 class Due(Struct, frozen=True):
     """When each timed op has something to do next: wall ns for all but lapse, 0 = nothing is waiting.
 
     lapse_in_ns: nanoseconds of steady time until the first lease may come up (<= 0: now), None = no lease. It may be
     too early (a file counts an extended lease at its old deadline until a Lapse looks at it), never too late.
+    refill_in_ns: the same, until Refill has something to do.
     """
 
     promote_at: int = 0
@@ -893,6 +1040,7 @@ class Due(Struct, frozen=True):
     prune_at: int = 0
     lapse_in_ns: int | None = None
     fire_at: int = 0
+    refill_in_ns: int | None = None
 
 
 class StoreInfo(Struct, frozen=True):

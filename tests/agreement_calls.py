@@ -37,6 +37,11 @@ from lmdbq.model import (
     Extension,
     Filter,
     Fire,
+    GroupDelete,
+    GroupPatch,
+    GroupPut,
+    GroupRule,
+    GroupSettings,
     Intervals,
     Keep,
     Lapse,
@@ -52,9 +57,13 @@ from lmdbq.model import (
     QueuePatch,
     QueuePut,
     QueueSettings,
+    Rate,
+    Refill,
     Report,
     Retry,
     RetryStrategy,
+    RuleDelete,
+    RulePut,
     Schedule,
     ScheduleDelete,
     SchedulePatch,
@@ -72,6 +81,7 @@ S = limits.SECOND_NS
 START = ManualClock().wall_ns()
 STRICT_KEY = "strict"  # always taken with the same rule, so that at most one waiting or running task can have it
 
+GROUPS = ["g", "g", "g:1", "g:2", "h"]
 QUEUES = st.sampled_from(["a", "a", "b"])
 ANY_QUEUE = st.sampled_from(["a", "a", "b", "nowhere"])
 TYPES = st.sampled_from(["t", "t", "u"])
@@ -129,6 +139,13 @@ options = st.builds(
 
 
 @st.composite
+def laned(draw: st.DrawFn, given: st.SearchStrategy[Options]) -> Options:
+    """Return options with a thread or a group."""
+    lane = draw(st.sampled_from([{"thread": "x"}, {"thread": "x"}, {"thread": "y"}, *({"group": g} for g in GROUPS)]))
+    return replace(draw(given), rejoin="thread" in lane and draw(st.sampled_from([False, False, True])), **lane)
+
+
+@st.composite
 def entries(draw: st.DrawFn) -> Entry:
     """Return an entry; its start and its end are given as instants or as durations, or not at all."""
     start = draw(st.sampled_from(["", "", "", "", "scheduled_at", "delay_ns"]))
@@ -144,7 +161,7 @@ def entries(draw: st.DrawFn) -> Entry:
         type=draw(TYPES),
         encoding=draw(st.sampled_from(Encoding)),
         priority=draw(st.sampled_from([0, 0, 0, -1, 7])),
-        options=draw(weighted(st.just(Options()), options, options)),
+        options=draw(weighted(st.just(Options()), options, options, laned(st.just(Options())), laned(options))),
         **times,
     )
 
@@ -273,12 +290,54 @@ schedule_changes = weighted(
     st.builds(ScheduleDelete, SCHEDULES),
 )
 fires = st.builds(Fire, st.sampled_from([32, 32, 1, 3]))
+rates = st.none() | st.builds(
+    Rate,
+    tokens=st.sampled_from([1, 2, 3]),
+    period_ns=st.sampled_from([S, 7 * S, 60 * S]),
+    burst=st.sampled_from([0, 0, 1, 5]),
+)
+group_settings = st.builds(
+    GroupSettings,
+    paused=st.sampled_from([False, False, False, True]),
+    max_running=st.sampled_from([None, None, 0, 1, 2]),
+    rate=rates,
+    weight=st.sampled_from([0, 0, 1, 3]),
+)
+group_names = st.sampled_from(GROUPS)
+patterns = st.sampled_from(["g*", "g:*", "?", "h", "never"])
+group_fields = st.lists(st.sampled_from(GroupSettings.__struct_fields__), unique=True, max_size=3).map(tuple)
+group_changes: st.SearchStrategy[Op] = st.one_of(
+    st.builds(GroupPut, group_names, group_settings),
+    st.builds(GroupPatch, group_names, group_settings, group_fields),
+    st.builds(GroupDelete, group_names),
+    st.builds(RulePut, st.builds(GroupRule, patterns, group_settings, st.sampled_from([0, 0, 1]))),
+    st.builds(RuleDelete, patterns),
+    st.just(Refill()),
+)
+lane_enqueues = st.builds(
+    lambda queue, made: Enqueue([Entry(queue=queue, type=each[0], priority=each[1], options=each[2]) for each in made]),
+    QUEUES,
+    st.lists(
+        st.tuples(TYPES, st.sampled_from([0, 0, 4]), laned(st.builds(Options, retry=retries))), min_size=1, max_size=5
+    ),
+)
 removals = st.one_of(st.builds(Purge, ANY_QUEUE), st.builds(QueueDelete, ANY_QUEUE))
 reports = st.builds(Report, st.lists(completions, min_size=1, max_size=3))
 heartbeats = st.builds(Extend, st.lists(extensions, min_size=1, max_size=2).map(tuple))
-_edits = (changes, changes, heartbeats, sweeps, queue_settings, type_changes, removals, schedule_changes, fires)
+_edits = (
+    changes,
+    changes,
+    heartbeats,
+    sweeps,
+    queue_settings,
+    type_changes,
+    group_changes,
+    removals,
+    schedule_changes,
+    fires,
+)
 ops: st.SearchStrategy[Op] = weighted(
-    *[enqueues] * 4, *[claims] * 4, *[reports] * 3, plain_enqueues, uniform_enqueues, *_edits
+    *[enqueues] * 4, *[claims] * 4, *[reports] * 3, plain_enqueues, uniform_enqueues, lane_enqueues, *_edits
 )
 memos = st.builds(
     Memo,
@@ -298,6 +357,8 @@ filters = st.builds(
     states=st.lists(st.sampled_from(State), unique=True, max_size=3).map(tuple),
     tag=st.sampled_from(["", "", "x", "ÿ"]),
     dedupe_key=st.sampled_from(["", "", "k", STRICT_KEY]),
+    thread=st.sampled_from(["", "", "", "x"]),
+    group=st.sampled_from(["", "", "", "g"]),
 )
 
 

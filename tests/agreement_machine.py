@@ -48,6 +48,7 @@ from lmdbq.model import (
     Purge,
     QueueDelete,
     QueueView,
+    Refill,
     Refused,
     Report,
     Retry,
@@ -64,6 +65,7 @@ from tests.store_driver import Driver
 from tests.store_factories import Factory, memory
 
 _OPTION_NAMES = {"keepalive_timeout_in_seconds": "keepalive_ns", "retry_strategy": "retry"}
+_LANE_REASONS = ("thread", "rate_limited", "paused", "max_running")
 _LIVE = (State.SCHEDULED, State.READY, State.RUNNING)
 _QUICK_DIRECTORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 _SWEEPS = {Event.PROMOTE, Event.LAPSE, Event.EXPIRE}
@@ -211,6 +213,14 @@ class AgreementMachine(RuleBasedStateMachine):
     def fire(self, op: Op) -> None:
         self._tell(Call((op,)))
 
+    @rule(op=drawn.lane_enqueues)
+    def enqueue_into_lanes(self, op: Op) -> None:
+        self._tell(Call((op,)))
+
+    @rule(op=drawn.group_changes)
+    def change_a_group(self, op: Op) -> None:
+        self._tell(Call((op,)))
+
     @rule(calls=st.lists(drawn.calls, min_size=2, max_size=4))
     def apply_several_calls(self, calls: list[Call]) -> None:
         self._tell(*calls)
@@ -262,7 +272,10 @@ class AgreementMachine(RuleBasedStateMachine):
 
     @invariant()
     def every_read_agrees(self) -> None:
-        assert self.store.queues() == self.model.queues()
+        laned = {task.queue for task in self.tasks.values() if task.state is State.READY and _lane(task)}
+        assert [_agreed_view(view, laned) for view in self.store.queues()] == [
+            _agreed_view(view, laned) for view in self.model.queues()
+        ]
         assert self.store.schedules() == self.model.schedules()
         assert self.store.types() == self.model.types()
         assert Driver(self.model, self.clock).all_tasks() == Driver(self.store, self.clock).all_tasks()
@@ -274,7 +287,14 @@ class AgreementMachine(RuleBasedStateMachine):
         assert (left.lapse_in_ns is None) == (right.lapse_in_ns is None)
         assert left.lapse_in_ns is None or right.lapse_in_ns <= max(left.lapse_in_ns, 0), "a lapse would come too late"
         assert not left.prune_at or 0 < right.prune_at <= left.prune_at
+        assert left.refill_in_ns is None or right.refill_in_ns <= max(left.refill_in_ns, 0), (
+            "a token would come too late"
+        )
         assert self.store.info().last_id == self.model.info().last_id
+        assert self.store.groups(self.clock) == self.model.groups(self.clock)
+        assert self.store.group_rules() == self.model.group_rules()
+        for queue in (*self.queues, "nowhere"):
+            assert self.store.threads(queue) == self.model.threads(queue)
 
     @invariant()
     def both_checkers_are_clean(self) -> None:
@@ -377,6 +397,7 @@ class AgreementMachine(RuleBasedStateMachine):
             and task.queue in op.queues
             and (not op.types or task.type in op.types)
             and not self.queues[task.queue].blocked_by
+            and not task.waiting_for
         ]
         assert not order or not left_over or order[-1] < min(left_over), "a better task was left behind"
 
@@ -455,6 +476,15 @@ class AgreementMachine(RuleBasedStateMachine):
         return [lease for lease in self.leases if is_stale(*lease)]
 
 
+def _lane(task: Task) -> str:
+    return task.options.thread or task.options.group
+
+
+def _agreed_view(view: QueueView, laned: set[str]) -> QueueView:
+    """Return what two stores must agree on: when a group was looked at last is their own affair."""
+    return replace(view, oldest_ready_at=0) if view.name in laned else view
+
+
 def _heartbeat(task_id: int, delivery: int) -> Extend:
     return Extend((Extension(task_id, delivery, progress=0.9),))
 
@@ -463,9 +493,17 @@ def _comparable(call: Call, outcome: CallOutcome) -> Any:
     """Return what two stores must agree on."""
     if isinstance(outcome, Refused):
         return outcome.code, [(problem.code, problem.pointer, problem.holder) for problem in outcome.problems]
-    is_vague = call.memo is not None or any(isinstance(op, Prune) for op in call.ops)
-    outcomes = (Swept(one.count) if is_vague and isinstance(one, Swept) else one for one in outcome.outcomes)
-    return Done(tuple(outcomes), outcome.replayed)
+    return Done(tuple(_agreed(call, one) for one in outcome.outcomes), outcome.replayed)
+
+
+def _agreed(call: Call, outcome: Any) -> Any:
+    if isinstance(outcome, Claimed) and outcome.reason in _LANE_REASONS:  # of any of the lanes, or of its queue
+        return Claimed([], "a lane's", outcome.retry_at)
+    if isinstance(outcome, Swept):
+        if call.memo is not None or any(isinstance(op, Refill) for op in call.ops):
+            return None
+        return Swept(outcome.count) if any(isinstance(op, Prune) for op in call.ops) else outcome
+    return outcome
 
 
 def _fresh(outcomes: Sequence[CallOutcome], wanted: type) -> Iterator[tuple[int, Any]]:

@@ -132,6 +132,12 @@ class Driver:
     def succeed(self, task: ClaimedTask, **fields: Any) -> Reported:
         return self.report(task, Status.SUCCEEDED, **fields)
 
+    def finish(self, task_id: int) -> Reported:
+        """Report that a task which runs has succeeded."""
+        completion = Completion(task_id, self.task(task_id).deliveries, Status.SUCCEEDED)
+        outcome: Reported = self.do(Report((completion,))).outcomes[0]
+        return outcome
+
     def fail(self, task: ClaimedTask, message: str = "no", **fields: Any) -> Reported:
         return self.report(task, Status.FAILED, error=ErrorInfo(message, "Error", "trace"), **fields)
 
@@ -224,6 +230,8 @@ class Driver:
             self.all_tasks(),
             self.store.queues(),
             self.store.schedules(),
+            self.store.groups(self.clock),
+            self.store.group_rules(),
             (due.promote_at, due.expire_at, due.lapse_in_ns),
             self.store.info().last_id,
         )

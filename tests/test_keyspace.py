@@ -69,7 +69,10 @@ ORDERED: dict[str, tuple[Callable[..., bytes], tuple[Any, ...], Callable[[bytes]
     "type_by_no": (ks.type_by_no, (u32,), lambda key: (ks.read_number(key),)),
     "grave": (ks.grave, (u32,), lambda key: (ks.read_number(key),)),
     "forget": (ks.forget, (u64, st.sampled_from(ks.MemoKind), memo_keys), ks.read_forget),
-    "lane": (ks.lane, (u32, u32, u32, u16, u64, u64), lambda key: ks._LANE.unpack(key)),
+    "lane": (ks.lane, (u32, u32, u32, u16, u64, u64), ks.read_lane),
+    "lane_by_name": (ks.lane_by_name, (scopes, u32, names), ks.lane_owner),
+    "lane_by_no": (ks.lane_by_no, (u32,), lambda key: (ks.read_number(key),)),
+    "wake": (ks.wake, (u32, u64, u32), ks.read_wake),
     "schedule": (ks.schedule, (u64, u32), lambda key: ks._SCHEDULE.unpack(key)),
     "external": (
         ks.external,
@@ -192,7 +195,7 @@ def test_a_name_outside_its_grammar_is_never_written(name: str):
         with pytest.raises(ks.BadKey):
             build(name)
     with pytest.raises(ks.BadKey):
-        ks.lane_by_name(Scope.GLOBAL, name)
+        ks.lane_by_name(Scope.GLOBAL, 0, name)
 
 
 @pytest.mark.parametrize("name", ["x", "x" * 128, "ä" * 64, "a b", "Zürich/€"])

@@ -22,9 +22,9 @@ CARD_LINES = ("Key:", "Value:", "Order:", "Written by:", "Removed by:", "Invaria
 
 # Modules that may be longer, to how many lines, and why.
 LONGER = {
-    "model.py": (980, "the words of the whole project in one place; data without behaviour"),
-    "store/keyspace.py": (780, "the format's specification, read from the top; most of it is cards"),
-    "store/records.py": (700, "the other half of the specification: every value, field by field"),
+    "model.py": (1_300, "the words of the whole project in one place; data without behaviour"),
+    "store/keyspace.py": (1_100, "the format's specification, read from the top; most of it is cards"),
+    "store/records.py": (900, "the other half of the specification: every value, field by field"),
 }
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

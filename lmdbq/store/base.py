@@ -7,7 +7,7 @@ store is written from it and from ``lifecycle`` alone, and ``tests/store_contrac
 ``apply`` are independent; they run in the order of the phase of their first op, stable within a phase, and outcomes
 are answered in the order the calls came:
 
-    phase 0: Report, Extend, Cancel          phase 2: DaemonStart, Fire, Promote, Lapse, Expire, Prune
+    phase 0: Report, Extend, Cancel          phase 2: DaemonStart, Fire, Promote, Lapse, Expire, Prune, Refill
     phase 1: Enqueue and every other edit    phase 3: Claim
 
 All calls of an ``apply`` share one ``Now``, read when the store has its write lock. A later call sees what an earlier
@@ -64,17 +64,41 @@ duplicate that would be rejected is skipped, and the limit on types does not hol
 anew (to the new scheduled_at) only if scheduled_at is among the fields; a failure sets it to due_at; a release with a
 delay to now + delay, one without keeps it; Retry sets it to now.
 
+**Lanes.** A task may have a thread (of its queue) or a group (of the file), which never change; the caller has seen to
+it that it has not both. Only its ready tasks wait in a lane.
+A *thread* lets one task be tried at a time. A task of it that is claimed becomes its *holder*, and stays so until it
+has ended or is removed, or Edit or an overwrite has scheduled_at among its fields, or, if it asks for ``rejoin``, until
+it no longer runs. Of a thread with a holder only that may start; of one without, only the first ready task by (rank,
+id), whatever the priorities and types. So a task that is tried again keeps its place, and those that are scheduled
+block nobody.
+A *group* lets a task start while it is not paused, fewer than max_running of its tasks run (None: any number), and
+there is a whole token, if it has a rate. Each of these is what its own settings say; where they say nothing, what the
+best rule says that matches its name; else there is no limit; it is paused if either says so. All tasks of the group
+that run count, in all queues; those of a purged or deleted queue until a Prune has come to them.
+Tokens: a group begins with as many as the rate's capacity; a claim of one of its tasks spends one; tokens come in
+evenly by steady time, never beyond the capacity. In a new boot they go on from its first write. When a group's settings
+or the rules change, what has come in so far is kept, as far as the new capacity holds it (a full bucket stays full),
+and forgotten if there is no rate any more.
+GroupPut and GroupPatch give a group settings of its own, GroupDelete takes them away (``group_not_found``, /name, if it
+has none); RulePut and RuleDelete change the rules (``rule_not_found``, /pattern; more than limits.GROUP_RULES_MAX:
+``too_many_rules``, /pattern). All of it holds at once for what may not start any more, and for at least 1,000 groups
+also for what may; Refill, or a Claim, brings it to the others. What Refill counts is its own affair.
+``waiting_for`` of a ready task is ``lanes.waiting_for_group`` or, behind the holder, else the first ready task of its
+thread, ``lanes.waiting_for_thread``.
+
 **Claim.** With a claim_id that is remembered (1 h; now.wall < time + limits.MEMO_KEPT_NS): those of its tasks that
 still run under the same delivery are answered again, in the same order, nothing extended, nothing else done; if none
 does, it is a new claim. Otherwise, for each named queue that exists: lapse, promote, expire what is due (as the timed
 ops do, up to 1,000 each). Then tasks are taken by (priority, rank, id) over all named queues that are not paused and
-have fewer than max_running running, until ``limit``, or until the payloads would exceed bytes_max (the first is always
-taken). A task met that has expired is expired; one with deliveries - deliveries at its last Retry by hand >=
-max_deliveries becomes dead ("max_deliveries", total dead; kept or removed as any dead one). deliveries +1, total
-claimed +1; its lease ends at now.steady + ``resolve_keepalive(claim, entry, queue)``. ``max_attempts`` is resolved
-now. With no tasks, ``reason`` is that of the first named queue which has ready tasks of the wanted types: "paused",
-else "max_running"; "empty" if none has; and ``retry_at`` is the earliest due_at of a scheduled task in the named
-queues (any type).
+have fewer than max_running running, each time the first of those that their lanes let start, until ``limit``, or until
+the payloads would exceed bytes_max (the first is always taken). A task met that has expired is expired; one with
+deliveries - deliveries at its last Retry by hand >= max_deliveries becomes dead ("max_deliveries", total dead; kept or
+removed as any dead one). deliveries +1, total claimed +1; its lease ends at now.steady + ``resolve_keepalive(claim,
+entry, queue)``. ``max_attempts`` is resolved now. With no tasks, ``reason`` is that of the first named queue which has
+ready tasks of the wanted types: "paused", else "max_running", else that of a lane in which such tasks wait (of any, if
+there are several): "thread", "paused", "max_running" or "rate_limited"; "empty" if none has; and ``retry_at`` is the
+earliest due_at of a scheduled task in the named queues (any type), or, if that is earlier, when the next token comes in
+for a group in which such tasks wait for nothing else (of groups that are many, it may not be known).
 
 **Leases** are (id, delivery). Every op on one answers: not stored: NOT_FOUND; delivery is not the task's deliveries:
 STALE_LEASE; not running: NOT_RUNNING. A lease past its deadline stays valid until Lapse (or a Claim) has moved it.
@@ -107,12 +131,13 @@ All four: an id that is not stored is GONE if it is at most the last id given, e
 deleted.
 
 **Timed ops** take the earliest due first, at most ``limit``, and answer how many tasks they moved. Promote: due_at <=
-now.wall. Expire: waiting and expires_at <= now.wall; removed, total expired. Lapse: deadline <= now.steady in this
-boot (after the daemon's grace: a lease due before DaemonStart + min(its length, 5 s) is due then instead): a Failure
-of type "lease_lapsed" is appended, failures +1, total lapsed, then as FAILED (cancel requested: cancelled, total
-cancelled, not lapsed); leases of an earlier boot get deadline now.steady + their length and are not counted. A new
-boot forgets what Extend said (in a file, heartbeats are never synced): the length is then that of the claim, progress
-None. Prune: remove_at <= now.wall, and the earliest-to-go above 100,000 per queue and state; counts those tasks only.
+now.wall. Expire: waiting and expires_at <= now.wall; removed, total expired. Lapse: deadline <= now.steady in this boot
+(after the daemon's grace: a lease due before DaemonStart + min(its length, 5 s) is due then instead): a Failure of type
+"lease_lapsed" is appended, failures +1, total lapsed, then as FAILED (cancel requested: cancelled, total cancelled, not
+lapsed); leases of an earlier boot get deadline now.steady + their length and are not counted. A new boot forgets what
+Extend said (in a file, heartbeats are never synced): the length is then that of the claim, progress None. Refill: the
+groups whose tokens have come in are looked at again. Prune: remove_at <= now.wall, and the earliest-to-go above 100,000
+per queue and state; counts those tasks only.
 
 **Schedules** have names and, in the order of their creation, numbers. SchedulePut of what ``schedules.problems_of``
 finds something wrong with is refused with those problems; so is a new one beside 10,000 others
@@ -130,7 +155,7 @@ store: next_at 0 and the ``reason``, until it is put or patched; the others go o
 that time is over (else Prune removes the slot when it is).
 
 **stirred** names at least every queue in which this apply made a task ready, freed a running place, or changed
-settings.
+settings, or let a task start that waited in a lane.
 """
 
 from __future__ import annotations
@@ -151,6 +176,8 @@ from lmdbq.model import (
     Extend,
     Filter,
     Fire,
+    GroupRule,
+    GroupView,
     Lapse,
     Op,
     Outcome,
@@ -158,15 +185,17 @@ from lmdbq.model import (
     Promote,
     Prune,
     QueueView,
+    Refill,
     Report,
     ScheduleView,
     StoreInfo,
     Task,
+    ThreadView,
     TypeView,
 )
 
 _PHASE_0 = (Report, Extend, Cancel)
-_PHASE_2 = (DaemonStart, Fire, Promote, Lapse, Expire, Prune)
+_PHASE_2 = (DaemonStart, Fire, Promote, Lapse, Expire, Prune, Refill)
 
 NO_GATE: AbstractContextManager[None] = nullcontext()
 
@@ -224,6 +253,24 @@ class Store(Protocol):
 
     def types(self) -> list[TypeView]:
         """Return every type of which something is known, by name."""
+        ...
+
+    def groups(self, clock: Clock, after: str = "", limit: int = 1_000) -> list[GroupView]:
+        """Return the groups with settings of their own, or with ready or running tasks, by name (as bytes), those
+        behind ``after``, at most ``limit``."""
+        ...
+
+    def group(self, name: str, clock: Clock) -> GroupView | None:
+        """Return one of these groups, None for any other name."""
+        ...
+
+    def group_rules(self) -> list[GroupRule]:
+        """Return every rule for groups, by pattern (as bytes)."""
+        ...
+
+    def threads(self, queue: str, after: str = "", limit: int = 1_000) -> list[ThreadView]:
+        """Return the threads of a queue that have ready tasks or a holder, by name (as bytes), those behind ``after``,
+        at most ``limit``; none of an unknown queue."""
         ...
 
     def due(self, clock: Clock) -> Due:

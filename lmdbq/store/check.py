@@ -1,15 +1,13 @@
-"""The checker: one function for each invariant K1..K13 of ``keyspace``, over one read transaction.
+"""The checker: one function for each invariant K1..K16 of ``keyspace``, over one read transaction.
 
-Each yields a line for whatever does not hold, in the map's words. A first pass reads the standings and records into
-memory (about 300 bytes a task); the functions then compare. The checker trusts nothing but the key grammar.
+Each yields a line for whatever does not hold, in the map's words, comparing what ``check_facts`` has read. The checker
+trusts nothing but the key grammar.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import lmdb
 
@@ -18,126 +16,10 @@ from lmdbq.model import ENDED, State
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.check_catalog import k8, k9, k12, k13
+from lmdbq.store.check_facts import File, Place
+from lmdbq.store.check_lanes import k14, k15, k16, lane_place_faults
 from lmdbq.store.dump import key_words
 from lmdbq.store.environment import Environment
-
-
-class _Place:
-    """One standing of one task: in which database, with which queue, type and (for ready) place."""
-
-    __slots__ = ("database", "key", "queue_no", "state", "type_no")
-
-    def __init__(self, database: str, key: tuple[int, ...], queue_no: int, type_no: int, state: State) -> None:
-        self.database = database
-        self.key = key
-        self.queue_no = queue_no
-        self.type_no = type_no
-        self.state = state
-
-
-class File:
-    """Everything the invariants speak of, read once. ``broken`` collects checksums that are wrong (K11)."""
-
-    def __init__(self, shared: Environment, txn: lmdb.Transaction) -> None:
-        self._txn = txn
-        self._db = shared.databases
-        self.broken: list[str] = []
-        self.queues: dict[int, str] = {}
-        self.graves: set[int] = set()
-        self.types: dict[int, str] = {}
-        self.stored: list[int] = []  # the ids of all records, sound or not
-        self.records: dict[int, rec.TaskRecord] = {}
-        self.histories: dict[int, rec.History] = {}
-        self.leases: dict[int, rec.LeaseRun] = {}
-        self.places: dict[int, list[_Place]] = {}
-        self.overlaps: list[str] = []
-        self._read_catalog()
-        self._read_tasks()
-        self._read_standings()
-
-    def items(self, database: str) -> Iterator[tuple[bytes, bytes]]:
-        """Yield every key and value of a database."""
-        cursor: Any = self._txn.cursor(db=self._db[database])
-        yield from cursor.iternext()
-
-    def get(self, database: str, key: bytes) -> bytes | None:
-        """Return one value."""
-        value: Any = self._txn.get(key, db=self._db[database])
-        return None if value is None else bytes(value)
-
-    def sound(self, database: str, key: bytes, read: Callable[[], Any]) -> Any:
-        """Return what ``read`` reads; None, and a broken line, if it is damaged."""
-        try:
-            return read()
-        except rec.Damaged as error:
-            line = f"K11: lmdbq/{database} {key_words(database, key)}: {error}"
-            if line not in self.broken:
-                self.broken.append(line)
-            return None
-
-    def _read_catalog(self) -> None:
-        for key, value in self.items("catalog"):
-            kind = key[:1]
-            if kind == b"q":
-                name = self.sound("catalog", key, lambda value=value: rec.read_name(value))  # type: ignore[misc]
-                self.queues[ks.read_number(key)] = name or ""
-            elif kind == b"t":
-                name = self.sound("catalog", key, lambda value=value: rec.read_name(value))  # type: ignore[misc]
-                self.types[ks.read_number(key)] = name or ""
-            elif kind == ks.TYPE_RECORDS:
-                self.sound("catalog", key, lambda value=value: rec.read_type(value))  # type: ignore[misc]
-            elif kind == b"G":
-                self.graves.add(ks.read_number(key))
-                self.sound("catalog", key, lambda value=value: rec.read_grave(value))  # type: ignore[misc]
-            elif kind == b"M":
-                self.sound("catalog", key, lambda value=value: rec.read_meta(value))  # type: ignore[misc]
-
-    def _read_tasks(self) -> None:
-        for key, value in self.items("task"):
-            self.stored.append(ks.read_id(key))
-            record = self.sound("task", key, lambda value=value: rec.read_task(value))  # type: ignore[misc]
-            if record is not None:
-                record.payload = b""
-                self.records[ks.read_id(key)] = record
-        for key, value in self.items("history"):
-            history = self.sound("history", key, lambda value=value: rec.read_history(value))  # type: ignore[misc]
-            if history is not None:
-                self.histories[ks.read_id(key)] = history
-
-    def _read_standings(self) -> None:
-        for key, value in self.items("ready"):
-            run = self.sound("ready", key, lambda key=key, value=value: rec.read_ready_run(key, value))  # type: ignore[misc]
-            if run is not None:
-                parts = ks.read_ready(key)
-                self._add_run("ready", parts[:4], parts.last_id, run.length, parts.queue_no, parts.type_no, State.READY)
-        for key, value in self.items("lease"):
-            lease = self.sound("lease", key, lambda key=key, value=value: rec.read_lease_run(key, value))  # type: ignore[misc]
-            if lease is not None:
-                last_id = ks.read_id(key)
-                self.leases[last_id] = lease
-                self._add_run("lease", (), last_id, lease.length, lease.queue_no, lease.type_no, State.RUNNING)
-        for database in ("scheduled", "ended"):
-            for key, value in self.items(database):
-                standing = self.sound(database, key, lambda key=key, value=value: rec.read_standing(key, value))  # type: ignore[misc]
-                if standing is None:
-                    continue
-                if database == "scheduled":
-                    at = ks.read_timed(key)
-                    place = _Place(database, (at.at,), at.queue_no, standing.type_no, State.SCHEDULED)
-                    self.places.setdefault(at.id, []).append(place)
-                else:
-                    end = ks.read_ended(key)
-                    place = _Place(database, (end.remove_at,), end.queue_no, standing.type_no, State(end.state))
-                    self.places.setdefault(end.id, []).append(place)
-
-    def _add_run(
-        self, database: str, key: tuple[int, ...], last_id: int, length: int, queue_no: int, type_no: int, state: State
-    ) -> None:
-        held = self.stored[bisect_left(self.stored, last_id - length + 1) : bisect_right(self.stored, last_id)]
-        if not held:
-            self.overlaps.append(f"K2: a run of lmdbq/{database} that ends at {format_id(last_id)} has no task")
-        for task_id in held:
-            self.places.setdefault(task_id, []).append(_Place(database, key, queue_no, type_no, state))
 
 
 def check_file(shared: Environment, txn: lmdb.Transaction) -> list[str]:
@@ -173,12 +55,14 @@ def _k2(file: File) -> Iterator[str]:
                 yield from _k2_place(file, task_id, record, place)
 
 
-def _k2_place(file: File, task_id: int, record: rec.TaskRecord, place: _Place) -> Iterator[str]:
+def _k2_place(file: File, task_id: int, record: rec.TaskRecord, place: Place) -> Iterator[str]:
     history = file.histories.get(task_id, rec.History())
     rank = history.rank or record.scheduled_at
     task = f"task {format_id(task_id)}"
     if place.database == "ready" and place.key[2:] != (record.priority, rank):
         yield f"K2: {task} is ready at (priority, rank) {place.key[2:]}, not {(record.priority, rank)}"
+    if place.database == "lane":
+        yield from lane_place_faults(file, task_id, record, rank, place)
     if place.database == "scheduled" and place.key != (rank,):
         yield f"K2: {task} is scheduled at {place.key[0]}, not {rank}"
     ended_state = place.state if place.state in ENDED else -1
@@ -286,4 +170,4 @@ def _k11(file: File) -> Iterator[str]:
     yield from file.broken
 
 
-INVARIANTS = (_k1, _k2, _k3, _k4, _k5, _k6, _k7, k8, k9, _k10, k12, k13, _k11)
+INVARIANTS = (_k1, _k2, _k3, _k4, _k5, _k6, _k7, k8, k9, _k10, k12, k13, k14, k15, k16, _k11)

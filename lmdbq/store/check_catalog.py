@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
+from lmdbq.store.check_facts import File
 from lmdbq.store.dump import key_words
-
-if TYPE_CHECKING:
-    from lmdbq.store.check import File
 
 
 def k8(file: File) -> Iterator[str]:

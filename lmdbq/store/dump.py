@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from lmdbq.ids import format_id
-from lmdbq.model import State
+from lmdbq.model import Scope, State
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.environment import open_environment
@@ -63,6 +63,18 @@ def _catalog(key: bytes) -> tuple[str, _Read]:
         return f"rules type_no={ks.read_number(key)}", lambda value: _fields(rec.read_type(value))
     if kind == b"G":
         return f"grave queue_no={ks.read_number(key)}", lambda value: _fields(rec.read_grave(value))
+    if kind == b"L":
+        scope, owner_no, name = ks.lane_owner(key)
+        words = f"thread {name!r} queue_no={owner_no}" if scope is Scope.QUEUE else f"group {name!r}"
+        return words, lambda value: _fields(rec.read_lane(value))
+    if kind == b"l":
+        return f"lane_no={ks.read_number(key)}", lambda value: f"name={ks.lane_owner(b'L' + rec.unseal(value))[2]!r}"
+    if kind == b"R":
+        return f"rule {ks.read_name(key)!r}", lambda value: _fields(rec.read_rule(value))
+    if kind == b"N":
+        return "last_lane", lambda value: f"lane_no={rec.read_number(value)}"
+    if kind == b"A":
+        return "rules_cursor", lambda value: f"name={rec.read_name(value)!r}"
     if kind == b"S":
         return f"schedule {ks.read_name(key)!r}", lambda value: _fields(rec.read_schedule(value))
     what = {b"q": "queue_no", b"s": "schedule_no"}.get(kind, "type_no")
@@ -132,6 +144,14 @@ def _quarantine(key: bytes) -> tuple[str, _Read]:
     return format_id(ks.read_id(key)), lambda value: value.partition(b"\0")[0].decode("utf-8", errors="replace")
 
 
+def _lane(key: bytes) -> tuple[str, _Read]:
+    parts = ks.read_lane(key)
+    shown = parts._replace(priority=parts.priority - ks.PRIORITY_BIAS if parts.priority else 0)
+    if not parts.lane_no:
+        return f"exposed {_fields(shown)}", lambda value: f"lane_no={rec.read_number(value)}"
+    return _fields(shown), lambda value: _fields(rec.read_lane_standing(key, value))
+
+
 def _reserved(key: bytes) -> tuple[str, _Read]:
     return key.hex(), lambda value: value.hex()
 
@@ -151,9 +171,10 @@ _WORDS: Final[dict[str, Callable[[bytes], tuple[str, _Read]]]] = {
     "memo": _memo,
     "forget": _forget,
     "quarantine": _quarantine,
-    "lane": _reserved,
+    "lane": _lane,
     "schedule": lambda key: ("due_at={} schedule_no={}".format(*ks.read_schedule(key)), lambda value: ""),
     "external": _reserved,
+    "wake": lambda key: (_fields(ks.read_wake(key)), lambda value: ""),
 }
 
 

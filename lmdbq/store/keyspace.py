@@ -9,7 +9,10 @@ and from ``records`` (the values). Only this module joins or slices key bytes; i
                       'G' queue_no                                 Grave                   purged queue, until drained
                       'T' name · 't' type_no                       type_no · name          type
                       'D' type_no                                  TypeRecord              type that decides something
-                      'L' scope name · 'l' lane_no                 (not yet written)      thread or group
+                      'L' scope owner_no name                      LaneRecord             thread or group in use
+                      'l' lane_no                                  scope owner_no name    the same
+                      'R' pattern                                  GroupRule              rule for groups
+                      'N' · 'A'                                    lane_no · name         last lane · cursor
                       'S' name · 's' schedule_no                   ScheduleRecord · name  schedule
     lmdbq/count       queue_no type_no                             Tally                   (queue, type) with tasks
                       queue_no 0 · 0 0                             Totals · Sequence       queue · file
@@ -25,7 +28,9 @@ and from ``records`` (the values). Only this module joins or slices key bytes; i
     lmdbq/memo        kind key                                     Memo                    idempotency key, claim id
     lmdbq/forget      remove_at kind key                           empty                   memo, slot with a ttl
     lmdbq/quarantine  id                                           reason, then the bytes  damaged task
-    lmdbq/lane        lane_no queue_no type_no priority rank id    (not yet written)      waiting task of a lane
+    lmdbq/lane        lane_no queue_no type_no priority rank id    LaneStanding           ready task of a lane
+                      0 queue_no type_no priority rank id          lane_no                such a task that may start
+    lmdbq/wake        boot_no steady lane_no                       empty                  group to be looked at
     lmdbq/schedule    due_at schedule_no                           empty                   schedule that will fire
     lmdbq/external    namespace_no external_id                     (not yet written)      external id
 
@@ -37,21 +42,26 @@ and from ``records`` (the values). Only this module joins or slices key bytes; i
     schedule_no                                                      u32, the highest there is + 1, from 1
     id, last_id                                                      u64
     rank, due_at, expires_at, remove_at                              u64, Unix nanoseconds
-    deadline                                                         u64, steady nanoseconds of its boot
+    deadline, steady                                                 u64, steady nanoseconds of its boot
     priority                                                         u16 = priority + 32768: lower sorts first
     state, scope, kind                                               u8, see model.State, model.Scope, MemoKind
-    name                                                             1..128 bytes of UTF-8, no control characters
+    name, pattern                                                    1..128 bytes of UTF-8, no control characters
     key (dedupe)                                                     1..400 bytes as given, or 368 and a digest of 32
    A *run* is an interval of ids, and stands for those of them that are stored: they share all that its key and value
    say, and length counts the ids. So a task that is removed leaves its run with its record, and changes neither; the
    run goes with its last task. It is keyed by its last id, so that taking from its head changes only the value, and
    ``set_range(id)`` finds the run that may hold an id.
+   A *lane* is a thread (scope queue, owner_no its queue_no) or a group (scope global, owner_no 0). Its ready tasks
+   stand in lmdbq/lane and nowhere else. In a thread's keys type_no and priority are 0, and rank is 0 for the task that
+   holds the thread; the value has the real ones. A task that may start now has a second key there, with lane_no 0: its
+   *exposure*, which is where claims look. Exposures follow from the rest, and each LaneRecord lists its own.
    The longest key: forget = 8 + 1 + (1 + 4 + 400) = 414 <= 511, LMDB's limit.
 
    READING A TASK. It exists if lmdbq/task has its id and 'q' the queue_no of its record. (With a queue_no that has only
    a 'G' it went with its queue, and what is left of it will be removed.) Its state is where it stands: the run of
    lmdbq/lease that holds its id (the first key at or after the id, if key - length < id) is running; a key of
-   lmdbq/scheduled, a run of lmdbq/ready (same queue_no, type_no, priority, rank), a key of lmdbq/ended are the others.
+   lmdbq/scheduled, a run of lmdbq/ready (same queue_no, type_no, priority, rank; a key of lmdbq/lane if its options
+   name a thread or a group), a key of lmdbq/ended are the others.
    That place has its deliveries and failures; a scheduled task's due_at is in its key. The rest is in its History, if
    there is one. A running task whose id is in ``leases-<boot_no>`` (boot_no as in its LeaseRun) under the same delivery
    has the deadline, keepalive and progress that stand there. Meta names the current boot of the machine, which boot_no
@@ -71,8 +81,13 @@ and from ``records`` (the values). Only this module joins or slices key bytes; i
     K9  Every memo has its forget key.
     K10 A history belongs to a stored task; every ended task has one.
     K11 Every checksum is right.
-    K12 A grave holds no queue's name, and its tasks are counted nowhere.
+    K12 A grave holds no queue's name, and its tasks are counted nowhere but in their lanes.
     K13 Names and numbers of schedules point at each other; one with a next_at has its one key in lmdbq/schedule.
+    K14 Lane names and numbers point at each other. A LaneRecord counts the tasks of its lane that are ready and that
+        run, by queue_no, those of graves too; a thread is held by one of its tasks, or by none.
+    K15 An exposure stands for the first ready task of a lane in its queue and type (of a thread: at all, and only the
+        holder if there is one), and in the LaneRecord's list. A group has one for each (queue, type), or none.
+    K16 A wake key belongs to the LaneRecord that names it.
 
 4. HOW TO CHANGE IT. Raise ``FORMAT`` in ``records`` first; add a reader of the old shape and a fixture written by the
    last release; never use a name, a kind or a number again (retired ones are listed here: none). Formats are refused
@@ -111,6 +126,7 @@ DATABASES: Final = (
     "lane",
     "schedule",
     "external",
+    "wake",
 )
 PREFIX: Final = b"lmdbq/"
 KEY_BYTES_MAX: Final = 511
@@ -127,6 +143,8 @@ _PLACE: Final = struct.Struct(">IIH")
 _SLOT_HEAD: Final = struct.Struct(">BI")
 _FORGET_HEAD: Final = struct.Struct(">QB")
 _LANE: Final = struct.Struct(">IIIHQQ")
+_WAKE: Final = struct.Struct(">IQI")
+_LANE_LIST: Final = struct.Struct(">III")
 _SCHEDULE: Final = struct.Struct(">QI")
 _DIGEST_BYTES: Final = 32
 
@@ -280,20 +298,84 @@ def type_record(type_no: int) -> bytes:
     return TYPE_RECORDS + U32.pack(type_no)
 
 
-def lane_by_name(scope: Scope, name: str) -> bytes:
-    """A thread's or group's number, by name (not yet written).
+def lane_by_name(scope: Scope, owner_no: int, name: str) -> bytes:
+    """A thread or group that has ready or running tasks, or settings of its own. owner_no: a thread's queue_no, else 0.
 
-    Key: 'L' scope name
-    Value: lane_no and its rules
-    Order: by scope, then name
-    Written by: Enqueue with a thread or group
-    Removed by: Prune, when it is empty and has no rule
-    Invariant: names and numbers point at each other
+    Key: 'L' scope owner_no name
+    Value: LaneRecord
+    Order: by scope, then queue, then name
+    Written by: every transaction that changes one, once
+    Removed by: the change that leaves nothing of it
+    Invariant: K14
 
-    >>> lane_by_name(Scope.GLOBAL, "acme")
-    b'L\\x02acme'
+    >>> lane_by_name(Scope.GLOBAL, 0, "acme")
+    b'L\\x02\\x00\\x00\\x00\\x00acme'
     """
-    return b"L" + bytes([scope]) + name_bytes(name)
+    return b"L" + _SLOT_HEAD.pack(scope, owner_no) + name_bytes(name)
+
+
+def lane_by_no(lane_no: int) -> bytes:
+    """What a lane's number stands for.
+
+    Key: 'l' lane_no
+    Value: scope owner_no name, as in the key of lane_by_name
+    Order: by number
+    Written by: with lane_by_name
+    Removed by: with lane_by_name
+    Invariant: K14
+
+    >>> lane_by_no(3)
+    b'l\\x00\\x00\\x00\\x03'
+    """
+    return b"l" + U32.pack(lane_no)
+
+
+def group_rule(pattern: str) -> bytes:
+    """A rule for groups.
+
+    Key: 'R' pattern
+    Value: GroupRule
+    Order: by pattern, as bytes
+    Written by: RulePut
+    Removed by: RuleDelete
+    Invariant: K11
+
+    >>> group_rule("shop:*")
+    b'Rshop:*'
+    """
+    return b"R" + name_bytes(pattern)
+
+
+def last_lane() -> bytes:
+    """The lane number that was given last. After the highest they begin again at 1, and leave out those in use.
+
+    Key: 'N'
+    Value: lane_no
+    Order: -
+    Written by: whatever needs a new lane
+    Removed by: nothing
+    Invariant: K14
+
+    >>> last_lane()
+    b'N'
+    """
+    return b"N"
+
+
+def rules_cursor() -> bytes:
+    """How far a changed rule has reached: groups behind this name have yet to follow it.
+
+    Key: 'A'
+    Value: name
+    Order: -
+    Written by: RulePut, RuleDelete, Refill
+    Removed by: Refill, with the last group
+    Invariant: K11
+
+    >>> rules_cursor()
+    b'A'
+    """
+    return b"A"
 
 
 def schedule_by_name(name: str) -> bytes:
@@ -562,19 +644,35 @@ def forget(remove_at: int, kind: MemoKind, key: bytes) -> bytes:
 
 
 def lane(lane_no: int, queue_no: int, type_no: int, priority: int, rank: int, task_id: int) -> bytes:
-    """A waiting task of a thread or group (not yet written). In a thread's keys type_no and priority are 0.
+    """A ready task of a thread or group; with lane_no 0 its exposure.
 
     Key: lane_no queue_no type_no priority rank id
-    Value: Standing
-    Order: within a lane the order in which its tasks may start
-    Written by: Enqueue with a thread or group
+    Value: LaneStanding; of an exposure lane_no
+    Order: within a lane, queue and type the order in which its tasks may start; of exposures the order of claims
+    Written by: whatever makes a task of a lane ready
     Removed by: whatever removes or starts the task
-    Invariant: ready holds at most one entry per lane and (queue, type): its head
+    Invariant: K2, K15
 
-    >>> len(lane(1, 7, 1, 32768, 5, 258))
-    30
+    >>> lane(1, 7, 1, 32768, 5, 258).hex()
+    '000000010000000700000001800000000000000000050000000000000102'
     """
     return _LANE.pack(lane_no, queue_no, type_no, priority, rank, task_id)
+
+
+def wake(boot_no: int, steady: int, lane_no: int) -> bytes:
+    """When a group is to be looked at again: a token has come in, or its bucket is full and nothing else keeps it.
+
+    Key: boot_no steady lane_no
+    Value: empty
+    Order: by time, earlier boots first
+    Written by: whatever changes a group
+    Removed by: Claim, Refill
+    Invariant: K16
+
+    >>> wake(1, 5, 3).hex()
+    '00000001000000000000000500000003'
+    """
+    return _WAKE.pack(boot_no, steady, lane_no)
 
 
 def schedule(due_at: int, schedule_no: int) -> bytes:
@@ -650,6 +748,25 @@ class EndedKey(NamedTuple):
     id: int
 
 
+class LaneKey(NamedTuple):
+    """The parts of a lane key, or of an exposure (lane_no 0)."""
+
+    lane_no: int
+    queue_no: int
+    type_no: int
+    priority: int
+    rank: int
+    id: int
+
+
+class WakeKey(NamedTuple):
+    """The parts of a wake key."""
+
+    boot_no: int
+    steady: int
+    lane_no: int
+
+
 class ForgetKey(NamedTuple):
     """The parts of a forget key."""
 
@@ -666,6 +783,7 @@ def read_id(key: bytes) -> int:
 
 def read_number(key: bytes) -> int:
     """Return the number of a 'q', 'G', 't', 'D' or 's' catalog key."""
+    """Return the number of a 'q', 'G', 't' or 'l' catalog key."""
     number: int = U32.unpack(key[1:])[0]
     return number
 
@@ -693,6 +811,22 @@ def read_deadline(key: bytes) -> DeadlineKey:
 def read_ended(key: bytes) -> EndedKey:
     """Return the parts of an ended key."""
     return EndedKey._make(_ENDED.unpack(key))
+
+
+def read_lane(key: bytes) -> LaneKey:
+    """Return the parts of a lane key or an exposure."""
+    return LaneKey._make(_LANE.unpack(key))
+
+
+def read_wake(key: bytes) -> WakeKey:
+    """Return the parts of a wake key."""
+    return WakeKey._make(_WAKE.unpack(key))
+
+
+def lane_owner(key: bytes) -> tuple[Scope, int, str]:
+    """Return (scope, owner_no, name) of a lane_by_name key, or of the value of lane_by_no behind one byte."""
+    scope, owner_no = _SLOT_HEAD.unpack_from(key, 1)
+    return SCOPES[scope], owner_no, key[1 + _SLOT_HEAD.size :].decode("utf-8")
 
 
 def read_count(key: bytes) -> tuple[int, int]:
@@ -733,6 +867,21 @@ def of_task(key: bytes, task_id: int) -> bool:
 def of_queue(queue_no: int) -> bytes:
     """Return the prefix of every key of a queue in ready, scheduled, deadline, ended, expiry and count."""
     return U32.pack(queue_no)
+
+
+def of_lane(lane_no: int) -> bytes:
+    """Return the prefix of every lane key of a lane; of 0 that of all exposures."""
+    return U32.pack(lane_no)
+
+
+def of_lane_list(lane_no: int, queue_no: int, type_no: int) -> bytes:
+    """Return the prefix of every lane key of a lane in one queue and type; of lane 0 that of the exposures there."""
+    return _LANE_LIST.pack(lane_no, queue_no, type_no)
+
+
+def of_lanes(scope: Scope, owner_no: int) -> bytes:
+    """Return the prefix of the lane_by_name keys of all groups, or of all threads of a queue."""
+    return b"L" + _SLOT_HEAD.pack(scope, owner_no)
 
 
 def of_ready_list(queue_no: int, type_no: int) -> bytes:

@@ -24,14 +24,18 @@ from lmdbq.model import (
     CallOutcome,
     Due,
     Filter,
+    GroupRule,
+    GroupView,
     Outcome,
     Page,
     QueueView,
     ScheduleView,
     StoreInfo,
     Task,
+    ThreadView,
     TypeView,
 )
+from lmdbq.store import lmdb_lane_reads as lane_reads
 from lmdbq.store import lmdb_reads as reads
 from lmdbq.store import records as rec
 from lmdbq.store.base import NO_GATE
@@ -187,6 +191,22 @@ class LmdbStore:
     def schedule(self, name: str) -> ScheduleView | None:
         """Return one schedule, None if it does not exist."""
         return self._read(None, lambda work: schedule_view(work, name))
+
+    def groups(self, clock: Clock, after: str = "", limit: int = 1_000) -> list[GroupView]:
+        """Return groups by name."""
+        return self._read(clock, lambda work: lane_reads.groups(work, after, limit))
+
+    def group(self, name: str, clock: Clock) -> GroupView | None:
+        """Return one group."""
+        return self._read(clock, lambda work: lane_reads.group(work, name))
+
+    def group_rules(self) -> list[GroupRule]:
+        """Return every rule for groups."""
+        return self._read(None, lane_reads.group_rules)
+
+    def threads(self, queue: str, after: str = "", limit: int = 1_000) -> list[ThreadView]:
+        """Return threads of a queue by name."""
+        return self._read(None, lambda work: lane_reads.threads(work, queue, after, limit))
 
     def due(self, clock: Clock) -> Due:
         """Return when each timed op has something to do next; answered from memory while nothing was committed."""

@@ -35,13 +35,15 @@ from lmdbq.model import (
     Op,
     Promote,
     Prune,
+    Refill,
     SchedulePatch,
     SchedulePut,
 )
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.environment import Environment
-from lmdbq.store.lmdb_calls import full, in_phases, measure, mend, run_alone, run_fast
+from lmdbq.store.lmdb_calls import full, in_phases, mend, run_alone, run_fast
+from lmdbq.store.lmdb_measure import measure
 from lmdbq.store.lmdb_rows import Broken
 from lmdbq.store.lmdb_standing import move_lease
 from lmdbq.store.lmdb_work import Work
@@ -135,7 +137,7 @@ def _frugal(call: Call) -> Call:
 
 
 def _frugal_op(op: Op) -> Op:
-    if isinstance(op, Claim | Promote | Lapse | Expire | Prune) and op.limit > RESERVE_OPS:
+    if isinstance(op, Claim | Promote | Lapse | Expire | Prune | Refill) and op.limit > RESERVE_OPS:
         return replace(op, limit=RESERVE_OPS)
     return op
 
@@ -267,7 +269,7 @@ def open_work(shared: Environment, txn: lmdb.Transaction, clock: Clock, *, write
     now = Now(clock.wall_ns(), clock.steady_ns(), boot_no)
     work = Work(shared, txn, now, meta, shared.side(boot_no), writing=write)
     if write and boot_no != meta.boot_no:
-        meta.boot_no, meta.boot_id = boot_no, boot_id
+        meta.boot_no, meta.boot_id, meta.boot_steady = boot_no, boot_id, now.steady
         meta.created_at = meta.created_at or now.wall
         work.put("catalog", ks.meta(), rec.write_map(meta))
         work.side.remove_older()

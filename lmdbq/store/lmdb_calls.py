@@ -16,13 +16,11 @@ from typing import Any, Final, TypeVar
 
 import lmdb
 
-from lmdbq import limits
 from lmdbq.model import (
     Call,
     CallOutcome,
     Cancel,
     Claim,
-    Completion,
     DaemonStart,
     Delete,
     Done,
@@ -31,6 +29,9 @@ from lmdbq.model import (
     Expire,
     Extend,
     Fire,
+    GroupDelete,
+    GroupPatch,
+    GroupPut,
     Lapse,
     OpOutcome,
     Problem,
@@ -40,25 +41,29 @@ from lmdbq.model import (
     QueueDelete,
     QueuePatch,
     QueuePut,
+    Refill,
     Refused,
     Report,
     Retry,
+    RuleDelete,
+    RulePut,
     ScheduleDelete,
     SchedulePatch,
     SchedulePut,
     Started,
     TypePut,
-    UniformEntries,
 )
 from lmdbq.store import keyspace as ks
 from lmdbq.store import lmdb_ops_timed as timed
 from lmdbq.store import records as rec
 from lmdbq.store.base import phase
+from lmdbq.store.lmdb_exposed import refill
 from lmdbq.store.lmdb_memos import remember, remembered
 from lmdbq.store.lmdb_mend import mend_all
 from lmdbq.store.lmdb_ops_claim import claim
 from lmdbq.store.lmdb_ops_edit import delete, edit, retry
 from lmdbq.store.lmdb_ops_enqueue import EnqueueBatch
+from lmdbq.store.lmdb_ops_groups import delete_group, delete_rule, patch_group, put_group, put_rule
 from lmdbq.store.lmdb_ops_queue import delete_queue, patch_queue, purge, put_queue
 from lmdbq.store.lmdb_ops_report import cancel, extend, report
 from lmdbq.store.lmdb_ops_schedule import delete_schedule, fire, patch_schedule, put_schedule
@@ -111,6 +116,12 @@ _RUNNERS: Final[dict[type, _Runner]] = {
     QueuePatch: patch_queue,
     QueueDelete: delete_queue,
     TypePut: put_type,
+    GroupPut: put_group,
+    GroupPatch: patch_group,
+    GroupDelete: delete_group,
+    RulePut: put_rule,
+    RuleDelete: delete_rule,
+    Refill: refill,
     Promote: lambda work, op: timed.promote(work, op, work.all_queues()),
     Lapse: lambda work, op: timed.lapse(work, op, work.all_queues()),
     Expire: lambda work, op: timed.expire(work, op, work.all_queues()),
@@ -250,67 +261,6 @@ def _in_child(work: Work, run: Callable[[Work], _T]) -> _T:
     child.commit()
     work.adopt(forked)
     return result
-
-
-# --- how large a call is ---
-
-
-def measure(calls: Sequence[Call]) -> tuple[int, int]:
-    """Return how many tasks calls may touch, and how many bytes they bring."""
-    sizes = [_measure(call) for call in calls]
-    return sum(weight for weight, _ in sizes), sum(size for _, size in sizes)
-
-
-def _weight(call: Call) -> int:
-    """Return how many tasks a call may touch."""
-    total = 0
-    for op in call.ops:
-        if isinstance(op, Enqueue):
-            total += len(op.entries)
-        elif isinstance(op, Report):
-            total += len(op.completions)
-        elif isinstance(op, Extend):
-            total += len(op.extensions)
-        elif isinstance(op, Claim | Fire | Promote | Lapse | Expire | Prune):
-            total += op.limit
-        elif isinstance(op, Cancel | Delete | Retry):
-            total += len(op.ids)
-        else:
-            total += 1
-    return total
-
-
-def _size_bytes(call: Call) -> int:
-    """Return how many bytes of payloads and results a call brings."""
-    total = 0
-    for op in call.ops:
-        if isinstance(op, Enqueue):
-            if isinstance(op.entries, UniformEntries):
-                total += op.entries.size_bytes()
-            else:
-                total += sum(len(entry.payload) + len(entry.options.metadata) for entry in op.entries)
-        elif isinstance(op, Report):
-            total += sum(len(completion.result or b"") + _error_chars(completion) for completion in op.completions)
-        elif isinstance(op, Fire):
-            total += op.limit * (limits.SCHEDULE_PAYLOAD_BYTES_MAX + limits.METADATA_BYTES_MAX)
-        elif isinstance(op, SchedulePut | SchedulePatch):
-            total += len(op.schedule.entry.payload) + len(op.schedule.entry.options.metadata)
-        elif isinstance(op, Edit):
-            total += len(op.entry.payload) + len(op.entry.options.metadata)
-    return total
-
-
-def _error_chars(completion: Completion) -> int:
-    error = completion.error
-    return 0 if error is None else len(error.message) + len(error.backtrace)
-
-
-def _measure(call: Call) -> tuple[int, int]:
-    """Return (tasks, bytes) of a call; of one so wrong that it cannot be measured, too: it is refused when it runs."""
-    try:
-        return _weight(call), _size_bytes(call)
-    except (AttributeError, TypeError):
-        return 1, 0
 
 
 def full(pinned: str) -> Refused:

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from lmdbq.model import PLAIN, Encoding, Entry, Options, State
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
+from lmdbq.store.lmdb_known_lanes import is_laned
 from lmdbq.store.lmdb_standing import Located, enter, leave
 from lmdbq.store.lmdb_work import Work
 
@@ -36,6 +37,7 @@ class Draft:
         "encoding",
         "expires_at",
         "id",
+        "moved",
         "options",
         "payload",
         "priority",
@@ -69,6 +71,7 @@ class Draft:
         self.slot: tuple[int, int] = (rec.NO_SLOT, 0)
         self.stored: Located | None = None
         self.changed = False
+        self.moved = False  # to another scheduled_at, which gives up the head of a thread
 
     def copy(self) -> Draft:
         """Return a draft that can be changed while this one stays."""
@@ -111,6 +114,7 @@ def overwrite(
             draft.priority = entry.priority
         elif field == "scheduled_at":
             draft.scheduled_at = draft.rank = scheduled_at
+            draft.moved = True
             draft.state = State.SCHEDULED if scheduled_at > now_wall else State.READY
         elif field == "expires_at":
             draft.expires_at = expires_at
@@ -126,6 +130,8 @@ def write_stored(work: Work, draft: Draft) -> None:
     assert task is not None
     assert draft.state is not None
     leave(work, task)
+    if draft.moved and is_laned(task.record.options):
+        work.lanes.stopped(task.member, is_running=False, keeps_head=False)
     old_type_no, old_state = task.record.type_no, task.state
     task.record = rec.TaskRecord(
         task.queue.no,

@@ -10,8 +10,9 @@ from collections.abc import Callable
 
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
+from lmdbq.store.lmdb_known_lanes import Member, is_laned
 from lmdbq.store.lmdb_rows import read_lease_run, read_ready_run
-from lmdbq.store.lmdb_tasks import free_slots, get_slot
+from lmdbq.store.lmdb_tasks import forget_in_lanes, free_slots, get_slot
 from lmdbq.store.lmdb_work import Work
 
 
@@ -24,7 +25,7 @@ def drain_graves(work: Work, limit: int) -> bool:
             return False
         grave_key: bytes = cursor.key()
         queue_no = ks.read_number(grave_key)
-        for drain in (_drain_leases, _drain_ready, _drain_scheduled, _drain_ended):
+        for drain in (_drain_leases, _drain_lanes, _drain_ready, _drain_scheduled, _drain_ended):
             left -= drain(work, queue_no, left)
         left -= _drain(work, "expiry", queue_no, left, lambda key, value: 1)
         if left > 0:
@@ -52,9 +53,33 @@ def _drain_leases(work: Work, queue_no: int, limit: int) -> int:
         last_id = ks.read_deadline(key).last_id
         run = read_lease_run(ks.lease(last_id), work.get("lease", ks.lease(last_id)))
         work.delete("lease", ks.lease(last_id))
-        return _bury_ids(work, last_id, run.length)
+        return _bury_ids(work, last_id, run.length, was_running=True)
 
     return _drain(work, "deadline", queue_no, limit, bury)
+
+
+def _drain_lanes(work: Work, queue_no: int, limit: int) -> int:
+    """Remove a grave's ready tasks from lanes, lane by lane; the grave says how far that has come."""
+    if not work.any_lanes():
+        return 0
+    key = ks.grave(queue_no)
+    grave = rec.read_grave(work.get("catalog", key) or b"")
+    gone = looks = 0
+    found = work.first_from("lane", ks.of_lane_list(max(grave.lane_no, 1), queue_no, 0))
+    while found is not None and gone < limit and looks < limit:
+        looks += 1
+        parts = ks.read_lane(found[0])
+        grave.lane_no = parts.lane_no
+        if parts.queue_no == queue_no:
+            work.delete("lane", found[0])
+            lane = work.lanes.by_no(parts.lane_no)
+            if lane is not None:
+                work.lanes.left(lane, found[0])
+            gone += _bury_ids(work, parts.id, 1)
+        at_lane = parts.lane_no + (parts.queue_no > queue_no)
+        found = work.first_from("lane", ks.of_lane_list(at_lane, queue_no, 0)) if at_lane < 2**32 else None
+    work.put("catalog", key, rec.write_map(grave))
+    return max(gone, looks) if found is not None else gone
 
 
 def _drain_ready(work: Work, queue_no: int, limit: int) -> int:
@@ -82,7 +107,7 @@ def _drain_ended(work: Work, queue_no: int, limit: int) -> int:
     return _drain(work, "ended", queue_no, limit, lambda key, _: _bury_ids(work, ks.read_ended(key).id, 1))
 
 
-def _bury_ids(work: Work, last_id: int, length: int) -> int:
+def _bury_ids(work: Work, last_id: int, length: int, *, was_running: bool = False) -> int:
     """Remove the records, histories and slots of ``length`` ids up to ``last_id``; return ``length``."""
     for task_id in range(last_id - length + 1, last_id + 1):
         value = work.get("task", ks.task(task_id))
@@ -91,7 +116,12 @@ def _bury_ids(work: Work, last_id: int, length: int) -> int:
                 record = rec.read_task(value)
             except rec.Damaged:
                 free_slots(work, task_id, with_ttl=True)
+                forget_in_lanes(work, task_id, is_running=was_running)
             else:
+                if is_laned(record.options):
+                    rank = record.scheduled_at  # of no matter: it stands in no lane any more
+                    member = Member(record.options, record.queue_no, record.type_no, record.priority, rank, task_id)
+                    work.lanes.stopped(member, is_running=was_running, keeps_head=False)
                 if record.slot_scope != rec.NO_SLOT:
                     _free_slot(work, task_id, record)
             work.delete("task", ks.task(task_id))

@@ -17,6 +17,7 @@ from lmdbq.model import PLAIN, State, UniformEntries
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.lmdb_drafts import Draft
+from lmdbq.store.lmdb_known_lanes import Member, is_laned
 from lmdbq.store.lmdb_work import Queue, Work
 from lmdbq.store.records import crc32
 
@@ -61,6 +62,7 @@ class NewTasks:
         self._parts: list[_Stretch | _Group | list[Draft]] = []
         self._items: list[tuple[bytes, bytes]] = []
         self._runs: list[list[int]] = []  # queue_no, type_no, priority, rank, last id, length
+        self._laned: list[Member] = []
         self._expiry: list[tuple[bytes, bytes]] = []
         self._heads: dict[tuple[object, ...], tuple[bytes, int]] = {}
 
@@ -104,6 +106,8 @@ class NewTasks:
         for *place, length in self._runs:
             key = ks.ready(*place)
             self._work.put("ready", key, rec.write_ready_run(key, length, 0, 0))
+        for member in self._laned:
+            self._work.lanes.enter(member)
         if self._expiry:
             self._work.cursor("expiry").putmulti(sorted(self._expiry))
 
@@ -173,7 +177,9 @@ class NewTasks:
             )
         self._items.append((ks.task(draft.id), rec.write_task(head, draft.payload)))
         work.stirred.add(queue.name)
-        if draft.state is State.READY:
+        if draft.state is State.READY and is_laned(draft.options):
+            self._laned.append(Member(draft.options, queue.no, type_no, priority, draft.rank, draft.id))
+        elif draft.state is State.READY:
             self._add_run([queue.no, type_no, priority, draft.rank], draft.id, 1)
         else:
             key = ks.scheduled(queue.no, draft.rank, draft.id)

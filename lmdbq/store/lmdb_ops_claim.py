@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lmdbq import lifecycle, limits
-from lmdbq.model import Claim, Claimed, ClaimedTask, State
+from lmdbq.model import Claim, Claimed, ClaimedTask, Refill, State
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
+from lmdbq.store.lmdb_exposed import blocked_lanes, lane_reason, refill, token_at
+from lmdbq.store.lmdb_known_lanes import Lane
+from lmdbq.store.lmdb_leasing import Taken, put_leases
 from lmdbq.store.lmdb_memos import put_memo
 from lmdbq.store.lmdb_ops_timed import sweep_queue
 from lmdbq.store.lmdb_rows import read_memo
 from lmdbq.store.lmdb_standing import Located, locate, seen_lease
-from lmdbq.store.lmdb_taker import Taken, Taker, wanted_types
+from lmdbq.store.lmdb_taker import Taker, room, wanted_types
 from lmdbq.store.lmdb_types import rules
 from lmdbq.store.lmdb_work import Queue, Work
 
@@ -30,20 +33,30 @@ def claim(work: Work, op: Claim) -> Claimed:
     queues = [queue for name in dict.fromkeys(op.queues) if (queue := work.queue(name)) is not None]
     for queue in queues:
         sweep_queue(work, queue)
+    if work.any_lanes():
+        refill(work, Refill())
     taker = Taker(work, op)
     taker.take(queues)
-    taker.lease()
+    put_leases(work, taker.taken)
     if taker.tasks:
         if op.claim_id:
             _remember(work, op, taker.taken)
         return Claimed(taker.tasks)
-    return Claimed([], _reason(work, op, queues), min(_next_dues(work, queues), default=0))
+    wanted = {queue.no: types for queue in queues if (types := wanted_types(work, op, queue))}
+    lanes = list(blocked_lanes(work, wanted)) if wanted and work.any_lanes() else []
+    dues = [*_next_dues(work, queues), *(at for lane in lanes if (at := token_at(work, lane)))]
+    return Claimed([], _reason(work, queues, wanted, lanes), min(dues, default=0))
 
 
-def _reason(work: Work, op: Claim, queues: list[Queue]) -> str:
+def _reason(work: Work, queues: list[Queue], wanted: dict[int, list[int]], lanes: list[Lane]) -> str:
     for queue in queues:
-        if wanted_types(work, op, queue):
-            return "paused" if queue.settings.paused else "max_running"
+        if queue.no not in wanted:
+            continue
+        if queue.settings.paused:
+            return "paused"
+        if room(work, queue) == 0 or not lanes:
+            return "max_running"
+        return lane_reason(work, lanes[0])
     return "empty"
 
 

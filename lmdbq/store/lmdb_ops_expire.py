@@ -15,6 +15,7 @@ from itertools import islice, takewhile
 from lmdbq.model import Expire, State, Swept
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
+from lmdbq.store.lmdb_known_lanes import is_laned
 from lmdbq.store.lmdb_standing import Located, find_ready, leave
 from lmdbq.store.lmdb_tasks import remove, sound_or_quarantined
 from lmdbq.store.lmdb_work import Queue, Work
@@ -75,7 +76,7 @@ class _Expirer:
             return
         self._count += 1
         work.total(task.queue.no, "expired")
-        if task.state is not State.READY:
+        if task.state is not State.READY or is_laned(task.record.options):
             leave(work, task)
             remove(work, task)
             return

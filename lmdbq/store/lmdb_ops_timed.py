@@ -15,6 +15,7 @@ from lmdbq.model import ENDED, ErrorInfo, Expire, Lapse, Promote, Prune, State, 
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.lmdb_graves import drain_graves
+from lmdbq.store.lmdb_known_lanes import Member, is_laned
 from lmdbq.store.lmdb_ops_expire import expire as expire
 from lmdbq.store.lmdb_rows import read_lease_run, read_slot, read_standing
 from lmdbq.store.lmdb_standing import (
@@ -76,8 +77,13 @@ def promote(work: Work, op: Promote, queues: list[Queue]) -> Swept:
         queue = work.queue_of(parts.queue_no)
         assert queue is not None
         work.delete("scheduled", key)
-        run = rec.ReadyRun(1, standing.deliveries, standing.failures)
-        add_ready(work, queue, record.type_no, record.priority, parts.at, parts.id, run)
+        if is_laned(record.options):
+            member = Member(record.options, queue.no, record.type_no, record.priority, parts.at, parts.id)
+            work.lanes.enter(member, standing.deliveries, standing.failures)
+            work.stirred.add(queue.name)
+        else:
+            run = rec.ReadyRun(1, standing.deliveries, standing.failures)
+            add_ready(work, queue, record.type_no, record.priority, parts.at, parts.id, run)
         work.count(queue.no, record.type_no, leaves=State.SCHEDULED, enters=State.READY)
         count += 1
     return Swept(count)

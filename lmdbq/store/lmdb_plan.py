@@ -30,6 +30,7 @@ from lmdbq.model import (
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.lmdb_drafts import Draft, draft_of, overwrite
+from lmdbq.store.lmdb_known_lanes import is_laned
 from lmdbq.store.lmdb_rows import read_slot
 from lmdbq.store.lmdb_standing import locate
 from lmdbq.store.lmdb_types import rules
@@ -123,6 +124,8 @@ class Planner:
                 plan.problems.append(problem)
                 return False
             plan.sound_types.add((entry.queue, entry.type))
+        if is_laned(entry.options):
+            ks.name_bytes(entry.options.thread or entry.options.group)
         plan.new.append(draft)
         plan.rows.append((draft, Outcome.ENQUEUED, False, "", 0))
         return True

@@ -11,6 +11,8 @@ from lmdbq.clock import Clock
 from lmdbq.model import ENDED, Due, Filter, Outcome, Page, QueueView, State, Task, Totals
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
+from lmdbq.store.lmdb_known_lanes import is_laned
+from lmdbq.store.lmdb_lane_reads import waiting_for
 from lmdbq.store.lmdb_ops_schedule import first_fire
 from lmdbq.store.lmdb_standing import Located, locate, seen_lease, stand
 from lmdbq.store.lmdb_types import rules
@@ -65,6 +67,8 @@ def view(work: Work, found: Located) -> Task:
         remove_at=history.remove_at,
         reason=history.reason,
     )
+    if found.state is State.READY and is_laned(record.options):
+        running = {"waiting_for": waiting_for(work, found)}
     return replace(shown, **running) if running else shown
 
 
@@ -94,6 +98,8 @@ def _match(work: Work, wanted: Filter, task_id: int, value: bytes) -> Located | 
             return None
         if wanted.tag and wanted.tag not in record.options.tags:
             return None
+        if wanted.thread not in ("", record.options.thread) or wanted.group not in ("", record.options.group):
+            return None
         dedupe = record.options.dedupe
         if wanted.dedupe_key and (dedupe is None or dedupe.key != wanted.dedupe_key):
             return None
@@ -104,8 +110,8 @@ def _match(work: Work, wanted: Filter, task_id: int, value: bytes) -> Located | 
 
 
 def count(work: Work, wanted: Filter) -> int:
-    """Return how many tasks match: from the tallies, or by a scan if a tag or dedupe key is asked for."""
-    if wanted.tag or wanted.dedupe_key:
+    """Return how many tasks match: from the tallies, or by a scan if a tag, dedupe key or lane is asked for."""
+    if wanted.tag or wanted.dedupe_key or wanted.thread or wanted.group:
         return sum(
             _match(work, wanted, ks.read_id(key), value) is not None for key, value in work.cursor("task").iternext()
         )
@@ -148,7 +154,11 @@ def _queue_view(work: Work, queue: Queue) -> QueueView:
         ready += tally[State.READY]
         cursor = work.cursor("ready")
         if tally[State.READY] and cursor.set_range(ks.of_ready_list(queue.no, type_no)):
-            ranks.append(ks.read_ready(cursor.key()).rank)
+            key = ks.read_ready(cursor.key())
+            ranks += [key.rank] if key[:2] == (queue.no, type_no) else []
+        exposed = work.first_from("lane", ks.of_lane_list(0, queue.no, type_no)) if tally[State.READY] else None
+        if exposed is not None and (found := ks.read_lane(exposed[0]))[:3] == (0, queue.no, type_no):
+            ranks.append(found.rank)
     settings = queue.settings
     full = bool(settings.max_running) and running >= settings.max_running
     return QueueView(
@@ -179,14 +189,18 @@ class RawDue(NamedTuple):
     deadline: tuple[int, int] | None
     boot_no: int
     fire_at: int
+    wake: tuple[int, int] | None
 
     def at(self, clock: Clock) -> Due:
         """Return the due times as seen now."""
-        left = None
-        if self.deadline is not None:
-            boot_no, steady = self.deadline
-            left = steady - clock.steady_ns() if boot_no == self.boot_no else 0
-        return Due(self.promote_at, self.expire_at, self.prune_at, left, self.fire_at)
+        lapse_in, refill_in = (self._left(at, clock) for at in (self.deadline, self.wake))
+        return Due(self.promote_at, self.expire_at, self.prune_at, lapse_in, self.fire_at, refill_in)
+
+    def _left(self, at: tuple[int, int] | None, clock: Clock) -> int | None:
+        if at is None:
+            return None
+        boot_no, steady = at
+        return steady - clock.steady_ns() if boot_no == self.boot_no else 0
 
 
 def raw_due(work: Work) -> RawDue:
@@ -203,14 +217,12 @@ def raw_due(work: Work) -> RawDue:
     if cursor.set_range(ks.grave(0)) and cursor.key()[:1] == b"G":
         prunes.append(1)
     first = min(deadlines, default=None)
-    return RawDue(
-        min(promotes, default=0),
-        min(expires, default=0),
-        min(prunes, default=0),
-        first,
-        work.now.boot_no,
-        first_fire(work),
-    )
+    found = work.first_from("wake", b"")
+    wake = None if found is None else (ks.read_wake(found[0]).boot_no, ks.read_wake(found[0]).steady)
+    if work.get("catalog", ks.rules_cursor()) is not None:
+        wake = (0, 0)
+    ats = (min(promotes, default=0), min(expires, default=0), min(prunes, default=0))
+    return RawDue(*ats, first, work.now.boot_no, first_fire(work), wake)
 
 
 def _first_deadline(work: Work, queue: Queue) -> tuple[int, int] | None:

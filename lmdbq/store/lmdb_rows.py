@@ -51,6 +51,22 @@ def read_standing(database: str, key: bytes, value: bytes) -> rec.Standing:
         raise Broken(database, key) from error
 
 
+def read_lane_standing(key: bytes, value: bytes) -> rec.LaneStanding:
+    """Return the value behind a lane key. Raises Broken."""
+    try:
+        return rec.read_lane_standing(key, value)
+    except rec.Damaged as error:
+        raise Broken("lane", key) from error
+
+
+def read_exposure(key: bytes, value: bytes) -> int:
+    """Return the number of the lane that an exposure is of. Raises Broken."""
+    try:
+        return rec.read_number(value)
+    except rec.Damaged as error:
+        raise Broken("lane", key) from error
+
+
 def read_slot(key: bytes, value: bytes) -> rec.Slot:
     """Return a dedupe slot. Raises Broken."""
     try:

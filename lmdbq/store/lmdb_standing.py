@@ -17,7 +17,9 @@ from lmdbq.clock import whole_us
 from lmdbq.model import ENDED, State
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
-from lmdbq.store.lmdb_rows import read_lease_run, read_ready_run, read_standing
+from lmdbq.store.lmdb_known_lanes import Member, is_laned
+from lmdbq.store.lmdb_located import Located as Located
+from lmdbq.store.lmdb_rows import read_lane_standing, read_lease_run, read_ready_run, read_standing
 from lmdbq.store.lmdb_work import Queue, Work
 
 RUN_IDS_MAX: Final = 1 << 16  # of a run that others are joined to, so that nothing walks it for long
@@ -25,37 +27,6 @@ RUN_IDS_MAX: Final = 1 << 16  # of a run that others are joined to, so that noth
 
 class Missing(rec.Damaged):
     """A key says that a task is where it is not."""
-
-
-class Located:
-    """A stored task with everything that is known of it: its record, its history, and where it stands."""
-
-    __slots__ = ("deliveries", "failures", "history", "id", "lease", "queue", "record", "state")
-
-    def __init__(
-        self,
-        task_id: int,
-        queue: Queue,
-        record: rec.TaskRecord,
-        history: rec.History,
-        state: State,
-        deliveries: int,
-        failures: int,
-        lease: rec.LeaseRun | None = None,
-    ) -> None:
-        self.id = task_id
-        self.queue = queue
-        self.record = record
-        self.history = history
-        self.state = state
-        self.deliveries = deliveries
-        self.failures = failures
-        self.lease = lease
-
-    @property
-    def rank(self) -> int:
-        """Where it stands in ready, and its due_at while it is scheduled."""
-        return self.history.rank or self.record.scheduled_at
 
 
 def locate(work: Work, task_id: int) -> Located | None:
@@ -91,13 +62,23 @@ def stand(work: Work, task_id: int, queue: Queue, record: rec.TaskRecord, histor
     if value is not None:
         standing = read_standing("scheduled", key, value)
         return Located(task_id, queue, record, history, State.SCHEDULED, standing.deliveries, standing.failures)
-    run = _find_ready(work, queue.no, record, rank, task_id)
-    if run is None:
+    counted = _ready_counts(work, queue.no, record, rank, task_id)
+    if counted is None:
         raise Missing("it stands in no index")
-    return Located(task_id, queue, record, history, State.READY, run[1].deliveries, run[1].failures)
+    return Located(task_id, queue, record, history, State.READY, *counted)
 
 
 # --- ready ---
+
+
+def _ready_counts(work: Work, queue_no: int, record: rec.TaskRecord, rank: int, task_id: int) -> tuple[int, int] | None:
+    """Return (deliveries, failures) of a ready task, from its lane or its run; None if it is in neither."""
+    if is_laned(record.options):
+        key = work.lanes.standing_key(Member(record.options, queue_no, record.type_no, record.priority, rank, task_id))
+        value = work.get("lane", key) if key is not None else None
+        return None if key is None or value is None else read_lane_standing(key, value)[-2:]
+    found = _find_ready(work, queue_no, record, rank, task_id)
+    return None if found is None else found[1][-2:]
 
 
 def _find_ready(
@@ -275,7 +256,9 @@ def seen_lease(work: Work, task_id: int, run: rec.LeaseRun) -> tuple[int, int, f
 
 def leave(work: Work, task: Located) -> None:
     """Take a task away from where it stands, with its expiry key if it waits; counts and record stay."""
-    if task.state is State.READY:
+    if task.state is State.READY and is_laned(task.record.options):
+        work.lanes.leave(task.member)
+    elif task.state is State.READY:
         remove_ready(work, task)
     elif task.state is State.SCHEDULED:
         work.delete("scheduled", ks.scheduled(task.queue.no, task.rank, task.id))
@@ -298,7 +281,10 @@ def enter(work: Work, task: Located, ready: list[ReadyTask] | None = None) -> No
     ready: takes the task, if it is ready, instead of the index; the caller calls ``add_ready_tasks`` in the end.
     """
     queue_no, record = task.queue.no, task.record
-    if task.state is State.READY and ready is not None:
+    if task.state is State.READY and is_laned(record.options):
+        work.lanes.enter(task.member, task.deliveries, task.failures)
+        work.stirred.add(task.queue.name)
+    elif task.state is State.READY and ready is not None:
         ready.append(ReadyTask(record.type_no, record.priority, task.rank, task.deliveries, task.failures, task.id))
     elif task.state is State.READY:
         run = rec.ReadyRun(1, task.deliveries, task.failures)

@@ -24,15 +24,17 @@ from lmdbq.clock import whole_us
 from lmdbq.model import PLAIN, Claim, ClaimedTask, Options, State
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
+from lmdbq.store.lmdb_exposed import Exposed
+from lmdbq.store.lmdb_leasing import Shared, Taken
 from lmdbq.store.lmdb_rows import read_ready_run
-from lmdbq.store.lmdb_standing import RUN_IDS_MAX, Located, put_lease
+from lmdbq.store.lmdb_standing import Located
 from lmdbq.store.lmdb_tasks import end, quarantine, remove
 from lmdbq.store.lmdb_types import rules
 from lmdbq.store.lmdb_work import Queue, Work
 
 
 class _Head(NamedTuple):
-    """The first run of a ready list; sorts as claims go."""
+    """The first run of a ready list, or an exposed task; sorts as claims go."""
 
     priority: int
     rank: int
@@ -40,6 +42,7 @@ class _Head(NamedTuple):
     key: ks.ReadyKey
     run: rec.ReadyRun
     queue: Queue
+    is_exposed: bool = False  # the task of a lane, not a run
 
 
 def wanted_types(work: Work, op: Claim, queue: Queue) -> list[int]:
@@ -51,32 +54,13 @@ def wanted_types(work: Work, op: Claim, queue: Queue) -> list[int]:
     return [type_no for type_no in ready if type_no in wanted]
 
 
-def _room(work: Work, queue: Queue) -> int | None:
+def room(work: Work, queue: Queue) -> int | None:
     """Return how many more tasks of a queue may run; None without a limit."""
     if queue.settings.paused:
         return 0
     if not queue.settings.max_running:
         return None
     return max(0, queue.settings.max_running - work.in_state(queue.no, State.RUNNING))
-
-
-class _Shared(NamedTuple):
-    """What neighbours must share to be one lease run."""
-
-    queue_no: int
-    type_no: int
-    keepalive: int
-    deliveries: int
-    failures: int
-
-
-class Taken(NamedTuple):
-    """Tasks that were taken together: all that are stored of an interval of ids."""
-
-    first_id: int
-    last_id: int
-    length: int
-    shared: _Shared
 
 
 class Taker:
@@ -86,6 +70,9 @@ class Taker:
         self._work = work
         self._op = op
         self._room: dict[int, int | None] = {}
+        self._heads: list[_Head] = []
+        self._lists: dict[tuple[int, int], Queue] = {}
+        self._exposed = Exposed(work, self._lists)
         self._plain_rules: dict[tuple[int, int], tuple[int, int, int]] = {}
         self._records = work.cursor("task")
         self._bytes = 0
@@ -97,18 +84,50 @@ class Taker:
         """Take the best tasks of ``queues`` until the limit."""
         work, op = self._work, self._op
         cursor = work.cursor("ready")
-        heads: list[_Head] = []
         for queue in queues:
-            self._room[queue.no] = _room(work, queue)
+            self._room[queue.no] = room(work, queue)
             if self._room[queue.no] == 0:
                 continue
             for type_no in wanted_types(work, op, queue):
-                self._push(heads, cursor, queue, ks.of_ready_list(queue.no, type_no))
+                self._lists[queue.no, type_no] = queue
+                self._push(self._heads, cursor, queue, ks.of_ready_list(queue.no, type_no))
+        if work.any_lanes():
+            self._push_exposed(self._exposed.first_ones())
+        heads = self._heads
         while heads and len(self.tasks) < op.limit and not self._full:
             head = heapq.heappop(heads)
-            if self._room[head.queue.no] != 0 and self._take_run(head):
+            if self._room[head.queue.no] == 0:
+                continue
+            if head.is_exposed:
+                self._take_exposed(head)
+            elif self._take_run(head):
                 prefix = ks.of_ready_list(head.key.queue_no, head.key.type_no)
                 self._push(heads, cursor, head.queue, prefix)
+
+    def _push_exposed(self, keys: list[ks.LaneKey]) -> None:
+        for key in keys:
+            queue = self._lists[key.queue_no, key.type_no]
+            place = ks.ReadyKey(*key[1:])
+            head = _Head(key.priority, key.rank, key.id, place, rec.ReadyRun(1, 0, 0), queue, is_exposed=True)
+            heapq.heappush(self._heads, head)
+
+    def _take_exposed(self, head: _Head) -> None:
+        """Take the exposed task of a lane, if it may start, and expose the next one."""
+        lanes, exposure = self._work.lanes, ks.LaneKey(0, *head.key)
+        found = self._exposed.lane_of(exposure)
+        if found is not None:
+            lane, key, standing = found
+            head = head._replace(run=rec.ReadyRun(1, standing.deliveries, standing.failures))
+            task = self._take_one(head, head.first_id)
+            if self._full:
+                return
+            self._work.delete("lane", key)
+            lanes.left(lane, key)
+            if task is not None:
+                self._note(head, task, task.id, 1)
+                lanes.started(lane, head.queue.no, task.id)
+            self._push_exposed(self._exposed.fresh(lanes.sync_lane(lane)))
+        self._push_exposed(self._exposed.after(exposure))
 
     def _push(self, heads: list[_Head], cursor: Any, queue: Queue, prefix: bytes) -> None:
         if not cursor.set_range(prefix) or cursor.key()[: ks.READY_LIST_BYTES] != prefix:
@@ -143,7 +162,7 @@ class Taker:
     def _note(self, head: _Head, task: ClaimedTask, last_id: int, count: int) -> None:
         """Remember that ``task``, and those behind it up to ``last_id``, ``count`` in all, were taken."""
         queue_no, run = head.queue.no, head.run
-        shared = _Shared(queue_no, head.key.type_no, task.keepalive_ns, task.deliveries, run.failures)
+        shared = Shared(queue_no, head.key.type_no, task.keepalive_ns, task.deliveries, run.failures)
         self.taken.append(Taken(task.id, last_id, count, shared))
         room = self._room[queue_no]
         if room is not None:
@@ -291,33 +310,3 @@ class Taker:
         run = head.run
         history = history or rec.History()
         return Located(task_id, head.queue, record, history, State.READY, run.deliveries, run.failures)
-
-    def lease(self) -> None:
-        """Write the leases of everything taken: a run for each stretch between whose tasks nothing else is stored."""
-        run: Taken | None = None
-        for taken in sorted(self.taken):
-            if run is not None and self._are_one(run, taken):
-                run = run._replace(last_id=taken.last_id, length=run.length + taken.length)
-                continue
-            if run is not None:
-                self._put_run(run)
-            run = taken
-        if run is not None:
-            self._put_run(run)
-
-    def _are_one(self, before: Taken, after: Taken) -> bool:
-        return (
-            before.shared == after.shared
-            and after.last_id - before.first_id < RUN_IDS_MAX
-            and not self._work.any_task(before.last_id + 1, after.first_id - 1)
-        )
-
-    def _put_run(self, taken: Taken) -> None:
-        work, now = self._work, self._work.now
-        queue_no, type_no, keepalive, deliveries, failures = taken.shared
-        deadline = now.steady + keepalive
-        length = taken.last_id - taken.first_id + 1
-        run = rec.LeaseRun(length, queue_no, type_no, now.boot_no, deadline, keepalive, deliveries, failures)
-        put_lease(work, taken.last_id, run)
-        work.count(queue_no, type_no, leaves=State.READY, enters=State.RUNNING, length=taken.length)
-        work.total(queue_no, "claimed", taken.length)

@@ -6,11 +6,14 @@ by the caller) and puts it where it belongs, with counts, totals, history and de
 
 from __future__ import annotations
 
+from collections import Counter
+
 from lmdbq import lifecycle, limits
-from lmdbq.model import ErrorInfo, Failure, State, Status
+from lmdbq.model import ENDED, ErrorInfo, Failure, State, Status
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
-from lmdbq.store.lmdb_rows import read_ready_run, read_slot, read_standing
+from lmdbq.store.lmdb_known_lanes import Member, is_laned
+from lmdbq.store.lmdb_rows import read_lane_standing, read_lease_run, read_ready_run, read_slot, read_standing
 from lmdbq.store.lmdb_standing import Located, ReadyTask, cut_ready, enter, lease_over, locate, shorten_lease
 from lmdbq.store.lmdb_types import retry_rule, rules
 from lmdbq.store.lmdb_work import Work
@@ -18,6 +21,9 @@ from lmdbq.store.lmdb_work import Work
 
 def remove(work: Work, task: Located) -> None:
     """Remove a task that has left its standing: record, history, slot, count."""
+    if is_laned(task.record.options):
+        is_running = task.state is State.RUNNING
+        work.lanes.stopped(task.member, is_running=is_running, keeps_head=False)
     work.delete("task", ks.task(task.id))
     work.delete_history(task.id)
     release_slot(work, task.id, task.record)
@@ -98,6 +104,10 @@ def end(
 def change_state(work: Work, task: Located, state: State, ready: list[ReadyTask] | None = None) -> None:
     """Move a task that has left its standing to another state: standing (ready: see ``enter``), count, history."""
     work.count(task.queue.no, task.record.type_no, leaves=task.state, enters=state)
+    options = task.record.options
+    if is_laned(options):
+        is_running, keeps_head = task.state is State.RUNNING, state not in ENDED and not options.rejoin
+        work.lanes.stopped(task.member, is_running=is_running, keeps_head=keeps_head)
     task.state = state
     work.put_history(task.id, task.history)
     enter(work, task, ready)
@@ -176,6 +186,7 @@ def quarantine(work: Work, task_id: int, reason: str, *, taken_from: ks.ReadyKey
     taken_from: the ready run that a claim is taking it from, and will shorten itself.
     """
     put_aside(work, task_id, reason)
+    forget_in_lanes(work, task_id, is_running=taken_from is None and lease_over(work, task_id) is not None)
     if taken_from is None:
         _quarantine_runs(work, task_id)
     else:
@@ -196,6 +207,38 @@ def put_aside(work: Work, task_id: int, reason: str) -> None:
     work.delete("task", ks.task(task_id))
     work.delete("history", ks.history(task_id))
     work.forget_extension(task_id)
+
+
+def forget_in_lanes(work: Work, task_id: int, *, is_running: bool) -> None:
+    """Take a task whose record cannot tell which lane it is in out of all of them, but for where it is ready now."""
+    lanes = work.lanes.all()
+    for lane in lanes:
+        if lane.record.held_by == task_id:
+            lane.record.held_by = 0
+            lane.changed = True
+    if is_running and lanes:
+        recount_running(work)
+
+
+def recount_running(work: Work) -> None:
+    """Count the running tasks of every lane anew, from the records."""
+    running: Counter[tuple[bytes, int]] = Counter()
+    for key, value in work.of("lease", b""):
+        last_id, length = ks.read_id(key), read_lease_run(key, value).length
+        for task_id in work.stored_ids(last_id - length + 1, last_id):
+            try:
+                record = rec.read_task(work.get("task", ks.task(task_id)) or b"")
+            except rec.Damaged:
+                continue
+            if is_laned(record.options):
+                member = Member(record.options, record.queue_no, record.type_no, record.priority, 0, task_id)
+                running[member.lane_key, record.queue_no] += 1
+    for lane in work.lanes.all():
+        counts = lane.record.counts
+        queue_nos = {*counts, *(queue_no for key, queue_no in running if key == lane.key)}
+        found = {no: (counts.get(no, (0, 0))[0], running[lane.key, no]) for no in queue_nos}
+        lane.record.counts = {no: both for no, both in found.items() if any(both)}
+        lane.changed = True
 
 
 def free_slots(work: Work, task_id: int, *, with_ttl: bool = False) -> None:
@@ -225,6 +268,20 @@ def _quarantine_runs(work: Work, task_id: int) -> None:
         shorten_lease(work, last_id, run, (task_id,))
         if work.queue_of(run.queue_no) is not None:
             work.count(run.queue_no, run.type_no, leaves=State.RUNNING)
+        return
+    for key, _ in [item for item in work.of("lane", b"") if ks.read_lane(item[0])[::5] == (0, task_id)]:
+        work.delete("lane", key)  # its exposure; the lane makes another one
+    for key, value in list(work.of("lane", b"")):
+        place = ks.read_lane(key)
+        if place.id != task_id:
+            continue
+        standing = read_lane_standing(key, value)
+        work.delete("lane", key)
+        lane = work.lanes.by_no(place.lane_no)
+        if lane is not None:
+            work.lanes.left(lane, key)
+        if work.queue_of(place.queue_no) is not None:
+            work.count(place.queue_no, standing.type_no, leaves=State.READY)
         return
     for key, value in list(work.cursor("ready").iternext()):
         parts = ks.read_ready(key)

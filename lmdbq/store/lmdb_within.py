@@ -21,7 +21,8 @@ from lmdbq.errors import CommitUnknown, TransactionUnusable
 from lmdbq.model import Call, CallOutcome, Done, Enqueue
 from lmdbq.store.environment import Environment
 from lmdbq.store.lmdb_apply import open_work
-from lmdbq.store.lmdb_calls import full, measure, run_alone, run_fast
+from lmdbq.store.lmdb_calls import full, run_alone, run_fast
+from lmdbq.store.lmdb_measure import measure
 
 _log = logging.getLogger(__name__)
 

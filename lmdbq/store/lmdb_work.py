@@ -1,7 +1,8 @@
 """One write transaction at work: its time, its names and numbers, its counts.
 
-Everything an op reads or writes goes through a ``Work``: keys (``lmdb_rows``), counts (``lmdb_counts``), and here names
-and histories. Names (queues, types) are looked up once per transaction; one whose record is damaged is made anew.
+Everything an op reads or writes goes through a ``Work``: keys (``lmdb_rows``), counts (``lmdb_counts``), lanes
+(``lmdb_lanes``), and here names and histories. Names (queues, types) are looked up once per transaction; one whose
+record is damaged is made anew.
 
 A call that must be able to fail alone runs in a *child* (``fork``): a nested LMDB transaction with a copy of the names
 and counts; ``adopt`` takes over what it did, dropping it forgets it whole. The trap: a cursor of the parent must not be
@@ -15,36 +16,17 @@ import logging
 
 import lmdb
 
-from lmdbq import lifecycle
 from lmdbq.clock import Now
 from lmdbq.model import DEFAULT_SETTINGS, Entry, QueueSettings, State
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.environment import Environment
 from lmdbq.store.lmdb_counts import TOTAL_INDEX, Counts
+from lmdbq.store.lmdb_lanes import Lanes
+from lmdbq.store.lmdb_queue import Queue as Queue
 from lmdbq.store.side import Side
 
 _log = logging.getLogger(__name__)
-
-
-class Queue:
-    """A live queue: its number, name and settings, as this transaction sees them. Never changed: replaced."""
-
-    __slots__ = ("_retry", "created_at", "name", "no", "settings")
-
-    def __init__(self, no: int, name: str, created_at: int, settings: QueueSettings) -> None:
-        self.no = no
-        self.name = name
-        self.created_at = created_at
-        self.settings = settings
-        self._retry: lifecycle.ResolvedRetry | None = None
-
-    @property
-    def retry(self) -> lifecycle.ResolvedRetry:
-        """How tasks that say nothing about it are tried again."""
-        if self._retry is None:
-            self._retry = lifecycle.resolve_retry(self.settings.retry)
-        return self._retry
 
 
 class Work(Counts):
@@ -68,6 +50,7 @@ class Work(Counts):
         self._has_history = bool(txn.stat(self.db["history"])["entries"])
         self._has_extensions = not side.is_empty()
         self.extensions: dict[int, rec.Extension | None] = {}  # to be written to the side file; None removes
+        self._lanes: Lanes | None = None
         self.spawned: list[Entry] = []  # to be enqueued when the op under way is through
 
     # --- children ---
@@ -85,6 +68,7 @@ class Work(Counts):
         self.fork_counts(other)
         other.extensions = dict(self.extensions)
         other.spawned = list(self.spawned)
+        other._lanes = self._lanes and self._lanes.fork(other)
         return other
 
     def adopt(self, child: Work) -> None:
@@ -92,6 +76,33 @@ class Work(Counts):
         txn = self.txn
         self.__dict__.update(child.__dict__)
         self.txn, self._kept = txn, {}
+        self._lanes = self._lanes and self._lanes.adopted(self)
+
+    # --- lanes ---
+
+    @property
+    def lanes(self) -> Lanes:
+        """The threads and groups of this transaction."""
+        if self._lanes is None:
+            self._lanes = Lanes(self)
+        return self._lanes
+
+    def any_lanes(self) -> bool:
+        """Whether any task is ready in a lane; what was learned about lanes is brought into the index first."""
+        if self._lanes is not None:
+            self._lanes.sync()
+        return bool(self.txn.stat(self.db["lane"])["entries"])
+
+    @property
+    def boot_start(self) -> int:
+        """Steady time of the first write of this boot."""
+        return self.meta.boot_steady if self.meta.boot_no == self.now.boot_no else self.now.steady
+
+    def flush(self) -> None:
+        """Write what was kept in memory and has changed."""
+        if self._lanes is not None:
+            self._lanes.flush()
+        super().flush()
 
     # --- histories and extensions ---
 

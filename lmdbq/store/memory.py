@@ -34,6 +34,11 @@ from lmdbq.model import (
     Extend,
     Filter,
     Fire,
+    GroupDelete,
+    GroupPatch,
+    GroupPut,
+    GroupRule,
+    GroupView,
     Lapse,
     Memo,
     Op,
@@ -48,21 +53,26 @@ from lmdbq.model import (
     QueuePatch,
     QueuePut,
     QueueView,
+    Refill,
     Refused,
     Report,
     Retry,
+    RuleDelete,
+    RulePut,
     ScheduleDelete,
     SchedulePatch,
     SchedulePut,
     ScheduleView,
     StoreInfo,
     Task,
+    ThreadView,
     TypePut,
     TypeView,
 )
 from lmdbq.store import (
     memory_claim,
     memory_enqueue,
+    memory_lanes,
     memory_leases,
     memory_manage,
     memory_reads,
@@ -96,6 +106,12 @@ _HANDLERS: Final[dict[type, Callable[[Tables, Any, Now], OpOutcome]]] = {
     SchedulePatch: memory_schedules.patch_schedule,
     ScheduleDelete: memory_schedules.delete_schedule,
     Fire: memory_schedules.fire,
+    GroupPut: memory_lanes.put_group,
+    GroupPatch: memory_lanes.patch_group,
+    GroupDelete: memory_lanes.delete_group,
+    RulePut: memory_lanes.put_rule,
+    RuleDelete: memory_lanes.delete_rule,
+    Refill: memory_lanes.refill,
 }
 
 
@@ -116,6 +132,7 @@ class MemoryStore:
         self._boot_id = ""
         self._boot_no = 0
         self._created_at = 0
+        self._applied_at = Now(0, 0, 0)  # when something was last done
         self._changes = 0
         self._is_closed = False
 
@@ -125,6 +142,8 @@ class MemoryStore:
             self._must_be_open()
             now = self._now(clock)
             self._boot_id, self._boot_no = clock.boot_id(), now.boot_no
+            self._applied_at = now
+            self._tables.boot_start.setdefault(now.boot_no, now.steady)
             self._created_at = self._created_at or now.wall
             outcomes: dict[int, CallOutcome] = {}
             for index in sorted(
@@ -161,13 +180,40 @@ class MemoryStore:
         """Return every queue by name."""
         with self._lock:
             self._must_be_open()
-            return [memory_reads.queue_view(self._tables, name) for name in sorted(self._tables.queues)]
+            return [
+                memory_reads.queue_view(self._tables, name, self._applied_at) for name in sorted(self._tables.queues)
+            ]
 
     def queue(self, name: str) -> QueueView | None:
         """Return one queue, None if it does not exist."""
         with self._lock:
             self._must_be_open()
-            return memory_reads.queue_view(self._tables, name) if name in self._tables.queues else None
+            known = name in self._tables.queues
+            return memory_reads.queue_view(self._tables, name, self._applied_at) if known else None
+
+    def groups(self, clock: Clock, after: str = "", limit: int = 1_000) -> list[GroupView]:
+        """Return groups by name."""
+        with self._lock:
+            self._must_be_open()
+            return memory_lanes.group_views(self._tables, self._now(clock), after, limit)
+
+    def group(self, name: str, clock: Clock) -> GroupView | None:
+        """Return one group."""
+        with self._lock:
+            self._must_be_open()
+            return memory_lanes.group_view(self._tables, name, self._now(clock))
+
+    def group_rules(self) -> list[GroupRule]:
+        """Return every rule for groups."""
+        with self._lock:
+            self._must_be_open()
+            return sorted(self._tables.group_rules.values(), key=lambda rule: rule.pattern.encode())
+
+    def threads(self, queue: str, after: str = "", limit: int = 1_000) -> list[ThreadView]:
+        """Return threads of a queue by name."""
+        with self._lock:
+            self._must_be_open()
+            return memory_lanes.thread_views(self._tables, queue, after, limit)
 
     def schedules(self) -> list[ScheduleView]:
         """Return every schedule by name."""
@@ -263,6 +309,9 @@ class MemoryStore:
     def _now(self, clock: Clock) -> Now:
         is_known = clock.boot_id() == self._boot_id
         return Now(clock.wall_ns(), clock.steady_ns(), self._boot_no if is_known else self._boot_no + 1)
+
+    def _last_now(self) -> Now:
+        return self._applied_at
 
     def _must_be_open(self) -> None:
         if self._is_closed:

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from lmdbq import lifecycle, limits
 from lmdbq.clock import Now
 from lmdbq.model import Claim, Claimed, ClaimedTask, Expire, Lapse, Outcome, Promote, State
+from lmdbq.store.memory_lanes import blocked_by, started, token_at
 from lmdbq.store.memory_leases import fence, lease_expires_at
 from lmdbq.store.memory_rows import Lease, RememberedClaim, Row
 from lmdbq.store.memory_state import Tables
@@ -27,7 +28,7 @@ def claim(tables: Tables, op: Claim, now: Now) -> Claimed:
         expire(tables, Expire(), now, name)
     taken = list(_take(tables, op, queues, now))
     if not taken:
-        return _nothing(tables, op, queues)
+        return _nothing(tables, op, queues, now)
     if op.claim_id:
         leases = tuple((row.id, row.deliveries) for row in taken)
         tables.assign(tables.claims, op.claim_id, RememberedClaim(leases, now.wall + limits.MEMO_KEPT_NS))
@@ -55,13 +56,14 @@ def _take(tables: Tables, op: Claim, queues: list[str], now: Now) -> Iterator[Ro
     is_wanted = _is_wanted(op)
     open_queues = [name for name in queues if not tables.settings(name).paused]
     rows = [row for name in open_queues for row in tables.standing_in(State.READY, queue=name) if is_wanted(row)]
+    rows.sort(key=Row.order)
     number = 0
     size = 0
-    for row in sorted(rows, key=Row.order):
-        if number >= op.limit:
+    while number < op.limit:
+        row = next((row for row in rows if not _is_full(tables, row.queue) and not blocked_by(tables, row, now)), None)
+        if row is None:
             return
-        if _is_full(tables, row.queue):
-            continue
+        rows.remove(row)
         if row.has_expired(now):
             tables.expire(row, now)
         elif row.deliveries - row.retried_at >= tables.retry_of(row).max_deliveries:
@@ -86,17 +88,26 @@ def _lease(tables: Tables, row: Row, keepalive_ns: int, now: Now) -> Row:
     )
     tables.put(row)
     tables.tally(row.queue, "claimed")
+    started(tables, row, now)
     return row
 
 
-def _nothing(tables: Tables, op: Claim, queues: list[str]) -> Claimed:
+def _nothing(tables: Tables, op: Claim, queues: list[str], now: Now) -> Claimed:
     is_wanted = _is_wanted(op)
+    ready = {name: [row for row in tables.standing_in(State.READY, queue=name) if is_wanted(row)] for name in queues}
     reason = "empty"
     for name in queues:
-        if any(is_wanted(row) for row in tables.standing_in(State.READY, queue=name)):
-            reason = "paused" if tables.settings(name).paused else "max_running"
+        if ready[name]:
+            if tables.settings(name).paused:
+                reason = "paused"
+            elif _is_full(tables, name):
+                reason = "max_running"
+            else:
+                reason = blocked_by(tables, ready[name][0], now)
             break
     due = [row.due_at for name in queues for row in tables.standing_in(State.SCHEDULED, queue=name)]
+    groups = {row.options.group for rows in ready.values() for row in rows if row.options.group}
+    due += [at for group in groups if (at := token_at(tables, group, now))]
     return Claimed([], reason, min(due, default=0))
 
 

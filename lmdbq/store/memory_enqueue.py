@@ -129,6 +129,8 @@ class _Plan:
         if rule.on_duplicate is OnDuplicate.OVERWRITE and holder is not None and holder.is_waiting():
             if "type" in rule.overwrite and not self._has_room_for_type(pointer, holder.queue, entry.type):
                 return
+            if "scheduled_at" in rule.overwrite:
+                self.tables.let_go(holder)
             self.tables.put(overwritten(holder, entry, rule.overwrite, times, self.now))
             answer = _Answer(slot.id, Outcome.OVERWRITTEN)
         elif holder is None:
@@ -236,6 +238,8 @@ def edit(tables: Tables, op: Edit, now: Now) -> ChangeDone:
         raise Denied([lifecycle.expires_too_early("")]) from None
     if "type" in op.fields and not tables.has_room_for_type(row.queue, op.entry.type, limits.TYPES_PER_QUEUE_MAX):
         raise Denied([too_many_types("/type", row.queue)])
+    if "scheduled_at" in op.fields:
+        tables.let_go(row)
     row = overwritten(row, op.entry, op.fields, times, now)
     tables.put(row)
     return ChangeDone([Changed(op.id, Outcome.OK, row.state)])

@@ -102,6 +102,8 @@ def _release(tables: Tables, row: Row, delay_ns: int, now: Now) -> State | None:
     if row.cancel_requested:
         return tables.end(row, State.CANCELLED, "cancelled", now)
     tables.tally(row.queue, "released")
+    if row.options.rejoin:
+        tables.let_go(row)
     if delay_ns:
         due_at = now.wall + delay_ns
         row = replace(row, state=State.SCHEDULED, due_at=due_at, rank=due_at, lease=None)
@@ -137,6 +139,8 @@ def fail(
         tables.tally(row.queue, total)
     if after.state in ENDED:
         return tables.end(row, after.state, after.reason, now)
+    if row.options.rejoin:
+        tables.let_go(row)
     due_at = after.due_at if after.state is State.SCHEDULED else 0
     tables.put(replace(row, state=after.state, due_at=due_at, rank=after.due_at, lease=None))
     return after.state

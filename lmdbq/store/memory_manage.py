@@ -150,6 +150,8 @@ def purge(tables: Tables, op: Purge, now: Now) -> QueueChanged:
     _must_exist(tables, op.queue)
     rows = list(tables.standing_in(*State, queue=op.queue))
     for row in rows:
+        if row.options.group and row.state is State.RUNNING:
+            tables.assign(tables.ghosts, row.options.group, tables.ghosts.get(row.options.group, 0) + 1)
         tables.remove(row, now)
     for name in [name for name, slot in tables.slots.items() if slot.queue == op.queue]:
         tables.discard(tables.slots, name)  # also those that a ttl would still hold

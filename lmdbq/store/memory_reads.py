@@ -7,6 +7,7 @@ from collections import Counter
 from lmdbq import lifecycle
 from lmdbq.clock import Now
 from lmdbq.model import ENDED, WAITING, Due, Filter, Page, QueueView, State, Task
+from lmdbq.store.memory_lanes import blocked_by, refill_in_ns, waiting_for
 from lmdbq.store.memory_leases import lease_due, lease_expires_at
 from lmdbq.store.memory_rows import Row
 from lmdbq.store.memory_state import Tables
@@ -41,6 +42,7 @@ def task(tables: Tables, row: Row, now: Now) -> Task:
         ended_at=row.ended_at,
         remove_at=row.remove_at,
         reason=row.reason,
+        waiting_for=waiting_for(tables, row, now),
     )
 
 
@@ -52,6 +54,8 @@ def _matches(row: Row, wanted: Filter) -> bool:
         and (not wanted.states or row.state in wanted.states)
         and (not wanted.tag or wanted.tag in row.options.tags)
         and wanted.dedupe_key in ("", key)
+        and wanted.thread in ("", row.options.thread)
+        and wanted.group in ("", row.options.group)
     )
 
 
@@ -68,7 +72,7 @@ def count(tables: Tables, wanted: Filter) -> int:
     return sum(_matches(row, wanted) for row in tables.rows.values())
 
 
-def queue_view(tables: Tables, name: str) -> QueueView:
+def queue_view(tables: Tables, name: str, now: Now) -> QueueView:
     """Return an existing queue."""
     known = tables.queues[name]
     settings = known.settings
@@ -78,6 +82,8 @@ def queue_view(tables: Tables, name: str) -> QueueView:
             counts.setdefault(type_, {})[state.word] = number
     heads: dict[str, Row] = {}
     for row in tables.standing_in(State.READY, queue=name):
+        if blocked_by(tables, row, now):
+            continue
         head = heads.get(row.type)
         if head is None or row.order() < head.order():
             heads[row.type] = row
@@ -112,6 +118,7 @@ def due(tables: Tables, now: Now) -> Due:
         prune_at=min(removals, default=0),
         lapse_in_ns=min(lapses, default=None),
         fire_at=min((row.standing.next_at for row in tables.schedules.values() if row.standing.next_at), default=0),
+        refill_in_ns=refill_in_ns(tables, now),
     )
 
 

@@ -58,6 +58,14 @@ class SlotName(NamedTuple):
     key: str
 
 
+class LaneName(NamedTuple):
+    """Which lane: a thread of a queue, or a group (of no queue)."""
+
+    queue: str
+    thread: str
+    group: str
+
+
 class Slot(Struct, frozen=True):
     """Who took a dedupe key last. blocks_until: end of a slot that was taken with until ttl, else None."""
 
@@ -104,6 +112,13 @@ class Row(Struct, frozen=True):
     def has_expired(self, now: Now) -> bool:
         """Whether it waited for too long."""
         return self.is_waiting() and 0 < self.expires_at <= now.wall
+
+    @property
+    def lane(self) -> LaneName | None:
+        """Its thread or group."""
+        if self.options.thread:
+            return LaneName(self.queue, self.options.thread, "")
+        return LaneName("", "", self.options.group) if self.options.group else None
 
     def order(self) -> tuple[int, int, int]:
         """Where it stands among ready tasks."""

@@ -18,9 +18,10 @@ from msgspec.structs import replace
 
 from lmdbq import lifecycle, precedence
 from lmdbq.clock import Now
+from lmdbq.lanes import Bucket
 from lmdbq.lifecycle import ResolvedDedupe, ResolvedRetry
-from lmdbq.model import Entry, Outcome, QueueSettings, State, Totals, TypePut, Until
-from lmdbq.store.memory_rows import Queue, Remembered, RememberedClaim, Row, Slot, SlotName
+from lmdbq.model import ENDED, Entry, GroupRule, GroupSettings, Outcome, QueueSettings, State, Totals, TypePut, Until
+from lmdbq.store.memory_rows import LaneName, Queue, Remembered, RememberedClaim, Row, Slot, SlotName
 
 _ABSENT: Final = object()
 _BLOCKING_STATES: Final = {
@@ -47,6 +48,13 @@ class Tables:
     daemon_start: dict[int, int] = field(default_factory=dict)  # boot_no -> steady ns
     stirred: dict[str, None] = field(default_factory=dict)
     spawned: list[Entry] = field(default_factory=list)  # to be enqueued when the op under way is through
+    lanes: dict[LaneName, dict[int, None]] = field(default_factory=dict)  # the ids of all tasks of a lane
+    holders: dict[LaneName, int] = field(default_factory=dict)  # the task that holds a thread
+    groups: dict[str, GroupSettings] = field(default_factory=dict)
+    group_rules: dict[str, GroupRule] = field(default_factory=dict)
+    buckets: dict[str, Bucket] = field(default_factory=dict)
+    ghosts: dict[str, int] = field(default_factory=dict)  # group -> its running tasks of purged queues, until Prune
+    boot_start: dict[int, int] = field(default_factory=dict)  # boot_no -> steady ns of its first write
     _journal: list[tuple[dict[Any, Any], Any, Any]] = field(default_factory=list)
 
     # --- the journal
@@ -83,12 +91,17 @@ class Tables:
         self.assign(self.rows, row.id, row)
         self.assign(self.standing.setdefault((row.queue, row.state), {}), row.id, None)
         self._count(row, +1)
+        if row.lane is not None:
+            self.assign(self.lanes.setdefault(row.lane, {}), row.id, None)
+            if row.state in ENDED:
+                self.let_go(row)
         if row.state is State.READY:
             self.stir(row.queue)
 
     def remove(self, row: Row, now: Now) -> None:
         """Remove a task for good, and its dedupe slot with it unless a ttl still holds that."""
         self._unindex(row)
+        self.let_go(row)
         self.discard(self.rows, row.id)
         slot = self.slots.get(row.slot) if row.slot else None
         if slot and slot.id == row.id and (slot.blocks_until is None or slot.blocks_until <= now.wall):
@@ -108,8 +121,29 @@ class Tables:
             return
         self.discard(self.standing[row.queue, row.state], row.id)
         self._count(row, -1)
+        if row.lane is not None:
+            self.discard(self.lanes[row.lane], row.id)
         if row.state is State.RUNNING:
             self.stir(row.queue)
+            self._stir_lane(row)
+
+    # --- lanes
+
+    def in_lane(self, name: LaneName, state: State) -> list[Row]:
+        """Return the tasks of a lane in ``state``."""
+        rows = [self.rows[task_id] for task_id in self.lanes.get(name, ())]
+        return [row for row in rows if row.state is state]
+
+    def let_go(self, row: Row) -> None:
+        """Let a task hold its thread no longer, if it does."""
+        if row.lane is not None and self.holders.get(row.lane) == row.id:
+            self.discard(self.holders, row.lane)
+            self._stir_lane(row)
+
+    def _stir_lane(self, row: Row) -> None:
+        if row.lane is not None:
+            for other in self.in_lane(row.lane, State.READY):
+                self.stir(other.queue)
 
     def _count(self, row: Row, by: int) -> None:
         key = (row.queue, row.type, row.state)

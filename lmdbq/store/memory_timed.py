@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from lmdbq import limits
 from lmdbq.clock import Now
 from lmdbq.model import ENDED, WAITING, Expire, Failure, Lapse, Promote, Prune, State, Status, Swept
+from lmdbq.store.memory_lanes import stir_groups
 from lmdbq.store.memory_leases import fail, lease_due
 from lmdbq.store.memory_rows import Row
 from lmdbq.store.memory_state import Tables
@@ -70,6 +71,9 @@ def prune(tables: Tables, op: Prune, now: Now) -> Swept:
         blocks_until = tables.slots[name].blocks_until
         if blocks_until is None or blocks_until <= now.wall:
             tables.discard(tables.slots, name)
+    for group in list(tables.ghosts):
+        tables.discard(tables.ghosts, group)
+        stir_groups(tables)
     return _swept(due, op.limit)
 
 

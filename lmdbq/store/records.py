@@ -15,6 +15,7 @@ field; an absent field has the default stated below, and an unknown one means a 
     LeaseRun     u32 length · u32 queue_no · u32 type_no · u32 boot_no · u64 deadline · u64 keepalive ·
                  u32 deliveries · u16 failures                                                       1      -
     Standing     u32 type_no · u32 deliveries · u16 failures                                                 1      -
+    LaneStanding u32 type_no · u16 priority + 32768 · u64 rank · u32 deliveries · u16 failures               2      -
     Slot         u64 id · u32 queue_no · u64 taken_at · u64 blocks_until (0 = taken without a ttl) ·
                  the whole key, if it is longer than 400 bytes                                       1      -
     Tally        6 x u64: tasks by model.State                                                       1      -
@@ -23,8 +24,13 @@ field; an absent field has the default stated below, and an unknown one means a 
     History      map: rank, cancel_requested, last_delivery, last_status, base_deliveries, errors, result,
                  result_encoding, ended_state, ended_at, remove_at, reason                           1      see History
     Meta         map: format, engine, created_at, boot_id, boot_no, daemon_boot_no, daemon_steady    1      0, ""
+                 boot_steady                                                                         2      0
     QueueRecord  map: no, created_at, settings (map of model.QueueSettings)                          1      defaults
+    LaneRecord   map: no, settings, counts (a map of queue_no: [ready, running]), held_by (id), bucket,
+                 exposed (list of keys), wake ([boot_no, steady])                                    2      0, nil
+    GroupRule    map: pattern, settings (of a group), priority                                       2      0
     Grave        map: name, at                                                                       1      -
+                 lane_no: up to which its lanes were drained                                         2      0
     TypeRecord   map: settings (map of model.TypeSettings), schema (bin: JSON Schema)                2      none, ""
     ScheduleRecord  map: no, created_at, next_at, last_at, fired, reason, schedule (map)            2      0, ""
     Memo         map: at, remove_at, body_hash, outcomes (MessagePack of model outcomes, ids as
@@ -40,11 +46,14 @@ order: enqueued, deduplicated, claimed, succeeded, failed, released, lapsed, dea
 
 The maps within maps. An absent number is 0, an absent list or text empty, anything else absent is nil, and all of it
 means "not said here"; *_ns are durations in nanoseconds:
-    options      keepalive_ns, retry, keep, dedupe, tags (list of text), metadata (bin: a JSON object)
+    options      keepalive_ns, retry, keep, dedupe, tags (list of text), metadata (bin: a JSON object), thread, group,
+                 rejoin (the last three since format 2)
     settings     paused, max_running, keepalive_ns, expires_in_ns, retry, keep, dedupe
                  (those of a type: without the first two)
     retry        max_attempts, max_deliveries, backoff: a map of kind "intervals" (intervals_ns: a list), "exponential"
                  (base_ns, factor, cap_ns, jitter) or "polynomial" (base_ns, exponent, jitter); defaults as in model
+    settings     of a group: paused, max_running (nil and 0 differ), rate (tokens, period_ns, burst), weight
+    bucket       tokens, rest, boot_no, at, rate: as lanes.Bucket counts them
     keep         succeeded_ns, dead_ns, cancelled_ns (nil and 0 differ: 0 is said)
     dedupe       key, scope, until, ttl_ns, on_duplicate (nil: not said), overwrite (list of field names)
     schedule     cron, timezone ("UTC"), catch_up (1), paused, entry; catch_up 0 none, 1 one, 2 all
@@ -68,6 +77,7 @@ try:  # the same sums as zlib's: a third of the time for 60 bytes, a fifth for 1
 except ImportError:  # where it has no wheel
     from zlib import crc32 as crc32
 
+from lmdbq.lanes import Bucket
 from lmdbq.model import (
     DEFAULT_SETTINGS,
     NO_TYPE_SETTINGS,
@@ -76,6 +86,8 @@ from lmdbq.model import (
     Encoding,
     Enqueued,
     Failure,
+    GroupRule,
+    GroupSettings,
     OpOutcome,
     Options,
     QueueSettings,
@@ -98,6 +110,7 @@ _TASK_HEAD: Final = struct.Struct(">BBIIHQQQBII")
 _READY_RUN: Final = struct.Struct(">IIHI")
 _LEASE_RUN: Final = struct.Struct(">IIIIQQIHI")
 _STANDING: Final = struct.Struct(">IIHI")
+_LANE_STANDING: Final = struct.Struct(">IHQIHI")
 _SLOT: Final = struct.Struct(">QIQQ")
 _TALLY: Final = struct.Struct(">6Q")
 _TOTALS: Final = struct.Struct(">11Q")
@@ -354,6 +367,16 @@ class Standing(NamedTuple):
     failures: int
 
 
+class LaneStanding(NamedTuple):
+    """The value of a lane key. priority: the biased one."""
+
+    type_no: int
+    priority: int
+    rank: int
+    deliveries: int
+    failures: int
+
+
 def _keyed(key: bytes, value: bytes) -> bytes:
     body = value[:-CRC_BYTES]
     return body + _CRC.pack(crc32(body, crc32(key)))
@@ -395,6 +418,17 @@ def read_standing(key: bytes, value: bytes) -> Standing:
     """Return the value behind a scheduled or ended key. Raises Damaged."""
     _check_keyed(key, value, _STANDING.size)
     return Standing._make(_STANDING.unpack(value)[:-1])
+
+
+def write_lane_standing(key: bytes, standing: LaneStanding) -> bytes:
+    """Return the value of a lane key."""
+    return _keyed(key, _LANE_STANDING.pack(*standing, 0))
+
+
+def read_lane_standing(key: bytes, value: bytes) -> LaneStanding:
+    """Return the value behind a lane key. Raises Damaged."""
+    _check_keyed(key, value, _LANE_STANDING.size)
+    return LaneStanding._make(_LANE_STANDING.unpack(value)[:-1])
 
 
 class Slot(NamedTuple):
@@ -475,7 +509,10 @@ def read_sequence(value: bytes) -> LastNumbers:
 
 
 class Meta(Struct, omit_defaults=True):
-    """The file's own facts. daemon_boot_no, daemon_steady: when a daemon last began to serve (0 = never)."""
+    """The file's own facts. daemon_boot_no, daemon_steady: when a daemon last began to serve (0 = never).
+
+    boot_steady: steady ns of the first write of this boot.
+    """
 
     format: int
     engine: str
@@ -484,6 +521,7 @@ class Meta(Struct, omit_defaults=True):
     boot_no: int = 0
     daemon_boot_no: int = 0
     daemon_steady: int = 0
+    boot_steady: int = 0
 
 
 class QueueRecord(Struct, frozen=True, omit_defaults=True):
@@ -501,11 +539,31 @@ class TypeRecord(Struct, frozen=True, omit_defaults=True):
     schema: bytes = b""
 
 
-class Grave(Struct):
-    """A purged queue's number: which name it had (for people), and when it was purged (wall ns)."""
+class Grave(Struct, omit_defaults=True):
+    """A purged queue's number: which name it had (for people), and when it was purged (wall ns).
+
+    lane_no: up to which lane its ready tasks were removed.
+    """
 
     name: str
     at: int
+    lane_no: int = 0
+
+
+class LaneRecord(Struct, omit_defaults=True):
+    """A thread or group. settings: a group's own. counts: queue_no -> (ready, running) tasks of it.
+
+    held_by: the task that holds a thread, 0 = none. bucket: a group's tokens, None = full, or no rate. exposed: the
+    keys of its exposures. wake: (boot_no, steady) of its wake key.
+    """
+
+    no: int
+    settings: GroupSettings | None = None
+    counts: dict[int, tuple[int, int]] = {}
+    held_by: int = 0
+    bucket: Bucket | None = None
+    exposed: tuple[bytes, ...] = ()
+    wake: tuple[int, int] | None = None
 
 
 class Memo(Struct, omit_defaults=True):
@@ -535,14 +593,16 @@ _map_encoder = msgspec.msgpack.Encoder()
 _meta_decoder = msgspec.msgpack.Decoder(Meta)
 _queue_decoder = msgspec.msgpack.Decoder(QueueRecord)
 _type_decoder = msgspec.msgpack.Decoder(TypeRecord)
+_lane_decoder = msgspec.msgpack.Decoder(LaneRecord)
+_rule_decoder = msgspec.msgpack.Decoder(GroupRule)
 _grave_decoder = msgspec.msgpack.Decoder(Grave)
 _memo_decoder = msgspec.msgpack.Decoder(Memo)
 _schedule_decoder = msgspec.msgpack.Decoder(ScheduleRecord)
 _outcomes_decoder = msgspec.msgpack.Decoder(tuple[OpOutcome, ...])
 
 
-def write_map(value: Meta | QueueRecord | TypeRecord | Grave | Memo | ScheduleRecord) -> bytes:
-    """Return the bytes of a Meta, QueueRecord, TypeRecord, Grave, Memo or ScheduleRecord."""
+def write_map(value: Meta | QueueRecord | TypeRecord | LaneRecord | GroupRule | Grave | Memo | ScheduleRecord) -> bytes:
+    """Return the bytes of any value that is a map by name of field."""
     return seal(_map_encoder.encode(value))
 
 
@@ -561,6 +621,17 @@ def read_queue(value: bytes) -> QueueRecord:
 def read_type(value: bytes) -> TypeRecord:
     """Return what is known of a type. Raises Damaged."""
     return _decode(_type_decoder, unseal(value))
+
+
+def read_lane(value: bytes) -> LaneRecord:
+    """Return a thread or group. Raises Damaged."""
+    return _decode(_lane_decoder, unseal(value))
+
+
+@functools.lru_cache(maxsize=_NAMES_CACHED)
+def read_rule(value: bytes) -> GroupRule:
+    """Return a rule for groups. Raises Damaged."""
+    return _decode(_rule_decoder, unseal(value))
 
 
 def read_grave(value: bytes) -> Grave:

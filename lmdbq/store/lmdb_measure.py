@@ -1,0 +1,86 @@
+"""How large calls are: what tells how much room a transaction may need, before it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lmdbq import limits
+from lmdbq.model import (
+    Call,
+    Cancel,
+    Claim,
+    Completion,
+    Delete,
+    Edit,
+    Enqueue,
+    Expire,
+    Extend,
+    Fire,
+    Lapse,
+    Promote,
+    Prune,
+    Refill,
+    Report,
+    Retry,
+    SchedulePatch,
+    SchedulePut,
+    UniformEntries,
+)
+
+
+def measure(calls: Sequence[Call]) -> tuple[int, int]:
+    """Return how many tasks calls may touch, and how many bytes they bring."""
+    sizes = [_measure(call) for call in calls]
+    return sum(weight for weight, _ in sizes), sum(size for _, size in sizes)
+
+
+def _weight(call: Call) -> int:
+    """Return how many tasks a call may touch."""
+    total = 0
+    for op in call.ops:
+        if isinstance(op, Enqueue):
+            total += len(op.entries)
+        elif isinstance(op, Report):
+            total += len(op.completions)
+        elif isinstance(op, Extend):
+            total += len(op.extensions)
+        elif isinstance(op, Claim | Fire | Promote | Lapse | Expire | Prune | Refill):
+            total += op.limit
+        elif isinstance(op, Cancel | Delete | Retry):
+            total += len(op.ids)
+        else:
+            total += 1
+    return total
+
+
+def _size_bytes(call: Call) -> int:
+    """Return how many bytes of payloads and results a call brings."""
+    total = 0
+    for op in call.ops:
+        if isinstance(op, Enqueue):
+            if isinstance(op.entries, UniformEntries):
+                total += op.entries.size_bytes()
+            else:
+                total += sum(len(entry.payload) + len(entry.options.metadata) for entry in op.entries)
+        elif isinstance(op, Report):
+            total += sum(len(completion.result or b"") + _error_chars(completion) for completion in op.completions)
+        elif isinstance(op, Fire):
+            total += op.limit * (limits.SCHEDULE_PAYLOAD_BYTES_MAX + limits.METADATA_BYTES_MAX)
+        elif isinstance(op, SchedulePut | SchedulePatch):
+            total += len(op.schedule.entry.payload) + len(op.schedule.entry.options.metadata)
+        elif isinstance(op, Edit):
+            total += len(op.entry.payload) + len(op.entry.options.metadata)
+    return total
+
+
+def _error_chars(completion: Completion) -> int:
+    error = completion.error
+    return 0 if error is None else len(error.message) + len(error.backtrace)
+
+
+def _measure(call: Call) -> tuple[int, int]:
+    """Return (tasks, bytes) of a call; of one so wrong that it cannot be measured, too: it is refused when it runs."""
+    try:
+        return _weight(call), _size_bytes(call)
+    except (AttributeError, TypeError):
+        return 1, 0
