@@ -115,6 +115,7 @@ class Api:
         self.session = session
         self.app = app
         self.engine = engine
+        self.server: Any = None
         self.store = engine.store
         self.clock: Any = engine.clock
 
@@ -182,7 +183,9 @@ async def serving(store: Store, settings: Settings | None = None, **engine_optio
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     try:
         async with aiohttp.ClientSession() as session:
-            yield Api(f"http://127.0.0.1:{runner.addresses[0][1]}", session, app, engine)
+            found = Api(f"http://127.0.0.1:{runner.addresses[0][1]}", session, app, engine)
+            found.server = runner.server
+            yield found
         await runner.cleanup()
         await engine.stop()
         assert store.check() == []

@@ -18,6 +18,7 @@ STORMS: Final = (
     "power-cut",
     "fail-call",
     "clock",
+    "hostile",
     "soak",
 )
 

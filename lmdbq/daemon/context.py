@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Final
 
 from aiohttp import web
 
 from lmdbq.daemon.access import Access
+from lmdbq.daemon.connections import UnderWay
 from lmdbq.daemon.metrics import RequestCounts
 from lmdbq.daemon.settings import Settings
 from lmdbq.engine.queue import Engine
@@ -77,30 +78,6 @@ class Streams:
             freed = self._holders.pop(task_id, None)
             if freed is not None:
                 freed(task_id)
-
-
-class UnderWay:
-    """How many requests are being answered."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._none = asyncio.Event()
-        self._none.set()
-
-    def begin(self) -> None:
-        self._count += 1
-        self._none.clear()
-
-    def end(self) -> None:
-        self._count -= 1
-        if not self._count:
-            self._none.set()
-
-    async def wait_for_none(self, seconds: float) -> None:
-        """Return when no request is being answered, or after ``seconds``."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._none.wait()
 
 
 class Daemon:

@@ -38,7 +38,8 @@ async def shell(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Run one request."""
     daemon = request.app[DAEMON]
     begun = time.perf_counter()
-    daemon.under_way.begin()
+    connection = request.protocol
+    daemon.under_way.begin(connection)
     try:
         _check_access(request)
         _check_content_type(request)
@@ -49,7 +50,7 @@ async def shell(request: web.Request, handler: Handler) -> web.StreamResponse:
         request_id = secrets.token_hex(8)
         response = problem_reply(_problem(raised, request, request_id), request_id)
     finally:
-        daemon.under_way.end()
+        daemon.under_way.end(connection)
     daemon.requests.count(_route_name(request), response.status, time.perf_counter() - begun)
     return response
 

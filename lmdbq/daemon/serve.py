@@ -28,6 +28,7 @@ from aiohttp import web
 from lmdbq.clock import SystemClock
 from lmdbq.daemon.access import Access, BadSetting, Listen
 from lmdbq.daemon.app import make_app
+from lmdbq.daemon.connections import allow_descriptors
 from lmdbq.daemon.context import DAEMON, Daemon
 from lmdbq.daemon.ownership import AlreadyServed, Ownership
 from lmdbq.daemon.settings import Settings
@@ -56,6 +57,7 @@ def _to_stderr(line: str) -> None:
 
 def run(settings: Settings, *, ready: Say = _to_stderr, complain: Say = _to_stderr) -> int:
     """Serve until a signal; return the exit code. ready: gets the line that says where; complain: what went wrong."""
+    allow_descriptors()
     try:
         import uvloop
     except ImportError:
@@ -182,11 +184,19 @@ async def _listening(app: web.Application, listen: Listen) -> AsyncIterator[str]
         raise _AddressTaken(
             f"cannot listen on {listen.url}: {taken.strerror or taken}; stop who uses it, or name another with --listen"
         ) from None
+    watching = asyncio.ensure_future(_watch_connections(app, runner))
     try:
         port = runner.addresses[0][1] if not listen.path else 0
         yield listen._replace(port=port).url
     finally:
+        watching.cancel()
         await runner.cleanup()
+
+
+async def _watch_connections(app: web.Application, runner: web.AppRunner) -> None:
+    server = runner.server
+    assert server is not None, "it was set up"
+    await app[DAEMON].under_way.watch(lambda: server.connections)
 
 
 def _remove_dead_socket(path: Path) -> None:

@@ -14,6 +14,7 @@
 
     clock_steps the clock is set                                          fake_clock  the clock that is set
     clock_rig   who uses the daemon meanwhile                             clock_parties  what they know and ask for
+    hostile     bodies and connections that nobody honest sends           hostile_bodies, _sockets, _schema  which ones
     served      the daemon as a process         planted_daemon            one with a fault, which must be found
 
 The ledger never asks the store what it should be, and the model of the disk knows nothing of LMDB.

@@ -6,15 +6,23 @@ wrong in a way that a person might.
 
 from __future__ import annotations
 
+import itertools
+import os
 import runpy
 import sys
 from collections.abc import Callable
 from typing import Final
 
+from aiohttp import web
+
 from lmdbq import clock, limits
+from lmdbq.daemon import handlers_queueing, replies
+from lmdbq.daemon.replies import HttpProblem
 from lmdbq.engine import timers
 from lmdbq.ids import ID_COUNTER_BITS
+from lmdbq.model import CallOutcome, Done, Encoding
 from lmdbq.store import lmdb_ops_enqueue
+from lmdbq.wire import payloads, values
 
 
 def leases_by_wall() -> None:
@@ -36,10 +44,54 @@ def ids_by_clock() -> None:
     setattr(lmdb_ops_enqueue, "next_id", next_id)  # noqa: B010  (it is imported there)
 
 
+def payloads_unchecked() -> None:
+    """A payload is taken as it comes, whoever has to read it later."""
+    setattr(payloads, "accept_msgpack", lambda raw: (raw, Encoding.MSGPACK))  # noqa: B010
+
+
+def bodies_kept() -> None:
+    """Whoever reads a body keeps what it has made of it."""
+    read_body = replies.read_body
+    kept: list[bytes] = []
+
+    async def read_and_keep(request: web.Request) -> bytes:
+        body = await read_body(request)
+        kept.append(body + os.urandom(100_000))
+        return body
+
+    setattr(handlers_queueing, "read_body", read_and_keep)  # noqa: B010
+
+
+def refused_too_late() -> None:
+    """Now and then a call is refused that has been committed."""
+    settled = replies.settled
+    count = itertools.count(1)
+
+    def settled_or_not(outcome: CallOutcome, *, prefix: str = "") -> Done:
+        if next(count) % 50 == 0:
+            raise HttpProblem(422, "too_late", "what was wrong with it was seen too late")
+        return settled(outcome, prefix=prefix)
+
+    setattr(handlers_queueing, "settled", settled_or_not)  # noqa: B010
+
+
+def nan_forgotten() -> None:
+    """A number that is none is not thought of, and ends in an error that nobody expects."""
+
+    def duration_ns(said: float | None, *_: object, **__: object) -> int:
+        return int((said or 0) * limits.SECOND_NS)
+
+    setattr(values, "duration_ns", duration_ns)  # noqa: B010
+
+
 PLANTS: Final[dict[str, Callable[[], None]]] = {
     "leases-by-wall": leases_by_wall,
     "nobody-looks": nobody_looks,
     "ids-by-clock": ids_by_clock,
+    "payloads-unchecked": payloads_unchecked,
+    "bodies-kept": bodies_kept,
+    "refused-too-late": refused_too_late,
+    "nan-forgotten": nan_forgotten,
 }
 
 

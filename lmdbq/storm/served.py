@@ -134,6 +134,13 @@ class Served:
         """Return a caller with a connection of its own, which waits so long for an answer."""
         return Caller(self.port, seconds)
 
+    def anonymous_bytes(self) -> int:
+        """Return how much memory of its own it has, in bytes."""
+        for line in Path(f"/proc/{self.pid}/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("RssAnon:"):
+                return int(line.split()[1]) * 1024
+        raise Unclear("this kernel does not say how much memory of its own a process has")
+
     def violations(self) -> list[str]:
         """Return what ``lmdbq check`` finds wrong in its file."""
         command = [sys.executable, "-m", "lmdbq", "check", str(self.data)]
