@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lmdbq.client.entries import Entry as Entry
     from lmdbq.client.info import QueueInfo as QueueInfo
     from lmdbq.client.info import TaskInfo as TaskInfo
+    from lmdbq.client.info import WorkerInfo as WorkerInfo
     from lmdbq.client.options import Dedupe as Dedupe
     from lmdbq.client.options import Keep as Keep
     from lmdbq.client.options import Options as Options
@@ -70,7 +71,7 @@ _MODULES = {
     "client.context": ("Context", "current"),
     "client.directives": ("Dead", "Retry", "Snooze", "Stopped"),
     "client.entries": ("Entry",),
-    "client.info": ("QueueInfo", "TaskInfo"),
+    "client.info": ("QueueInfo", "TaskInfo", "WorkerInfo"),
     "client.options": ("Dedupe", "Keep", "Options", "RetryStrategy"),
     "client.schedule_info": ("Cron", "ScheduleInfo"),
     "client.sync": ("Client",),

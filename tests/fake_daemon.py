@@ -82,6 +82,9 @@ class Handler(BaseHTTPRequestHandler):
     def _any(self) -> None:
         fake: FakeDaemon = self.server.fake
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.path.startswith("/v1/workers/"):  # comes when it likes, and is nothing that a script reckons with
+            answer(404)(self)
+            return
         fake.seen.put(Seen(self.command, self.path, dict(self.headers), json.loads(body) if body else None))
         step = fake.script.pop(0) if fake.script else answer()
         step(self)

@@ -32,6 +32,7 @@ BODIES: dict[str, Any] = {
     "patch_queue": {"paused": False},
     "put_schedule": {"cron": "@daily", "task": {}},
     "patch_schedule": {"paused": False},
+    "put_worker": {"queue_names": ["mail"]},
 }
 
 

@@ -6,6 +6,7 @@ that no test is named for, fails the collection of this module.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -49,6 +50,7 @@ TESTED = {
         "wait": "test_many_are_waited_for",
         "where": "test_a_client_says_where_it_is",
         "within": "test_tasks_of_a_transaction",
+        "workers": "test_workers_are_listed_with_their_types",
     },
     "Enqueuer": {
         "enqueue": "test_tasks_of_a_transaction",
@@ -406,6 +408,33 @@ async def test_tasks_of_a_transaction(client: Any, q: str):
         one = inside.enqueue(Entry("n", 1, queue=q))
         two = inside.enqueue_many([Entry("n", 2, queue=q)])
     assert [(await ask(handle.info())).payload for handle in (one, *two)] == [1, 2]
+
+
+async def test_workers_are_listed_with_their_types(client: Any, q: str):
+    tasks = lmdbq.Tasks()
+    kind = f"type-{q}"
+
+    @tasks.task(kind, lease=90, retry=[1, 10], dedupe=Dedupe("", on_duplicate="reject"))
+    def some(number: int, name: str = "") -> None: ...
+
+    worker = lmdbq.Worker(client, tasks, queues=[q], concurrency=3)
+
+    async def known() -> list[Any]:
+        return [one for one in await ask(client.workers()) if q in one.queue_names]
+
+    with worker:
+        while not (found := await known()):
+            await asyncio.sleep(0.01)
+        (one,) = found
+        assert (one.types, one.concurrency) == ([kind], 3)
+        assert one.registered_at <= one.seen_at
+    while await known():
+        await asyncio.sleep(0.01)
+    handle = await ask(client.enqueue(Entry(kind, queue=q)))
+    assert (await ask(handle.info())).max_attempts == 3, "what it said of its type outlives it"
+    (lease,) = await ask(client.dequeue(q))
+    left = lease.task.lease_expires_at - datetime.now(UTC)
+    assert timedelta(seconds=80) < left <= timedelta(seconds=90)
 
 
 async def test_a_client_says_where_it_is(client: Any, places: dict[str, str]):

@@ -37,6 +37,7 @@ COMMANDS: Final = (
     "queue",
     "schedules",
     "schedule",
+    "workers",
     "stats",
     "top",
     "bench",

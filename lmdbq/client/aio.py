@@ -16,7 +16,7 @@ from lmdbq.client.aio_handles import AsyncHandle, AsyncLease, AsyncQueueHandle, 
 from lmdbq.client.aio_schedules import AsyncScheduleHandle
 from lmdbq.client.aio_within import AsyncEnqueuer
 from lmdbq.client.entries import Entry, bodies_of
-from lmdbq.client.info import QueueInfo, TaskInfo
+from lmdbq.client.info import QueueInfo, TaskInfo, WorkerInfo
 from lmdbq.client.keys import new_key
 from lmdbq.client.options import Filters, Seconds, filter_fields_of, seconds
 from lmdbq.client.places import AsyncTransport, Place, place_of
@@ -156,6 +156,10 @@ class AsyncClient:
     async def schedules(self) -> list[ScheduleInfo]:
         """Return every schedule, by name: what it enqueues, when, and where it stands."""
         return [schedule_info(one) for one in (await self._transport.call(core_schedules.schedules())).schedules]
+
+    async def workers(self) -> list[WorkerInfo]:
+        """Return the workers that were heard of in the last minute; of a directory, those of this process."""
+        return (await self._transport.call(core.workers())).workers
 
     async def wait(
         self, handles: Iterable[AsyncHandle[Any]], *, timeout: Seconds | None = None

@@ -73,6 +73,14 @@ class Binding:
             raise TypeError(f"{name}: {bad}; a task's annotations must name what its module has at run time") from bad
 
     @cached_property
+    def schema(self) -> dict[str, Any] | None:
+        """The JSON Schema of the payload; None where an annotation is a type of which nobody knows how JSON has it."""
+        try:
+            return msgspec.json.schema(self._decoder.type)
+        except TypeError:
+            return None
+
+    @cached_property
     def _decoder(self) -> msgspec.json.Decoder[Any]:
         fields: list[Any] = []
         for name, parameter in self._signature.parameters.items():

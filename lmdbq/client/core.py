@@ -24,6 +24,7 @@ from lmdbq.ids import parse_id
 from lmdbq.model import Problem
 from lmdbq.wire import answers
 from lmdbq.wire.shapes import DequeueRequest, EntryBody, ExtendEntry, ReportEntry, ReportRequest
+from lmdbq.wire.workers import WorkerAnswer, WorkersAnswer
 
 T = TypeVar("T")
 Fields: TypeAlias = Mapping[str, Any]
@@ -232,6 +233,21 @@ def resume(name: str) -> Request[answers.QueueAnswer]:
 def purge(name: str) -> Request[answers.QueueRemoved]:
     """Remove every task of a queue. Not repeatable: a second one would take what came in between."""
     return sending("POST", _queue_path(name, "/purge"), answers.QueueRemoved, {})
+
+
+def workers() -> Request[WorkersAnswer]:
+    """Read who works, and what is known of types."""
+    return reading("/v1/workers", WorkersAnswer)
+
+
+def register(name: str, said: Fields) -> Request[WorkerAnswer]:
+    """Say that a worker runs; to be repeated, as a daemon forgets it after a minute."""
+    return sending("PUT", f"/v1/workers/{quote(name, safe='')}", WorkerAnswer, said, repeatable=True)
+
+
+def unregister(name: str) -> Request[None]:
+    """Say that a worker ends."""
+    return Request("DELETE", f"/v1/workers/{quote(name, safe='')}", type(None), repeatable=True)
 
 
 def info() -> Request[answers.InfoAnswer]:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 from lmdbq.client.loop_thread import engine_thread
 from lmdbq.clock import Clock, SystemClock
 from lmdbq.engine.queue import Engine
+from lmdbq.engine.registry import Registry
 from lmdbq.engine.timers import Timers
 from lmdbq.errors import InvalidInput, LmdbqError
 from lmdbq.model import CallOutcome, Op, Problem
@@ -42,6 +43,7 @@ class OpenQueue:
         self.directory = directory
         self.durability = durability
         self.users = 1
+        self.workers = Registry()
         self.inside: dict[int, Inside] = {}  # transactions of callers, by thread
         self.engine = Engine(store, clock, timers=directory is None)
         self._move: asyncio.Future[None] | None = None
@@ -71,6 +73,8 @@ class OpenQueue:
         if self.directory is not None:
             return True
         consumers = self.engine.consumers().get(queue)
+        if self.workers.takes(queue, kind, self.clock.wall_ns()):
+            return True
         return consumers is not None and (consumers.any_type or kind in consumers.types)
 
     # --- who waits for the end of a task

@@ -53,8 +53,10 @@ from lmdbq.model import (
 from lmdbq.wire import answers, render, render_claims, reports, requests
 from lmdbq.wire.policies import read_queue
 from lmdbq.wire.problems import JSON_CODEC, Problems
+from lmdbq.wire.registrations import read_registration
 from lmdbq.wire.values import check_queue_name
 from lmdbq.wire.views import queue_answer
+from lmdbq.wire.workers import WorkerAnswer
 
 _enqueue_answer: Final = msgspec.json.Decoder(answers.EnqueueAnswer).decode
 
@@ -85,6 +87,10 @@ async def answer(queue: OpenQueue, request: Request[Any]) -> Any:
             return await _info(queue)
         case "GET", "queues":
             return answers.QueuesAnswer([_shown_queue(queue, one) for one in queue.store.queues()])
+        case "GET", "workers":
+            return queue.workers.answer(queue.clock.wall_ns(), queue.store.types())
+        case _, "workers", name:
+            return await _one_worker(queue, request, name)
         case _, "queues", name, *verb:
             return await _one_queue(queue, request, name, "".join(verb))
         case "GET", "schedules":
@@ -171,6 +177,18 @@ async def _info(queue: OpenQueue) -> answers.InfoAnswer:
         settings=[],
         defaults=[],
     )
+
+
+async def _one_worker(queue: OpenQueue, request: Request[Any], name: str) -> WorkerAnswer | None:
+    if request.method == "DELETE":
+        queue.workers.forget(name)
+        return None
+    said = read_registration(name, request.body, JSON_CODEC)
+    changes = queue.workers.changes(said, queue.store.types())
+    if changes:
+        settled(await queue.engine.call(*changes))
+        queue.moved()
+    return queue.workers.note(said, queue.clock.wall_ns())
 
 
 # --- queues -----------------------------------------------------------------------------------------------------------

@@ -12,8 +12,10 @@ from msgspec import UNSET, Struct
 from lmdbq.client.core import payload_of, result_of
 from lmdbq.client.options import moment
 from lmdbq.wire.answers import FailureAnswer, QueueAnswer, TaskAnswer, WaitingFor
+from lmdbq.wire.workers import WorkerAnswer
 
 QueueInfo: TypeAlias = QueueAnswer
+WorkerInfo: TypeAlias = WorkerAnswer
 
 
 class Failure(Struct, frozen=True):

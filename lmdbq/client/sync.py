@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, Unpack
 
 from lmdbq.client import core, core_schedules
 from lmdbq.client.entries import Entry, bodies_of
-from lmdbq.client.info import QueueInfo, TaskInfo
+from lmdbq.client.info import QueueInfo, TaskInfo, WorkerInfo
 from lmdbq.client.keys import new_key
 from lmdbq.client.options import Filters, Seconds, filter_fields_of, seconds
 from lmdbq.client.places import Place, Transport, place_of
@@ -152,6 +152,10 @@ class Client:
     def schedules(self) -> list[ScheduleInfo]:
         """Return every schedule, by name: what it enqueues, when, and where it stands."""
         return [schedule_info(one) for one in (self._transport.call(core_schedules.schedules())).schedules]
+
+    def workers(self) -> list[WorkerInfo]:
+        """Return the workers that were heard of in the last minute; of a directory, those of this process."""
+        return (self._transport.call(core.workers())).workers
 
     def wait(self, handles: Iterable[Handle[Any]], *, timeout: Seconds | None = None) -> list[TaskInfo | None]:
         """Wait until all these tasks have ended, and return how; None for one of which nothing was kept.

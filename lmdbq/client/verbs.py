@@ -18,6 +18,7 @@ from lmdbq.limits import PAGE_TASKS_MAX
 from lmdbq.wire import answers
 from lmdbq.wire.schedule_shapes import ScheduleAnswer, ScheduleNext
 from lmdbq.wire.shapes import DequeueRequest, EntryBody, ExtendEntry, ReportEntry
+from lmdbq.wire.workers import WorkersAnswer
 
 
 class Verbs(ABC):
@@ -181,6 +182,10 @@ class Verbs(ABC):
     def delete_schedule(self, name: str) -> None:
         """Remove a schedule; its tasks stay."""
         self.call(core_schedules.delete_schedule(name))
+
+    def workers(self) -> WorkersAnswer:
+        """Return who works, and what is known of types."""
+        return self.call(core.workers())
 
     # --- the daemon
 

@@ -15,12 +15,13 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Final, Protocol, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Protocol, Self
 
 from lmdbq.client.claims import Claims
 from lmdbq.client.leases import Held, Job, log
 from lmdbq.client.places import Transport
+from lmdbq.client.registration import Registrar, said_names
 from lmdbq.client.reports import released
 from lmdbq.client.signals import deafened, interrupts
 from lmdbq.errors import LmdbqError
@@ -49,7 +50,8 @@ class Runner(Protocol):
 class WorkLoop:
     """A worker. types: only these, empty = all. concurrency: how many jobs run at once. buffer: how many more are held.
 
-    lease: seconds (1 s .. 12 h), None = each task's own. grace: seconds that running jobs get after a stop.
+    lease: seconds (1 s .. 12 h), None = each task's own. grace: seconds that running jobs get after a stop. said: what
+    is known of the types, for the queue.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class WorkLoop:
         buffer: int,
         lease: float | None,
         grace: float,
+        said: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self._transport = transport
         self._runner = runner
@@ -71,6 +74,7 @@ class WorkLoop:
         self._grace = grace
         self._stop = threading.Event()
         self._held = Held(transport, self._stop)
+        self._registrar = Registrar(transport, queues=queues, types=said or said_names(types), concurrency=concurrency)
         self._claims = Claims(transport, self._held, self._stop, queues, types, lease)
         self._changed = threading.Condition()  # guards the three below
         self._waiting: deque[Job] = deque()
@@ -165,10 +169,12 @@ class WorkLoop:
         self._open()
         self._claimer = threading.Thread(target=self._claim_on, name="lmdbq-claimer", daemon=True)
         self._claimer.start()
+        self._registrar.start()
 
     def _close(self, *, now: bool = False) -> None:
         self._held.close()
         self._runner.close(now=now)
+        self._registrar.close(0 if now else END_SECONDS)
         for thread in (self._claimer, self._keeper):
             if thread is not None:
                 thread.join(END_SECONDS)

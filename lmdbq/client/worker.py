@@ -9,6 +9,7 @@ from typing import Self
 from lmdbq.client.aio import AsyncClient
 from lmdbq.client.cron_tasks import put_schedules
 from lmdbq.client.options import Seconds, seconds
+from lmdbq.client.registration import said_types
 from lmdbq.client.runners import TaskRunner
 from lmdbq.client.sync import Client
 from lmdbq.client.tasks import Tasks
@@ -55,6 +56,7 @@ class Worker(WorkLoop):
             buffer=buffer,
             lease=None if lease is None else seconds(lease),
             grace=seconds(grace),
+            said=said_types(runner.tasks),
         )
         runner.tell = self._held.note_progress
         self._tasks = runner

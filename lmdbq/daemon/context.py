@@ -19,6 +19,7 @@ from lmdbq.daemon.connections import UnderWay
 from lmdbq.daemon.metrics import RequestCounts
 from lmdbq.daemon.settings import Settings
 from lmdbq.engine.queue import Engine
+from lmdbq.engine.registry import Registry
 from lmdbq.model import QueueView, State
 
 LOOK_SECONDS: Final = 0.25  # how often who waits for a task's end looks, for ends that nobody here reported
@@ -93,6 +94,7 @@ class Daemon:
         self.streams = Streams()
         self.under_way = UnderWay()
         self.requests = RequestCounts()
+        self.workers = Registry()
         self.started_at = engine.clock.wall_ns()
         self.draining = asyncio.Event()
 
@@ -105,17 +107,14 @@ class Daemon:
 
     def unconsumed(self, queue: QueueView) -> list[str]:
         """Return the types of a queue that have ready tasks and that nobody here asks for."""
-        consumers = self.engine.consumers().get(queue.name)
-        if consumers is not None and consumers.any_type:
-            return []
-        wanted = consumers.types if consumers is not None else frozenset()
-        ready = State.READY.word
-        return [kind for kind, counts in queue.counts.items() if counts.get(ready) and kind not in wanted]
+        ready = [kind for kind, counts in queue.counts.items() if counts.get(State.READY.word)]
+        return [kind for kind in ready if not self.is_consumed(queue.name, kind)]
 
     def is_consumed(self, queue: str, kind: str) -> bool:
-        """Whether somebody asks for tasks of this type of this queue."""
+        """Whether somebody asks for tasks of this type of this queue, or has registered to run them."""
         consumers = self.engine.consumers().get(queue)
-        return consumers is not None and (consumers.any_type or kind in consumers.types)
+        asked = consumers is not None and (consumers.any_type or kind in consumers.types)
+        return asked or self.workers.takes(queue, kind, self.clock.wall_ns())
 
 
 DAEMON: Final = web.AppKey("daemon", Daemon)

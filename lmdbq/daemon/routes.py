@@ -11,6 +11,7 @@ from lmdbq.daemon import handlers_daemon as about
 from lmdbq.daemon import handlers_queueing as queueing
 from lmdbq.daemon import handlers_queues as queues
 from lmdbq.daemon import handlers_tasks as tasks
+from lmdbq.daemon import handlers_workers as workers
 from lmdbq.daemon.access import ADMIN, OPEN, PRODUCE, READ, WORK
 from lmdbq.daemon.handlers_stream import stream
 from lmdbq.daemon.route import Parameter as Parameter
@@ -18,6 +19,7 @@ from lmdbq.daemon.route import Route as Route
 from lmdbq.daemon.routes_schedules import SCHEDULES
 from lmdbq.wire import answers, shapes
 from lmdbq.wire.frames import StreamFrame
+from lmdbq.wire.workers import WorkerAnswer, WorkerBody, WorkersAnswer
 
 _FILTERS: Final = (
     Parameter("queue_name", shapes.QueueName, "Only tasks of this queue."),
@@ -227,6 +229,12 @@ QUEUES: Final = (
     ),
 )
 
+WORKERS: Final = (
+    Route("GET", "/v1/workers", workers.list_workers, "list_workers", READ, {200: WorkersAnswer}),
+    Route("PUT", "/v1/workers/{name}", workers.put_worker, "put_worker", WORK, {200: WorkerAnswer}, WorkerBody),
+    Route("DELETE", "/v1/workers/{name}", workers.delete_worker, "delete_worker", WORK, {204: None}),
+)
+
 ABOUT: Final = (
     Route("GET", "/v1/info", about.info, "info", READ, {200: answers.InfoAnswer}),
     Route("GET", "/livez", about.live, "live", OPEN, {200: answers.HealthAnswer}),
@@ -236,5 +244,5 @@ ABOUT: Final = (
     Route("GET", "/", about.place, "place", OPEN, {200: answers.PlaceAnswer}),
 )
 
-ROUTES: Final = (*WORKING, *TASKS, *QUEUES, *SCHEDULES, *ABOUT)
+ROUTES: Final = (*WORKING, *TASKS, *QUEUES, *SCHEDULES, *WORKERS, *ABOUT)
 COMMON_ERRORS: Final = (400, 401, 403, 408, 413, 415, 422, 500, 503)

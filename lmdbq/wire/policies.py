@@ -148,17 +148,19 @@ def dedupe_of(entry: shapes.EntryBody, pointer: str, problems: Problems) -> Dedu
     )
 
 
-def _dedupe_rules(said: shapes.DedupeBody | None, problems: Problems) -> Dedupe | None:
+def dedupe_rules(said: shapes.DedupeBody | None, pointer: str, problems: Problems) -> Dedupe | None:
+    """Return the dedupe rules of a queue or a type; None if it has none."""
     if said is None:
         return None
-    ttl_ns = values.duration_ns(said.ttl_in_seconds, "/dedupe/ttl_in_seconds", problems, high_ns=limits.KEEP_NS_MAX)
+    at = f"{pointer}/ttl_in_seconds"
+    ttl_ns = values.duration_ns(said.ttl_in_seconds, at, problems, high_ns=limits.KEEP_NS_MAX)
     if said.until == "ttl" and not ttl_ns:
-        problems.add("missing_field", "/dedupe/ttl_in_seconds", "until ttl needs a ttl_in_seconds")
+        problems.add("missing_field", at, "until ttl needs a ttl_in_seconds")
     overwrite = tuple(dict.fromkeys(said.overwrite_on_duplicate or ()))
     if said.on_duplicate == "overwrite" and not overwrite:
-        problems.add("missing_field", "/dedupe/overwrite_on_duplicate", "list the fields a duplicate overwrites")
+        problems.add("missing_field", f"{pointer}/overwrite_on_duplicate", "list the fields a duplicate overwrites")
     if overwrite and said.on_duplicate in ("skip", "reject"):
-        problems.add("both_given", "/dedupe/on_duplicate", "overwrite_on_duplicate means on_duplicate overwrite")
+        problems.add("both_given", f"{pointer}/on_duplicate", "overwrite_on_duplicate means on_duplicate overwrite")
     rules = Dedupe(
         "",
         Scope[said.scope.upper()] if said.scope else None,
@@ -183,7 +185,7 @@ def read_queue(body: bytes, codec: Codec) -> tuple[QueueSettings, tuple[str, ...
         values.duration_ns(said.expires_in_seconds, "/expires_in_seconds", problems),
         retry_of(said.retry_strategy, "/retry_strategy", problems),
         keep_of(said.keep, "/keep", problems),
-        _dedupe_rules(said.dedupe, problems),
+        dedupe_rules(said.dedupe, "/dedupe", problems),
     )
     problems.raise_if_any()
     named = codec.decoder(dict[str, Raw]).decode(body)
