@@ -127,6 +127,8 @@ class Committer:
         """How long the running apply has been waiting for the store's write lock, 0.0 if it is not."""
         return self._baton.lock_wait_seconds
 
+    _monotonic = staticmethod(time.monotonic)  # a simulation has its own time
+
     def start(self) -> None:
         """Start the writer thread."""
         self._thread.start()
@@ -155,13 +157,13 @@ class Committer:
         if not self._is_gathering:
             self._is_gathering = True
             self._seen_len = 0
-            self._gather_until = time.monotonic() + GATHER_SECONDS
+            self._gather_until = self._monotonic() + GATHER_SECONDS
             self._loop.call_soon(self._gather)
 
     def _gather(self) -> None:
         """Once per round of the loop: hand over what has come, unless more came in this round."""
         inbox_len = len(self._inbox)
-        if inbox_len != self._seen_len and not self._has_many and time.monotonic() < self._gather_until:
+        if inbox_len != self._seen_len and not self._has_many and self._monotonic() < self._gather_until:
             self._seen_len = inbox_len
             self._loop.call_soon(self._gather)
             return

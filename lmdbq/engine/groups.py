@@ -7,7 +7,6 @@ submits or answers anything. The trap: ``held`` is meaningful only during one wa
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator
 from typing import Final
 
@@ -50,7 +49,7 @@ class Group:
         "wet",
     )
 
-    def __init__(self, queues: tuple[str, ...], types: tuple[str, ...]) -> None:
+    def __init__(self, queues: tuple[str, ...], types: tuple[str, ...], seen_at: float) -> None:
         self.queues = queues
         self.types = types
         self.waiters: dict[int, Waiter] = {}  # all of them, by arrival
@@ -61,7 +60,7 @@ class Group:
         self.credit = 0
         self.generation = 0
         self.last = _NOTHING
-        self.seen_at = time.monotonic()
+        self.seen_at = seen_at  # when somebody last asked, by the loop's time
 
     def stir(self, tasks_len: int) -> None:
         """Note that up to ``tasks_len`` (>= 1) tasks may be found, which no attempt so far has seen."""

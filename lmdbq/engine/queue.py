@@ -68,6 +68,8 @@ class Engine:
     may hold the write lock before new calls are refused.
     """
 
+    committer_type: type[Committer] = Committer  # a simulation has one without a thread
+
     def __init__(
         self, store: Store, clock: Clock, *, timers: bool = True, busy_seconds: float = LOCK_WAIT_BUSY_SECONDS
     ) -> None:
@@ -94,7 +96,7 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         self.fatal: asyncio.Future[CommitUnknown] = self._loop.create_future()
         self._watch = CommitWatch(self.store, lambda: not self._committer.pending, self._foreign)
-        self._committer = Committer(self.store, self.clock, self._delivered, watched=self._watch.watched)
+        self._committer = self.committer_type(self.store, self.clock, self._delivered, watched=self._watch.watched)
         self._waiters = Waiters(self._committer.submit, self._give_back)
         self._timers = Timers(self.store, self.clock, self._commit_timed)
         self._committer.start()

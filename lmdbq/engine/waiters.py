@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
@@ -128,13 +127,13 @@ class Waiters:
 
     def look(self) -> None:
         """Forget groups that nobody has asked for in a while."""
-        oldest = time.monotonic() - CONSUMER_SECONDS
+        oldest = self._loop.time() - CONSUMER_SECONDS
         for key in [key for key, group in self._groups.items() if not group.waiters and group.seen_at < oldest]:
             del self._groups[key]
 
     def consumers(self) -> dict[str, Consumers]:
         """Return, by queue, who takes tasks of it."""
-        oldest = time.monotonic() - CONSUMER_SECONDS
+        oldest = self._loop.time() - CONSUMER_SECONDS
         found: dict[str, Consumers] = {}
         for group in self._groups.values():
             if not group.waiters and group.seen_at < oldest:
@@ -179,7 +178,7 @@ class Waiters:
         key = (claim.queues, claim.types)
         group = self._groups.get(key)
         if group is None:
-            group = self._groups[key] = Group(claim.queues, claim.types)
+            group = self._groups[key] = Group(claim.queues, claim.types, self._loop.time())
         self._places += 1
         waiter = Waiter(claim, group, self._places, after, future)
         group.waiters[waiter.place] = group.fresh[waiter.place] = waiter
@@ -192,7 +191,7 @@ class Waiters:
         group = waiter.group
         del group.waiters[waiter.place]
         group.fresh.pop(waiter.place, None)
-        group.seen_at = time.monotonic()
+        group.seen_at = self._loop.time()
         if self._by_claim_id.get(waiter.claim.claim_id) is waiter:
             del self._by_claim_id[waiter.claim.claim_id]
         if waiter.timer is not None:

@@ -17,5 +17,11 @@
     hostile     bodies and connections that nobody honest sends           hostile_bodies, _sockets, _schema  which ones
     served      the daemon as a process         planted_daemon            one with a fault, which must be found
 
+    simulate    the engine in a world that is drawn                       virtual_loop  its time, and who is next
+    sim_world   daemon, crashes, network        sim_clients   who asks    sim_parts     in place of threads and disks
+    sim_judge   what may happen to a task       sim_watch     what must not last       sim_plants  faults to be found
+
+    soak        a daemon for hours              soak_child    who works on it          plateau     whether it grows
+
 The ledger never asks the store what it should be, and the model of the disk knows nothing of LMDB.
 """

@@ -1,0 +1,201 @@
+"""The clients of a simulation: producers, workers, somebody who changes things, and a user of the same file.
+
+Each is a coroutine in a process of its own, draws all it does, and may be killed at any await. They behave as clients
+of an at-least-once queue do: what was not answered is asked again, with the same key or claim id if it had one, and a
+report is repeated. Some misbehave: they report twice, forget what they hold, or come back with a lease long over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Final
+
+from lmdbq.errors import LmdbqError
+from lmdbq.limits import SECOND_NS
+from lmdbq.model import (
+    Call,
+    Cancel,
+    Claim,
+    Claimed,
+    ClaimedTask,
+    Completion,
+    Dedupe,
+    Delete,
+    Enqueue,
+    Entry,
+    Extend,
+    Extension,
+    Intervals,
+    Keep,
+    Memo,
+    Op,
+    Options,
+    Purge,
+    QueuePatch,
+    QueueSettings,
+    Report,
+    Retry,
+    RetryStrategy,
+    Status,
+)
+from lmdbq.storm.sim_parts import seconds_ns
+from lmdbq.storm.sim_world import Asked, Lost, World
+
+QUEUES: Final = ("a", "b", "c")
+TYPES: Final = ("x", "y")
+ALIVE_MAX: Final = 80  # tasks; with more, producers pause
+
+
+class Client(ABC):
+    """What every client can do."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.chosen = world.chosen
+
+    @abstractmethod
+    async def run(self) -> None:
+        """Do what it does, until the world is calm or for ever."""
+
+    async def insist(self, asked: Asked, times: int = 4) -> Any:
+        """Ask until there is an answer, ``times`` times; None if there was none."""
+        for _ in range(times):
+            try:
+                return await self.world.ask(asked)
+            except (Lost, LmdbqError):
+                await self.pause(0.3)
+        return None
+
+    async def pause(self, mean_seconds: float) -> None:
+        """Do nothing for a while; for longer in a quiet world."""
+        await asyncio.sleep(self.chosen.expovariate(1 / mean_seconds) * self.world.quiet)
+
+
+class Producer(Client):
+    """Enqueues a few tasks of every kind, again and again."""
+
+    async def run(self) -> None:
+        while not self.world.calm:
+            await self.pause(0.15)
+            if len(self.world.judge.lives) > ALIVE_MAX:
+                continue
+            entries = [self._entry() for _ in range(self.chosen.choice((1, 1, 1, 2, 5)))]
+            memo = Memo(f"m{next(self.world.words)}", b"body") if self.chosen.random() < 0.4 else None
+            await self.insist(Asked(Enqueue(entries), memo=memo), 4 if memo else 1)
+
+    def _entry(self) -> Entry:
+        chosen = self.chosen
+        kind = chosen.random()
+        dedupe = Dedupe(f"k{chosen.randrange(6)}") if chosen.random() < 0.1 else None
+        retry = RetryStrategy(chosen.choice((1, 2, 4)), Intervals((chosen.choice((0, seconds_ns(0.4))),)))
+        keep = Keep(succeeded_ns=chosen.choice((0, 2 * SECOND_NS)), dead_ns=3 * SECOND_NS, cancelled_ns=2 * SECOND_NS)
+        return Entry(
+            queue=chosen.choice(QUEUES),
+            type=chosen.choice(TYPES),
+            priority=chosen.choice((0, 0, 0, -1, 5)),
+            delay_ns=seconds_ns(chosen.uniform(0.05, 2)) if kind < 0.25 else 0,
+            expires_in_ns=seconds_ns(chosen.uniform(2.1, 6)) if 0.15 < kind < 0.4 else 0,
+            options=Options(retry=retry, keep=keep, dedupe=dedupe),
+        )
+
+
+class Worker(Client):
+    """Takes tasks, works on them, and says how that ended."""
+
+    async def run(self) -> None:
+        after: Call | None = None
+        while True:
+            await self.pause(0.1)
+            claimed = await self._take(after)
+            after = None
+            for task in claimed:
+                completion = await self._work(task)
+                if completion is None:
+                    continue
+                if self.chosen.random() < 0.2:
+                    after = Call((Report([completion]),))  # it goes with the next dequeue
+                else:
+                    await self._report(completion)
+
+    async def _take(self, after: Call | None) -> list[ClaimedTask]:
+        chosen, calm = self.chosen, self.world.calm
+        claim = Claim(
+            QUEUES if calm else tuple(chosen.sample(QUEUES, chosen.randint(1, 3))),
+            () if calm else chosen.choice(((), (), ("x",), TYPES)),
+            limit=chosen.choice((1, 1, 2, 4)),
+            keepalive_ns=SECOND_NS * chosen.choice((1, 2, 5)),
+            claim_id=f"c{next(self.world.words)}" if chosen.random() < 0.5 else "",
+        )
+        wait_seconds = chosen.choice((0.0, 0.5, 5.0, 20.0, 20.0))
+        said = await self.insist(Asked.dequeue(claim, wait_seconds, after), 3 if claim.claim_id else 1)
+        return said[0].tasks if said is not None and isinstance(said[0], Claimed) else []
+
+    async def _work(self, task: ClaimedTask) -> Completion | None:
+        """Return how it ended, None if it was forgotten."""
+        for _ in range(self.chosen.randrange(3)):
+            await self.pause(0.3)
+            extension = Extension(task.id, task.deliveries, SECOND_NS * self.chosen.choice((0, 2)))
+            await self.insist(Asked(Extend((extension,))), 1)
+        end = self.chosen.random()
+        if end < 0.05 and not self.world.calm:
+            return None
+        await self.pause(4.0 if end < 0.1 else 0.05)  # some come back when their lease is over
+        status = self.chosen.choices((Status.SUCCEEDED, Status.FAILED, Status.RELEASED), (8, 2, 1))[0]
+        delay_ns = None if status is Status.SUCCEEDED else self.chosen.choice((None, seconds_ns(0.3)))
+        return Completion(task.id, task.deliveries, status, delay_ns=delay_ns)
+
+    async def _report(self, completion: Completion) -> None:
+        await self.insist(Asked(Report([completion])))
+        if self.chosen.random() < 0.1:
+            other = self.chosen.choice((Status.SUCCEEDED, Status.FAILED, Status.RELEASED))
+            await self.insist(Asked(Report([Completion(completion.id, completion.delivery, other)])))
+
+
+class Meddler(Client):
+    """Cancels, deletes and retries tasks; pauses, resumes and purges queues."""
+
+    async def run(self) -> None:
+        while not self.world.calm:
+            await self.pause(0.5)
+            await self.insist(Asked(self._op()))
+        for queue in QUEUES:
+            await self.insist(Asked(_paused(queue, paused=False)), 100)
+
+    def _op(self) -> Op:
+        chosen = self.chosen
+        known = list(self.world.judge.lives)
+        some = tuple(chosen.sample(known, min(len(known), chosen.randint(1, 3)))) or (1,)
+        queue = chosen.choice(QUEUES)
+        kind = chosen.random()
+        if kind < 0.35:
+            return Cancel(some)
+        if kind < 0.55:
+            return Retry(some)
+        if kind < 0.65:
+            return Delete(some)
+        if kind < 0.67:
+            return Purge(queue)
+        return _paused(queue, paused=kind < 0.8)
+
+
+def _paused(queue: str, *, paused: bool) -> Op:
+    return QueuePatch(queue, QueueSettings(paused=paused), ("paused",))
+
+
+class Neighbour(Client):
+    """Another process with the same file open: it commits without the daemon, which must see it."""
+
+    async def run(self) -> None:
+        while not self.world.calm:
+            await self.pause(0.4)
+            entry = Entry(queue=self.chosen.choice(QUEUES), type=self.chosen.choice(TYPES))
+            failing, self.world.store.failing = self.world.store.failing, 0.0
+            self.world.note("a neighbour enqueues into", entry.queue)
+            self.world.store.apply([Call((Enqueue([entry]),))], self.world.clock)
+            self.world.store.failing = failing
+
+
+Making = Callable[[World], Client]
+EVERYBODY: Final[tuple[tuple[Making, int], ...]] = ((Producer, 3), (Worker, 6), (Meddler, 1))

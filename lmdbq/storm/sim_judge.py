@@ -1,0 +1,325 @@
+"""The judge of a simulation: follows every task through what was committed, by ``lifecycle.MOVES`` alone.
+
+A task has a set of *possible* states, for some moves are told to nobody: a promotion, a lapse, an expiry. Each op that
+names the task narrows the set, and its answer must be one that some possible state allows. A delivery is a fence: one
+claim may have it, one report may end it, and no other may start before it has ended or its lease is over. What the
+judge knows it has read from answers; once in a while the store is asked whether each task is where it may be.
+
+The trap: silent moves must be allowed exactly when the clock allows them, or the judge excuses everything. So leases,
+schedules and expiries are kept here as they were answered; a lease may be longer than that, never shorter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from lmdbq.lifecycle import MOVES, Event
+from lmdbq.model import (
+    Applied,
+    Call,
+    Cancel,
+    Changed,
+    Claim,
+    Claimed,
+    ClaimedTask,
+    Completion,
+    DaemonStart,
+    Delete,
+    Done,
+    Enqueue,
+    Enqueued,
+    Extend,
+    Extended,
+    Extension,
+    Op,
+    Outcome,
+    Purge,
+    QueueDelete,
+    QueuePatch,
+    Report,
+    Reported,
+    Retry,
+    State,
+    Status,
+    Task,
+)
+from lmdbq.store.base import phase
+
+MaybeState = State | None
+_GONE: Final = (Outcome.GONE, Outcome.NOT_FOUND)
+_REPORT_EVENTS: Final = {
+    Status.SUCCEEDED: Event.SUCCEED,
+    Status.FAILED: Event.FAIL,
+    Status.RELEASED: Event.RELEASE,
+}
+_CHANGE_EVENTS: Final[dict[type, Event]] = {Cancel: Event.CANCEL, Retry: Event.RETRY, Delete: Event.DELETE}
+
+
+class Fault(Exception):
+    """The history cannot be; ``subjects`` are the tasks, queues and requests whose history shows it."""
+
+    def __init__(self, problem: str, *subjects: object) -> None:
+        super().__init__(problem)
+        self.subjects = {str(subject) for subject in subjects}
+
+
+class Life:
+    """What is known of one task."""
+
+    def __init__(self, task_id: int, queue: str, type_: str, possible: MaybeState) -> None:
+        self.id = task_id
+        self.queue = queue
+        self.type = type_
+        self.possible: set[MaybeState] = {possible}
+        self.delivery = 0
+        self.claim_id = ""
+        self.claimed_ns = 0  # the length of its lease when it was claimed
+        self.keepalive_ns = 0
+        self.deadline = 0  # steady ns: the lease does not end before
+        self.expires_at = 0
+        self.due_at = 0  # 0: not known
+        self.ended: dict[int, Status] = {}  # delivery -> the report that was accepted
+
+    def settle(self, wall: int, steady: int) -> None:
+        """Add the states it may have come to by itself."""
+        while True:
+            more = {after for before in self.possible for after in self._silent(before, wall, steady)}
+            if more <= self.possible:
+                return
+            self.possible |= more
+
+    def _silent(self, state: MaybeState, wall: int, steady: int) -> set[MaybeState]:
+        found: set[MaybeState] = set()
+        if state is State.SCHEDULED and self.due_at <= wall:
+            found |= MOVES[state, Event.PROMOTE]
+        if state in (State.SCHEDULED, State.READY) and 0 < self.expires_at <= wall:
+            found |= MOVES[state, Event.EXPIRE]
+        if state is State.READY and self.delivery:  # met by a claim after too many deliveries
+            found |= MOVES[state, Event.CLAIM] - {State.RUNNING}
+        if state is State.RUNNING and steady >= self.deadline:
+            self.due_at = 0
+            found |= MOVES[state, Event.LAPSE]
+        if state in (State.SUCCEEDED, State.DEAD, State.CANCELLED):
+            found |= MOVES[state, Event.PRUNE]
+        return found
+
+    @property
+    def may_run(self) -> bool:
+        """Whether its present delivery may not have ended yet."""
+        return State.RUNNING in self.possible
+
+    def move(self, event: Event, state: MaybeState, what: str) -> None:
+        """Take down that ``event`` has led to ``state``."""
+        allowed = {before for before in self.possible if state in MOVES.get((before, event), ())}
+        if not allowed:
+            raise Fault(f"{what} led to {_word(state)}; the task can only have been {self.words()}", self.id)
+        self.possible = {state}
+
+    def words(self) -> str:
+        """Return its possible states for people."""
+        return " or ".join(sorted(map(_word, self.possible)))
+
+
+class Judge:
+    """Hears what is committed, in its order, and raises Fault. ``note`` writes the history."""
+
+    def __init__(self, note: Callable[..., None]) -> None:
+        self.lives: dict[int, Life] = {}
+        self.paused: set[str] = set()
+        self.unclaimed: dict[tuple[int, int], Claimed] = {}  # what claims took, until somebody was given it
+        self.accepted = 0
+        self._note = note
+        self._committed: dict[int, list[Any]] = {}  # of an op, by its identity
+        self._kept: list[Op] = []  # identities stay those of ops as long as the ops stay
+        self.latest = 0  # wall time may step back, and what it has done by then stays
+        self._gone: set[int] = set()
+
+    # --- what is committed --------------------------------------------------------------------------------------------
+
+    def hear(self, calls: Sequence[Call], applied: Applied, wall: int, steady: int) -> None:
+        """Follow an apply, in the order in which its calls ran."""
+        self.latest = max(self.latest, wall)
+        for index in sorted(range(len(calls)), key=lambda index: phase(calls[index].ops[0])):
+            call, outcome = calls[index], applied.outcomes[index]
+            for number, op in enumerate(call.ops):
+                self._committed.setdefault(id(op), []).append(outcome)
+                self._kept.append(op)
+                if isinstance(outcome, Done) and not outcome.replayed:
+                    self._follow(op, outcome.outcomes[number], wall, steady)
+
+    def _follow(self, op: Op, said: Any, wall: int, steady: int) -> None:
+        if isinstance(op, Enqueue):
+            self._enqueued(op, said)
+        elif isinstance(op, Claim):
+            self._claimed(op, said, wall, steady)
+        elif isinstance(op, Report):
+            for completion, reported in zip(op.completions, said.outcomes, strict=True):
+                self._reported(completion, reported, wall, steady)
+        elif isinstance(op, Extend):
+            for extension, extended in zip(op.extensions, said.outcomes, strict=True):
+                self._extended(extension, extended, wall, steady)
+        elif isinstance(op, Cancel | Retry | Delete):
+            for changed in said.outcomes:
+                self._changed(op, changed, wall, steady)
+        elif isinstance(op, Purge | QueueDelete):
+            for life in self.lives.values():
+                if life.queue == op.queue:
+                    life.possible = {None}
+            self._note("removed all of", op.queue)
+        elif isinstance(op, QueuePatch):
+            (self.paused.add if op.settings.paused else self.paused.discard)(op.queue)
+            self._note("paused" if op.settings.paused else "resumed", op.queue)
+        elif isinstance(op, DaemonStart):
+            self._note("a daemon starts")
+        elif getattr(said, "count", 0):
+            self._note(f"{type(op).__name__} moved {said.count}")
+
+    def settle(self, wall: int, steady: int) -> None:
+        """Take down that time has passed, before one of the clocks begins anew."""
+        self.latest = max(self.latest, wall)
+        for life in self.lives.values():
+            life.settle(self.latest, steady)
+
+    def rearm(self, steady: int) -> None:
+        """A new boot: every lease begins anew, with the length that its claim gave it."""
+        for life in self.lives.values():
+            life.keepalive_ns = life.claimed_ns
+            life.deadline = steady + life.keepalive_ns
+
+    def _enqueued(self, op: Enqueue, said: Enqueued) -> None:
+        for index, entry in enumerate(op.entries):
+            placed = said.placed(index)
+            if placed.outcome is not Outcome.ENQUEUED:
+                continue
+            if placed.id in self.lives or placed.id in self._gone:
+                raise Fault("an id was given twice", placed.id)
+            life = self.lives[placed.id] = Life(placed.id, entry.queue, entry.type, placed.state)
+            life.due_at, life.expires_at = placed.scheduled_at, placed.expires_at
+            self._note("enqueued into", entry.queue, placed.id)
+
+    def _claimed(self, op: Claim, said: Claimed, wall: int, steady: int) -> None:
+        for task in said.tasks:
+            life = self._known(task.id)
+            life.settle(max(wall, self.latest), steady)
+            if op.claim_id and life.claim_id == op.claim_id and life.delivery == task.deliveries:
+                self._note("claimed again by its claim id", task.id)
+                continue
+            self._check_claim(op, task, life, wall)
+            life.move(Event.CLAIM, State.RUNNING, "a claim")
+            life.delivery, life.claim_id = task.deliveries, op.claim_id
+            life.claimed_ns = life.keepalive_ns = task.keepalive_ns
+            life.deadline = steady + task.keepalive_ns
+            self.unclaimed[task.id, task.deliveries] = said
+            self._note(f"claimed, delivery {task.deliveries}, from", task.queue, task.id)
+
+    def _check_claim(self, op: Claim, task: ClaimedTask, life: Life, wall: int) -> None:
+        if task.deliveries != life.delivery + 1:
+            raise Fault(f"delivery {task.deliveries} follows {life.delivery}", task.id)
+        if State.READY not in life.possible:
+            raise Fault(f"it was claimed, and can only have been {life.words()}", task.id)
+        if life.queue in self.paused or life.queue not in op.queues or (op.types and life.type not in op.types):
+            raise Fault(f"it was claimed from {life.queue} by {op}", task.id, life.queue)
+        if 0 < task.expires_at <= wall:
+            raise Fault("it was claimed after its time", task.id)
+
+    def _reported(self, completion: Completion, said: Reported, wall: int, steady: int) -> None:
+        life = self._known(completion.id)
+        life.settle(max(wall, self.latest), steady)
+        delivery = completion.delivery
+        self._note(f"report {completion.status.name} of delivery {delivery}: {said.outcome.value}", completion.id)
+        if said.outcome is not Outcome.OK:
+            self._refused(life, delivery, said.outcome)
+        elif delivery != life.delivery:
+            raise Fault(f"a report of delivery {delivery} was accepted; it is at {life.delivery}", life.id)
+        elif delivery in life.ended:
+            if life.ended[delivery] is not completion.status:
+                raise Fault(f"two reports of delivery {delivery} were accepted", life.id)
+        else:
+            life.move(_REPORT_EVENTS[completion.status], said.state, f"a report {completion.status.name}")
+            life.ended[delivery] = completion.status
+            life.due_at = 0 if completion.delay_ns is None else wall + completion.delay_ns
+            self.unclaimed.pop((life.id, delivery), None)
+            self.accepted += 1
+
+    def _extended(self, extension: Extension, said: Extended, wall: int, steady: int) -> None:
+        life = self._known(extension.id)
+        life.settle(max(wall, self.latest), steady)
+        if said.outcome is not Outcome.OK:
+            self._refused(life, extension.delivery, said.outcome)
+            return
+        if extension.delivery != life.delivery or not life.may_run:
+            raise Fault(f"delivery {extension.delivery} was extended; it is {life.words()}", life.id)
+        life.possible = {State.RUNNING}
+        life.keepalive_ns = extension.keepalive_ns or life.keepalive_ns
+        life.deadline = steady + life.keepalive_ns
+        self._note(f"delivery {extension.delivery} extended", life.id)
+
+    def _refused(self, life: Life, delivery: int, outcome: Outcome) -> None:
+        """Check that a lease was refused for a reason that can be."""
+        if outcome is Outcome.NOT_FOUND:
+            may = None in life.possible
+        elif outcome is Outcome.STALE_LEASE:
+            may = delivery != life.delivery
+        else:
+            may = delivery == life.delivery and bool(life.possible - {State.RUNNING, None})
+        if not may:
+            raise Fault(f"delivery {delivery} was {outcome.value}; the task is {life.words()}", life.id)
+        if outcome is Outcome.NOT_FOUND:
+            life.possible = {None}
+        elif outcome is Outcome.NOT_RUNNING:
+            life.possible -= {State.RUNNING, None}
+
+    def _changed(self, op: Op, said: Changed, wall: int, steady: int) -> None:
+        life = self._known(said.id)
+        life.settle(max(wall, self.latest), steady)
+        self._note(f"{type(op).__name__}: {said.outcome.value}", said.id)
+        if said.outcome in _GONE:
+            if None not in life.possible:
+                raise Fault(f"{type(op).__name__} found it gone; it can only be {life.words()}", life.id)
+            life.possible = {None}
+        elif said.outcome in (Outcome.OK, Outcome.CANCEL_REQUESTED):
+            life.move(_CHANGE_EVENTS[type(op)], said.state, type(op).__name__)
+
+    def _known(self, task_id: int) -> Life:
+        life = self.lives.get(task_id)
+        if life is None and task_id in self._gone:
+            return Life(task_id, "", "", None)
+        if life is None:
+            raise Fault("nobody has ever enqueued it", task_id)
+        return life
+
+    # --- what is answered ---------------------------------------------------------------------------------------------
+
+    def answered(self, op: Op, outcome: object) -> None:
+        """Check that an answer is what the store has committed for this op, before the answer."""
+        if not any(outcome is known for known in self._committed.get(id(op), ())):
+            raise Fault(f"{type(op).__name__} was answered, and no commit has said so: {outcome}")
+
+    def given(self, op: Claim, claimed: Claimed) -> None:
+        """Check that claimed tasks are what a commit gave to this claim, and that nobody else was given them."""
+        known = self._committed.get(id(op), ())
+        if not any(claimed is one.outcomes[0] for one in known if isinstance(one, Done)):
+            raise Fault("a claim was answered with what no commit gave it", *(task.id for task in claimed.tasks))
+        for task in claimed.tasks:
+            if self.unclaimed.pop((task.id, task.deliveries), None) is None and not op.claim_id:
+                raise Fault(f"delivery {task.deliveries} was given to two callers", task.id)
+
+    # --- what is stored -----------------------------------------------------------------------------------------------
+
+    def compare(self, task_of: Callable[[int], Task | Outcome], wall: int, steady: int) -> None:
+        """Ask the store where each task is, and forget those that are gone for good."""
+        for life in list(self.lives.values()):
+            found = task_of(life.id)
+            state = found.state if isinstance(found, Task) else None
+            life.settle(max(wall, self.latest), steady)
+            if state not in life.possible:
+                raise Fault(f"it is {_word(state)}; it can only be {life.words()}", life.id)
+            life.possible = {state}
+            if state is None:
+                del self.lives[life.id]
+                self._gone.add(life.id)
+
+
+def _word(state: MaybeState) -> str:
+    return "gone" if state is None else state.word
