@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 
 def storm(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -40,3 +42,30 @@ def test_failing_calls_are_told_in_words_with_a_seed_that_was_chosen():
 def test_a_storm_that_does_not_exist_is_a_wrong_use():
     assert storm("power-cut", "--plant", "nothing").returncode == 2
     assert storm("earthquake").returncode == 2
+
+
+def test_one_image_is_made_again_and_kept(tmp_path: Path):
+    seed = ("--seed", "of the cli", "--plant", "answer-early")
+    first = storm("power-cut", "--images", "40", "--json", *seed)
+    fault = json.loads(first.stdout)["faults"][0]
+    name = re.search(r"of the cli/(\d+/\d+), cut", fault["where"])
+    assert name is not None
+    keep = tmp_path / "kept"
+    ended = storm("power-cut", "--image", name[1], "--keep", str(keep), "--json", *seed)
+    assert ended.returncode == 1
+    assert json.loads(ended.stdout)["faults"] == [fault]
+    assert f"lmdbq check {keep}/queue" in ended.stderr
+    checked = subprocess.run([sys.executable, "-m", "lmdbq", "check", str(keep / "queue")], check=False)
+    assert checked.returncode == 0, "the file is whole; it is the answer that came too early"
+    answers = [json.loads(line) for line in (keep / "answers.jsonl").read_text().splitlines()]
+    assert sum(len(answer["accepted"]) for answer in answers) > 0
+    again = storm("power-cut", "--image", name[1], "--keep", str(keep), *seed)
+    assert again.returncode == 1
+    assert "not empty" in again.stderr
+
+
+def test_an_image_needs_a_seed_a_place_and_a_name_that_can_be_one(tmp_path: Path):
+    assert storm("power-cut", "--image", "0/1", "--keep", str(tmp_path)).returncode == 2
+    ended = storm("power-cut", "--image", "first", "--keep", str(tmp_path / "kept"), "--seed", "1")
+    assert ended.returncode == 2
+    assert "ROUND/NUMBER" in ended.stderr

@@ -48,20 +48,30 @@ class Judged(NamedTuple):
 
 def images(recording: Recording, seed: str, number: int, span: tuple[int, int] | None = None) -> list[Image]:
     """Return ``number`` images of a recording by rising cut; all cuts within ``span``, if it is given."""
-    last = len(recording.events)
-    naming = [index for index, event in enumerate(recording.events) if isinstance(event, Named | Dropped | Moved)]
-    found = []
-    for index in range(number):
-        image_seed = f"{seed}/{index}"
-        chosen = random.Random(image_seed)
-        if span is not None:
-            cut = chosen.randint(*span)
-        elif chosen.random() < _NAMING_SHARE:
-            cut = min(chosen.choice(naming) + chosen.randint(0, _SOON), last)
-        else:
-            cut = chosen.randint(0, last)
-        found.append(Image(image_seed, cut))
+    naming = _namings(recording)
+    found = [_image(recording, naming, f"{seed}/{index}", span) for index in range(number)]
     return sorted(found, key=lambda image: image.cut)
+
+
+def image_of(recording: Recording, image_seed: str, span: tuple[int, int] | None = None) -> Image:
+    """Return one image again, by the seed that was told of it."""
+    return _image(recording, _namings(recording), image_seed, span)
+
+
+def _namings(recording: Recording) -> list[int]:
+    return [index for index, event in enumerate(recording.events) if isinstance(event, Named | Dropped | Moved)]
+
+
+def _image(recording: Recording, naming: list[int], image_seed: str, span: tuple[int, int] | None) -> Image:
+    last = len(recording.events)
+    chosen = random.Random(image_seed)
+    if span is not None:
+        cut = chosen.randint(*span)
+    elif chosen.random() < _NAMING_SHARE:
+        cut = min(chosen.choice(naming) + chosen.randint(0, _SOON), last)
+    else:
+        cut = chosen.randint(0, last)
+    return Image(image_seed, cut)
 
 
 def judge_all(recording_path: Path, wanted: Sequence[Image], scratch: Path, workers: int = WORKERS) -> Iterator[Judged]:
@@ -139,15 +149,24 @@ def ledger_of(recording: Recording) -> Ledger:
 def _judge_one(
     image: Image, disk: Disk, recording: Recording, ledger: Ledger, answers: int, scratch: Path
 ) -> list[str]:
-    chosen = random.Random(f"{image.seed}/disk")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
-    disk.fail(chosen, scratch)
-    lock = scratch / LOCK
-    if lock.exists() and chosen.random() < 0.5:  # as its shared mapping was last written back
-        lock.write_bytes(recording.lock[: lock.stat().st_size])
+    use = draw(image, disk, recording, scratch)
     allowed = allowed_worlds(ledger, answers, recording.durability)
     try:
-        return judge(scratch / DIRECTORY, ledger, allowed, use=chosen.random() < _USED_SHARE)
+        return judge(scratch / DIRECTORY, ledger, allowed, use=use)
     except Exception as error:  # noqa: BLE001  (whatever a damaged file raises is what is wrong with the image)
         return [f"it cannot be read: {error!r}"]
+
+
+def draw(image: Image, disk: Disk, recording: Recording, target: Path) -> bool:
+    """Make the image in the empty directory ``target``, and return whether it is to be written to when it is judged.
+
+    disk: the recording, replayed to the image's cut.
+    """
+    chosen = random.Random(f"{image.seed}/disk")
+    disk.fail(chosen, target)
+    lock = target / LOCK
+    if lock.exists() and chosen.random() < 0.5:  # as its shared mapping was last written back
+        lock.write_bytes(recording.lock[: lock.stat().st_size])
+    return chosen.random() < _USED_SHARE
