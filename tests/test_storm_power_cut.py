@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from lmdbq.clock import ManualClock
 from lmdbq.limits import SECOND_NS
@@ -15,12 +16,20 @@ from lmdbq.store.lmdb import open_store
 from lmdbq.storm import power_cut
 from lmdbq.storm.disk import Disk
 from lmdbq.storm.planted import PLANTS
-from lmdbq.storm.recording import Forced, Named, Recording, Sized, Synced, Told, Wrote, record, write
+from lmdbq.storm.recording import DAEMON, Forced, Named, Recording, Sized, Synced, Told, Wrote, record, write
 from lmdbq.storm.trace import Syscall, Unclear, syscalls, trace
-from lmdbq.storm.workers import Image, images, judge_all, ledger_of
+from lmdbq.storm.workers import Image, certain_answers, images, judge_all, ledger_of
 from tests.store_driver import Driver
 
 STEPS = 120
+
+
+@pytest.fixture(scope="module")
+def through_daemon(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Recording]:
+    return {
+        durability: record(tmp_path_factory.mktemp(durability), durability, "of the tests", STEPS, DAEMON)
+        for durability in power_cut.DURABILITIES
+    }
 
 
 @pytest.fixture(scope="module")
@@ -83,9 +92,37 @@ def test_a_trace_that_cannot_be_understood_is_refused(tmp_path: Path):
         trace(["sh", "-c", "exit 3"], tmp_path / "trace")
     with pytest.raises(Unclear, match="cut"):
         Syscall("write", r'3, "\x61"..., 100', 100).texts()
-    (tmp_path / "halves").write_text("17 fdatasync(5 <unfinished ...>\n")
+    (tmp_path / "noise").write_text("17 fdatasync(5\n")
     with pytest.raises(Unclear, match="cannot be read"):
-        list(syscalls(tmp_path / "halves"))
+        list(syscalls(tmp_path / "noise"))
+
+
+def test_calls_that_other_threads_interrupted_are_put_together_in_the_order_of_their_ends(tmp_path: Path):
+    (tmp_path / "halves").write_text(
+        "17 fdatasync(5 <unfinished ...>\n"
+        '18 write(6, "\\x61", 1 <unfinished ...>\n'
+        "19 close(7 <unfinished ...>\n"
+        "17 <... fdatasync resumed>) = 0\n"
+        "18 <... write resumed>) = 1\n"
+        "19 <... close resumed>) = 0\n"
+    )
+    found = list(syscalls(tmp_path / "halves"))
+    assert found == [Syscall("close", "7", 0), Syscall("fdatasync", "5", 0), Syscall("write", r'6, "\x61", 1', 1)]
+    (tmp_path / "overlap").write_text(
+        '17 fdatasync(5 <unfinished ...>\n18 pwrite64(5, "\\x61", 1, 0) = 1\n17 <... fdatasync resumed>) = 0\n'
+    )
+    with pytest.raises(Unclear, match="two threads"):
+        list(syscalls(tmp_path / "overlap"))
+
+
+def test_a_daemon_that_makes_its_directory_syncs_the_name_before_anything_is_accepted(
+    through_daemon: dict[str, Recording],
+):
+    """The simulator has found this: the daemon made the directory for its lock, and the store took it as given."""
+    events = through_daemon["full"].events
+    first = next(i for i, event in enumerate(events) if isinstance(event, Told) and b'"accepted": [1' in event.line)
+    made = next(i for i, event in enumerate(events) if isinstance(event, Named) and event.path == "queue")
+    assert any(event == Synced(0) for event in events[made:first])
 
 
 # --- nothing is lost ---
@@ -97,6 +134,18 @@ def test_no_power_cut_loses_anything(recordings: dict[str, Recording], durabilit
     wanted = images(recording, f"nothing is lost, {durability}", 300)
     assert len({image.cut for image in wanted}) > 150
     assert faults(recording, wanted, tmp_path) == []
+
+
+@pytest.mark.parametrize("durability", power_cut.DURABILITIES)
+def test_no_power_cut_loses_anything_that_a_client_of_the_daemon_received(
+    through_daemon: dict[str, Recording], durability: str, tmp_path: Path
+):
+    recording = through_daemon[durability]
+    ledger = ledger_of(recording)
+    assert ledger.contradictions() == []
+    assert not all(ledger.is_known(number) for number in range(ledger.answers)), "nobody asked beside another"
+    assert sum(ledger.is_known(number) for number in range(ledger.answers)) > STEPS / 10
+    assert faults(recording, images(recording, f"through the daemon, {durability}", 200), tmp_path) == []
 
 
 def test_a_run_reports_what_it_has_looked_at():
@@ -116,6 +165,22 @@ def test_a_run_reports_what_it_has_looked_at():
 def test_a_planted_fault_is_found(recordings: dict[str, Recording], plant: str, tmp_path: Path):
     recording, span = PLANTS[plant](recordings["full"])
     assert faults(recording, images(recording, plant, 60, span), tmp_path) != []
+
+
+@pytest.mark.parametrize("plant", PLANTS)
+def test_a_planted_fault_of_the_daemon_is_found(through_daemon: dict[str, Recording], plant: str, tmp_path: Path):
+    recording, span = PLANTS[plant](through_daemon["full"])
+    assert faults(recording, images(recording, plant, 60, span), tmp_path) != []
+
+
+def test_what_batch_may_lose_of_what_the_daemon_answered_is_a_fault_under_full(
+    through_daemon: dict[str, Recording], tmp_path: Path
+):
+    boasting = replace(through_daemon["batch"], durability="full")
+    assert faults(boasting, images(boasting, "boasting", 300), tmp_path) != []
+    batch = through_daemon["batch"]
+    told = sum(isinstance(event, Told) for event in batch.events)
+    assert 0.8 * told < certain_answers(batch, len(batch.events)) < told
 
 
 def test_a_promise_that_full_makes_and_batch_does_not_is_known_apart(recordings: dict[str, Recording], tmp_path: Path):

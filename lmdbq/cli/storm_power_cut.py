@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import click
@@ -14,7 +15,7 @@ from lmdbq.cli.storm_run import MINUTES, Asked, carry_out, with_report
 @click.option("--images", type=click.IntRange(1), default=20_000, show_default=True, help="How many disks to look at.")
 @MINUTES
 @click.option("--image", metavar="ROUND/NUMBER", help="Only this image of the run with --seed, kept in --keep.")
-@click.option("--keep", type=click.Path(file_okay=False, path_type=Path), help="Directory for --image; new or empty.")
+@click.option("--keep", type=click.Path(file_okay=False, path_type=Path), help="New or empty: faulty images go there.")
 @with_report
 @click.option("--plant", hidden=True, default="", help="Put a fault into what the disk was asked to do.")
 def command(asked: Asked, images: int, minutes: float | None, image: str | None, keep: Path | None, plant: str) -> int:
@@ -25,13 +26,15 @@ def command(asked: Asked, images: int, minutes: float | None, image: str | None,
     """
     from lmdbq.storm import power_cut
 
-    if image is None and keep is None:
-        return carry_out(asked, lambda tell, seed: power_cut.run(seed, tell, images, minutes or 0.0, plant=plant))
-    if image is None or keep is None or asked.seed is None:
-        raise click.UsageError("--image, --keep and --seed go together")
-    if keep.is_dir() and any(keep.iterdir()):
-        fail(f"{keep} is not empty; name another directory")
-    keep.mkdir(parents=True, exist_ok=True)
+    if keep is not None:
+        if keep.is_dir() and any(keep.iterdir()):
+            fail(f"{keep} is not empty; name another directory")
+        keep.mkdir(parents=True, exist_ok=True)
+    if image is None:
+        whole = functools.partial(power_cut.run, images_max=images, minutes=minutes or 0.0, plant=plant, keep=keep)
+        return carry_out(asked, lambda tell, seed: whole(seed, tell))
+    if keep is None or asked.seed is None:
+        raise click.UsageError("--image needs --keep and --seed")
     try:
         status = carry_out(asked, lambda tell, seed: power_cut.replay(seed, image, keep, plant=plant))
     except ValueError as error:

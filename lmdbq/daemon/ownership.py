@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from lmdbq.errors import LmdbqError
+from lmdbq.store.creation import make_directories
 
 LOCK_NAME: Final = "daemon.lock"
 
@@ -37,7 +38,7 @@ class Ownership:
     """The lock of one data directory. Raises AlreadyServed, naming the other daemon."""
 
     def __init__(self, directory: Path) -> None:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_directories(directory)
         self._descriptor = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -25,7 +25,7 @@ from typing import Final
 import lmdb
 
 from lmdbq.errors import CorruptFile, InUse, NotEmpty, NotOurFile, StoreFull
-from lmdbq.store.creation import DATA_NAME, MAX_DATABASES, VERIFIED_NAME
+from lmdbq.store.creation import DATA_NAME, MAX_DATABASES, VERIFIED_NAME, make_directories
 from lmdbq.store.environment import NO_ROOM, VERIFY_FIRST_NAME, is_open_here, open_environment
 from lmdbq.store.lmdb import open_store
 from lmdbq.store.lockfile import LOCK_NAME, allocate_lock_file
@@ -60,7 +60,7 @@ def restore(source: Path, directory: Path, tell: Tell, *, check: bool = True) ->
     directory = directory.absolute()
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise NotEmpty(f"{directory} is not empty; restore into a new directory, and name that one with --data")
-    directory.parent.mkdir(parents=True, exist_ok=True)
+    make_directories(directory.parent)
     made = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
     try:
         with source.open("rb") as file, _new_file(made / DATA_NAME) as fd:

@@ -7,6 +7,7 @@ apart. What an earlier creator left under the other name is removed by the next 
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Final
@@ -30,7 +31,7 @@ def create_missing(directory: Path) -> None:
     data, fresh = directory / DATA_NAME, directory / FRESH_NAME
     if data.exists() and not fresh.exists():
         return
-    _make_directories(directory)
+    make_directories(directory)
     with locked_directory(directory) as fd:
         fresh.unlink(missing_ok=True)
         if not data.exists():
@@ -38,13 +39,15 @@ def create_missing(directory: Path) -> None:
             (directory / VERIFIED_NAME).touch()
             _give_name(fresh, data)
             os.fsync(fd)
+            with contextlib.suppress(PermissionError):  # a parent that is not ours to read: its owner made the name
+                _sync(directory.parent)  # whoever made the directory may have left that out
 
 
-def _make_directories(directory: Path) -> None:
+def make_directories(directory: Path) -> None:
     """Make the directory and its missing parents, each entry synced: a power cut must not take the way to the file."""
     if directory.is_dir():
         return
-    _make_directories(directory.parent)
+    make_directories(directory.parent)
     directory.mkdir(mode=0o700, exist_ok=True)
     _sync(directory.parent)
 

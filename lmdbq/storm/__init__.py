@@ -2,6 +2,7 @@
 
     session     a user of the library who does a little of everything     script   what that user asks for
     child       the same as a process of its own                          look     what a reader sees
+    served_child  one through the daemon, by several callers
     ledger      what was answered, in lines of its own; no lmdbq code     images   judging a file that is left
 
     kill        processes are killed          kill_cast     who plays         kill_caller, kill_library  what they do

@@ -12,6 +12,7 @@ The trap: many answers change nothing. Worlds that are equal are one and the sam
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -67,14 +68,17 @@ class _NextBoot(ManualClock):
         return "the boot after the power cut"
 
 
-def judge(directory: Path, ledger: Ledger, allowed: list[World], *, use: bool) -> list[str]:
-    """Return what is wrong with the store in ``directory``; nothing if all is well. use: also write to it."""
+def judge(directory: Path, compare: Callable[[World], list[str]], *, use: bool) -> list[str]:
+    """Return what is wrong with the store in ``directory``; nothing if all is well. use: also write to it.
+
+    compare: says what is wrong with what a reader sees.
+    """
     clock = _NextBoot()
     store = open_store(directory)
     try:
         problems = [f"check: {line}" for line in store.check()]
         found = world_of(store, clock)
-        problems += ledger.compare(found, allowed) + [f"counts: {line}" for line in miscounted(found)]
+        problems += compare(found) + [f"counts: {line}" for line in miscounted(found)]
         if use and not problems:
             problems += _used(store, clock)
     except LmdbqError as error:

@@ -105,6 +105,12 @@ class HttpPost:
         answer = self._connection.getresponse()
         return answer.status, json.loads(answer.read() or b"null")
 
+    def close(self) -> None:
+        """Close the connection; the next call opens another."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
 
 class _SocketConnection(http.client.HTTPConnection):
     def __init__(self, path: str) -> None:

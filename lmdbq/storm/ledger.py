@@ -5,6 +5,9 @@ saw differently (``changed``: one row per task, null for a task that is gone; ``
 Folded, the lines give the *world* after each answer; whatever is found in a file later must be one of the worlds that
 its answers allow.
 
+Several callers may be answered in a *burst*; what a reader would see in its middle is not known (``changed`` is null).
+What is found from its beginning to its end is judged by what was accepted and has ended alone (``judge_loosely``).
+
 Two books are kept, so that one checks the other. The worlds are exact but are what the program under test showed; the
 ids it *accepted* and those it said have *ended* come from the answers alone. The trap: a line counts from when it is
 whole; one that was cut in the middle was never told to anybody.
@@ -36,6 +39,7 @@ class Ledger:
     def __init__(self) -> None:
         self.worlds = [World({}, {})]
         self.said: list[str] = []
+        self._in_burst = [False]
         self._accepted: list[set[int]] = [set()]
         self._ended: list[set[int]] = [set()]
 
@@ -49,6 +53,7 @@ class Ledger:
         told = json.loads(line)
         last = self.worlds[-1]
         tasks = last.tasks
+        self._in_burst.append(told["changed"] is None)
         if told["changed"]:
             tasks = dict(tasks)
             for name, row in told["changed"].items():
@@ -78,6 +83,7 @@ class Ledger:
         return changed_nothing + [
             f"answer {number}: {problem}"
             for number, world in enumerate(self.worlds)
+            if not self._in_burst[number]
             for problem in self._broken_promises(number, world)
         ]
 
@@ -86,6 +92,21 @@ class Ledger:
         stored = self._ended[number] & found.tasks.keys()
         back = [task_id for task_id in stored if found.tasks[task_id][0] in WAITS_OR_RUNS]
         return _lines("was accepted and is lost", lost) + _lines("was said to have ended and is back", back)
+
+    def is_known(self, answers: int) -> bool:
+        """Whether what may be found after so many answers is known exactly."""
+        return not any(self._in_burst[answers : answers + 2])
+
+    def judge_loosely(self, found: World, answers: int, certain: int) -> list[str]:
+        """Return what of ``found`` breaks a promise, when ``answers`` were given and ``certain`` of them must hold."""
+        end = next((n for n in range(answers + 1, len(self._in_burst)) if not self._in_burst[n]), self.answers)
+        lost = self._accepted[certain] - self._ended[end] - found.tasks.keys()
+        back = [one for one in self._ended[certain] & found.tasks.keys() if found.tasks[one][0] in WAITS_OR_RUNS]
+        return [
+            *_lines("was accepted and is lost", lost),
+            *_lines("was said to have ended and is back", back),
+            *_lines("is there, and nobody had asked for it", found.tasks.keys() - self._accepted[end]),
+        ]
 
     def compare(self, found: World, allowed: Sequence[World]) -> list[str]:
         """Return how ``found`` differs from the first of ``allowed``; nothing if it equals one of them."""

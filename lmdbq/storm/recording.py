@@ -25,6 +25,9 @@ from lmdbq.storm.trace import Syscall, Unclear, syscalls, trace
 DIRECTORY: Final = "queue"  # below the root
 DIARY: Final = "diary"
 LOCK: Final = f"{DIRECTORY}/lock.mdb"
+DATA: Final = f"{DIRECTORY}/data.mdb"
+LIBRARY: Final = "lmdbq.storm.child"
+DAEMON: Final = "lmdbq.storm.served_child"
 
 _DIRFD = re.compile(r"^(?:AT_FDCWD|\d+)$")
 _HARMLESS: Final = ("fcntl", "rmdir")
@@ -89,26 +92,31 @@ Event = Named | Dropped | Moved | Wrote | Forced | Sized | Synced | Told
 
 
 class Recording(Struct):
-    """All that a session did to the disk. directories: the inodes that are some; lock: the lock file's last content."""
+    """All that a session did to the disk. directories: the inodes that are some; lock: the lock file's last content.
+
+    through_daemon: whether the session asked a daemon, sometimes by several callers at once.
+    """
 
     durability: str
     seed: str
     events: list[Event]
     directories: dict[int, str]
     lock: bytes
+    through_daemon: bool = False
 
 
-def record(root: Path, durability: str, seed: str, steps: int) -> Recording:
-    """Run a session in an empty directory ``root`` under strace. Raises Unclear."""
+def record(root: Path, durability: str, seed: str, steps: int, module: str = LIBRARY) -> Recording:
+    """Run a session in an empty directory ``root`` under strace. module: LIBRARY or DAEMON. Raises Unclear."""
     root = root.resolve()
     raw = root / "trace"
-    child = (sys.executable, "-m", "lmdbq.storm.child", str(root / DIRECTORY), str(root / DIARY), durability, seed)
+    child = (sys.executable, "-m", module, str(root / DIRECTORY), str(root / DIARY), durability, seed)
     trace([*child, str(steps)], raw)
     reader = _Reader(root)
     for call in syscalls(raw):
         reader.take(call)
     raw.unlink()
-    return Recording(durability, seed, reader.events, reader.directories, (root / LOCK).read_bytes())
+    lock = (root / LOCK).read_bytes()
+    return Recording(durability, seed, reader.events, reader.directories, lock, module == DAEMON)
 
 
 def write(recording: Recording, path: Path) -> None:

@@ -69,6 +69,11 @@ class Diary:
         self._last = world
         os.write(self._fd, json.dumps(line).encode() + b"\n")
 
+    def tell(self, said: str, accepted: Sequence[int], ended: Sequence[int]) -> None:
+        """Write down an answer in the middle of a burst: what a reader sees is not known. From any thread."""
+        line = {"said": said, "accepted": accepted, "ended": ended, "changed": None, "queues": None}
+        os.write(self._fd, json.dumps(line).encode() + b"\n")
+
     @property
     def world(self) -> World:
         """The world of the last line."""

@@ -1,8 +1,9 @@
 """Running a program under strace, and reading what strace wrote: one ``Syscall`` per line, its bytes as bytes.
 
 strace prints all strings in hex and in full, so that what was written can be taken from the trace alone. The traps: a
-call that another thread interrupts is printed in two halves, which this reader refuses (``Unclear``), for then it is
-not known what was done when; and a string that was cut short ends in dots.
+call that another thread interrupts is printed in two halves, and what it did was done somewhere in between; it is taken
+for done when it ended, which holds unless a sync and a write of one file overlap. And a string that was cut short ends
+in dots.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -24,6 +25,8 @@ CALLS: Final = (
 )
 
 _LINE = re.compile(r"^(?P<thread>\d+) +(?P<name>\w+)\((?P<arguments>.*)\) += (?P<result>-?\d+)(?P<rest>[^\n]*)$")
+_BEGUN = re.compile(r"^(?P<thread>\d+) +(?P<name>\w+)\((?P<arguments>.*?),? *<unfinished \.\.\.>$")
+_RESUMED = re.compile(r"^(?P<thread>\d+) +<\.\.\. (?P<name>\w+) resumed>(?P<rest>[^\n]*)$")
 _ENDED = re.compile(r"^\d+ +(?:\+\+\+|---)")
 _TEXT = re.compile(r'"((?:\\x[0-9a-f]{2})*)"(\.\.\.)?')
 
@@ -70,11 +73,36 @@ def trace(command: Sequence[str], into: Path) -> None:
 
 
 def syscalls(path: Path) -> Iterator[Syscall]:
-    """Yield the calls of a trace in their order. Raises Unclear for a line that cannot be read."""
+    """Yield the calls of a trace in the order in which they ended, but each close when it began: its descriptor is free
+    from then on. Raises Unclear for a line that cannot be read, and for a sync beside which another thread wrote.
+    """
+    begun: dict[str, str] = {}  # by thread: the first half of a call that another thread has interrupted
     with path.open(encoding="ascii") as lines:
         for line in lines:
+            if (first := _BEGUN.match(line)) is not None:
+                if first["name"] == "close":
+                    yield Syscall("close", first["arguments"], 0)
+                else:
+                    begun[first["thread"]] = f"{first['thread']} {first['name']}({first['arguments']}"
+                continue
+            if (rest := _RESUMED.match(line)) is not None:
+                if rest["name"] == "close":
+                    continue
+                line = begun.pop(rest["thread"]) + rest["rest"]
             match = _LINE.match(line)
             if match is not None:
-                yield Syscall(match["name"], match["arguments"], int(match["result"]))
+                call = Syscall(match["name"], match["arguments"], int(match["result"]))
+                _refuse_overlaps(call, begun.values())
+                yield call
             elif not _ENDED.match(line):
                 raise Unclear(f"a line of the trace that cannot be read: {line[:200]}")
+
+
+def _refuse_overlaps(ended: Syscall, begun: Iterable[str]) -> None:
+    """Refuse a write that ended while another thread synced the same descriptor, or the other way round."""
+    kinds = {"write": "sync", "sync": "write"}
+    kind = next((kind for kind in kinds if kind in ended.name), "")
+    for call in begun:
+        name, _, arguments = call.partition(" ")[2].partition("(")
+        if kind and kinds[kind] in name and arguments.split(",")[0] == ended.arguments.split(",")[0]:
+            raise Unclear(f"two threads at one file: {ended.name} ended in the middle of {name}")

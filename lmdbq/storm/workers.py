@@ -15,20 +15,33 @@ import multiprocessing
 import multiprocessing.connection
 import random
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from lmdbq.storm.disk import Disk
 from lmdbq.storm.images import allowed_worlds, judge
-from lmdbq.storm.ledger import Ledger
-from lmdbq.storm.recording import DIRECTORY, LOCK, Dropped, Moved, Named, Recording, Told, read
+from lmdbq.storm.ledger import Ledger, World
+from lmdbq.storm.recording import (
+    DATA,
+    DIRECTORY,
+    LOCK,
+    Dropped,
+    Moved,
+    Named,
+    Recording,
+    Synced,
+    Told,
+    Wrote,
+    read,
+)
 
 WORKERS: Final = 2
 _NAMING_SHARE: Final = 0.2  # of the images are cut soon after a name was given or taken: there are few such moments
 _SOON: Final = 12  # events
 _USED_SHARE: Final = 0.5  # of the images are also written to
+LAST_PAGES_BYTES: Final = 8_192  # a commit ends with a write to the first or second page of the file
 _SPAWN: Final = multiprocessing.get_context("spawn")
 
 
@@ -152,11 +165,45 @@ def _judge_one(
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     use = draw(image, disk, recording, scratch)
-    allowed = allowed_worlds(ledger, answers, recording.durability)
+    compare = _comparison(image, recording, ledger, answers)
     try:
-        return judge(scratch / DIRECTORY, ledger, allowed, use=use)
+        return judge(scratch / DIRECTORY, compare, use=use)
     except Exception as error:  # noqa: BLE001  (whatever a damaged file raises is what is wrong with the image)
         return [f"it cannot be read: {error!r}"]
+
+
+def _comparison(image: Image, recording: Recording, ledger: Ledger, answers: int) -> Callable[[World], list[str]]:
+    """Return how what is found in an image is compared with the answers."""
+    if recording.through_daemon and recording.durability == "batch":
+        certain = certain_answers(recording, image.cut)
+        return lambda found: ledger.judge_loosely(found, answers, certain)
+    if not ledger.is_known(answers):
+        return lambda found: ledger.judge_loosely(found, answers, answers)
+    allowed = allowed_worlds(ledger, answers, recording.durability)
+    return lambda found: ledger.compare(found, allowed)
+
+
+def certain_answers(recording: Recording, cut: int) -> int:
+    """Return how many answers hold for sure with durability ``batch``: all but those of the last commit.
+
+    A commit is valid by its last page, which is not synced before the next commit syncs its own pages. So what was
+    answered before a commit began to write holds once that commit has synced.
+    """
+    told = began = certain = 0
+    data, writing = -1, False
+    for event in recording.events[:cut]:
+        if isinstance(event, Named) and event.path == DATA:
+            data = event.inode
+        elif isinstance(event, Told):
+            told += 1
+        elif isinstance(event, Wrote) and event.inode == data:
+            is_last_page = event.offset < LAST_PAGES_BYTES
+            if not is_last_page and not writing:
+                began = told
+            writing = not is_last_page
+        elif isinstance(event, Synced) and event.inode == data and writing:
+            certain = began
+    return certain
 
 
 def draw(image: Image, disk: Disk, recording: Recording, target: Path) -> bool:
