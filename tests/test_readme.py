@@ -27,7 +27,7 @@ DEFAULT_PLACE = "localhost:7325"
 
 
 FILE = re.compile(r"# (\w+\.py)\n")  # a block that begins so is that file
-SERVE_WORDS, WORKER_WORDS = "lmdbq serve", "lmdbq worker app:tasks"
+SERVE_WORDS, WORKER_WORDS = "lmdbq serve", "lmdbq worker app:tasks --reload"
 
 FILES = {found[1]: block for language, block in BLOCKS if language == "python" and (found := FILE.match(block))}
 PYTHON = [block for language, block in BLOCKS if language == "python" and not FILE.match(block)]
@@ -159,6 +159,6 @@ def test_the_routes_exist(place: Place):
 
 def test_the_files_it_names_exist():
     said = set(re.findall(r"`((?:lmdbq|tests|packaging)/[\w./]*)`", TEXT))
-    said |= set(re.findall(r"\]\((\w[\w.]*)\)", TEXT))
+    said |= set(re.findall(r"\]\((\w[\w./-]*)\)", TEXT))
     assert len(said) >= 12
     assert [name for name in said if not (ROOT / name).exists()] == []
