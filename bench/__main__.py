@@ -1,15 +1,17 @@
-"""``python -m bench``: run, table, compare, readme, list."""
+"""``python -m bench``: run, table, compare, readme, startup, list."""
 
 from __future__ import annotations
 
 import datetime as dt
+import json
+import platform
 import signal
 import sys
 from pathlib import Path
 
 import click
 
-from bench import readme, rows
+from bench import readme, rows, startup
 from lmdbq.bench import results, tables
 from lmdbq.bench.compare import differences
 from lmdbq.bench.runner import Groups, Plan, run, seconds_of, turns_of
@@ -112,6 +114,20 @@ def readme_command(result: Path | None) -> None:
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"{readme.README} has the figures of {path}", err=True)
+
+
+@main.command("startup")
+@click.option("--rounds", default=20, show_default=True, type=click.IntRange(1), help="Turns of both.")
+@click.option("--record", is_flag=True, help="Put a line into bench/results/startup.jsonl.")
+def startup_command(rounds: int, record: bool) -> None:
+    """Measure the processor time of `lmdbq enqueue`, beside `python -c "import lmdb, click"`."""
+    found = startup.measure(rounds)
+    now = f"{dt.datetime.now(dt.UTC):%Y-%m-%dT%H:%M:%SZ}"
+    line = json.dumps({"at": now, "python": platform.python_version(), **found})
+    click.echo(line)
+    if record:
+        with (RESULTS / "startup.jsonl").open("a", encoding="ascii") as file:
+            file.write(line + "\n")
 
 
 @main.command("list")

@@ -1,6 +1,6 @@
 """``python -m lmdbq`` is ``lmdbq``, for places where the script is not on the path."""
 
-from lmdbq.cli.main import main
+from lmdbq.cli.start import main
 
 if __name__ == "__main__":
     main()

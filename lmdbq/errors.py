@@ -37,6 +37,13 @@ class InvalidInput(LmdbqError):
         self.problems = tuple(problems)
 
 
+def wrong_value(code: str, pointer: str, detail: str) -> InvalidInput:
+    """Return the error of one wrong value. The model is imported only then: who sends what is right needs none."""
+    from lmdbq.model import Problem
+
+    return InvalidInput([Problem(code, pointer, detail)])
+
+
 class NotParseable(LmdbqError):
     """The bytes are not JSON or MessagePack at all. Nothing was read; mend the encoding and call again."""
 

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench import startup
 from lmdbq.cli import render
 from lmdbq.cli.common import DURATION
 from lmdbq.cli.enqueue import parse_payload
@@ -150,6 +151,7 @@ def test_a_command_line_imports_no_daemon_and_no_store(words: list[str]):
     imported = set(ended.stdout.partition("MODULES ")[2].split())
     assert "lmdbq.cli.main" in imported
     assert imported.isdisjoint(HEAVY if words != ["--help"] else {"aiohttp", "lmdb", "rich"})
+    assert words[0] != "enqueue" or imported.isdisjoint({"lmdbq.model", "logging", "pathlib", "lmdbq.client.places"})
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -340,3 +342,29 @@ def test_zsh_completes(tmp_path: Path):
     """
     said = in_shell("zsh", "-f", "-c", script, home=tmp_path)
     assert [line.split(":")[0] for line in said.splitlines()] == ["queues", "queue"]
+
+
+@pytest.mark.parametrize(
+    ("words", "collects"), [(["version"], False), (["--help"], False), (["tasks"], True), (["dev", "-h"], True)]
+)
+def test_garbage_is_left_by_what_ends_at_once_and_collected_by_what_goes_on(words: list[str], collects: bool):
+    program = "import atexit, gc; atexit.register(lambda: print('COLLECTS', gc.isenabled()))\n"
+    start = "from lmdbq.cli.start import main; main()"
+    command = [sys.executable, "-c", program + start, *words]
+    environment = {"LMDBQ_URL": "http://127.0.0.1:1", "PATH": ""}
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=30, check=False)
+    assert ended.stdout.splitlines()[-1] == f"COLLECTS {collects}"
+
+
+def test_the_recorded_start_is_under_what_is_asked_for():
+    """Processor time, of the machine that is named beside the other figures; `python -m bench startup` measures."""
+    lines = (Path(startup.__file__).parent / "results/startup.jsonl").read_text().splitlines()
+    last = json.loads(lines[-1])
+    assert last["rounds"] >= 10
+    assert last["enqueue_seconds"] < startup.SECONDS_MAX
+    assert last["ratio"] == pytest.approx(last["enqueue_seconds"] / last["base_seconds"], abs=0.02)
+
+
+def test_the_start_can_be_measured():
+    found = startup.measure(1)
+    assert 0 < found["base_seconds"] < found["enqueue_seconds"]

@@ -26,6 +26,6 @@ def end_with(parent: int) -> None:
 
 if __name__ == "__main__":
     end_with(int(sys.argv.pop(1)))
-    from lmdbq.cli.main import main
+    from lmdbq.cli.start import main
 
     main()

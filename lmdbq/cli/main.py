@@ -7,6 +7,7 @@ daemon nor the store.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -52,6 +53,9 @@ COMMANDS: Final = (
     "version",
 )
 
+# Those that ask one thing and end; all others may go on for long.
+SHORT: Final = frozenset({"enqueue", "dequeue", "report", "task", "queues", "queue", "completion", "version", "config"})
+
 
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are asked for."""
@@ -70,6 +74,8 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command; what of ``--at`` and ``--json`` stands before it holds as if it stood behind it."""
         name, found, rest = super().resolve_command(ctx, args)
+        if name not in SHORT:
+            gc.enable()  # it rests since ``start``
         given = {option: value for option, value in ctx.params.items() if value}
         if found is not None and name is not None and given:
             ctx.default_map = {name: _as_if_behind(ctx, found, given)}
@@ -125,5 +131,5 @@ def cli(**_: Any) -> None:
 
 
 def main() -> None:
-    """Run the command line of this process."""
+    """Run the command line of this process; ``start`` calls it."""
     cli(prog_name="lmdbq")

@@ -8,9 +8,8 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from lmdbq.errors import InvalidInput
+from lmdbq.errors import InvalidInput, wrong_value
 from lmdbq.limits import LISTEN_DEFAULT
-from lmdbq.model import Problem
 
 WHERE_DEFAULT: Final = f"http://{LISTEN_DEFAULT}"
 _PORTS: Final = {"http": 80, "https": 443}
@@ -46,4 +45,4 @@ def parse_where(where: str) -> Address:
 
 
 def _bad_where(where: str, why: str) -> InvalidInput:
-    return InvalidInput([Problem("bad_address", "where", f"{where!r}: {why}; for example {WHERE_DEFAULT}")])
+    return wrong_value("bad_address", "where", f"{where!r}: {why}; for example {WHERE_DEFAULT}")

@@ -14,17 +14,19 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
 
 from lmdbq.errors import InvalidInput, LmdbqError, refusal
 from lmdbq.ids import parse_id
-from lmdbq.model import Problem
 from lmdbq.wire import answers
 from lmdbq.wire.shapes import DequeueRequest, EntryBody, ExtendEntry, ReportEntry, ReportRequest
 from lmdbq.wire.workers import WorkerAnswer, WorkersAnswer
+
+if TYPE_CHECKING:
+    from lmdbq.model import Problem
 
 T = TypeVar("T")
 Fields: TypeAlias = Mapping[str, Any]
@@ -299,6 +301,8 @@ def _problem_answer(status: int, content_type: str, body: bytes) -> answers.Prob
 
 
 def _problem(item: answers.ProblemItem) -> Problem:
+    from lmdbq.model import Problem  # not above: what is right needs no model, and a command line starts faster
+
     return Problem(item.code, item.pointer, item.detail, parse_id(item.holder) if item.holder else 0)
 
 

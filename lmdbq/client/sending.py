@@ -19,8 +19,7 @@ from lmdbq.client.address import WHERE_DEFAULT, parse_where
 from lmdbq.client.connection import Pool, break_off
 from lmdbq.client.conversation import Broken, Reply, conversation, retry_after_seconds, settle
 from lmdbq.client.core import Request, T
-from lmdbq.errors import InvalidInput
-from lmdbq.model import Problem
+from lmdbq.errors import wrong_value
 
 WHERE_VARIABLE: Final = "LMDBQ_URL"
 TOKEN_VARIABLE: Final = "LMDBQ_TOKEN"  # noqa: S105  (the name of a variable)
@@ -118,7 +117,7 @@ def authorization(token: str | None) -> dict[str, str]:
     if not said:
         return {}
     if not (said.isascii() and said.isprintable()):
-        raise InvalidInput([Problem("bad_token", "token", "a token is printable ASCII on one line")])
+        raise wrong_value("bad_token", "token", "a token is printable ASCII on one line")
     return {"Authorization": f"Bearer {said}"}
 
 

@@ -40,11 +40,20 @@ LANGUAGES = {".py": "python", ".sh": "sh", ".mjs": "js"}
 PYTHON: dict[str, tuple[str, ...]] = {
     "Clients": ("Client", "AsyncClient"),
     "What a client hands out": (
-        *("Handle", "AsyncHandle", "Selection", "AsyncSelection", "QueueHandle", "AsyncQueueHandle"),
-        *("Lease", "AsyncLease", "TaskInfo", "QueueInfo"),
+        *(
+            "Enqueuer",
+            "AsyncEnqueuer",
+            "Handle",
+            "AsyncHandle",
+            "Selection",
+            "AsyncSelection",
+            "QueueHandle",
+            "AsyncQueueHandle",
+        ),
+        *("ScheduleHandle", "AsyncScheduleHandle", "Lease", "AsyncLease", "TaskInfo", "QueueInfo"),
     ),
     "Tasks": ("Tasks", "Task", "Entry"),
-    "Options": ("Options", "RetryStrategy", "Dedupe", "Keep"),
+    "Options": ("Options", "RetryStrategy", "Dedupe", "Keep", "Cron"),
     "Worker": ("Worker", "current", "Context", "Retry", "Snooze", "Dead", "Stopped"),
 }
 
