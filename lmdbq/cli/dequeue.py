@@ -29,13 +29,15 @@ def command(
 ) -> int:
     """Claim tasks. Prints a line each: lease, type, payload. Say how they went with `lmdbq report LEASE`."""
     from lmdbq.client.verbs import subscription
+    from lmdbq.wire.why import in_words
 
     if wait > WAIT_SECONDS_MAX:
         raise click.UsageError(f"--wait is at most {WAIT_SECONDS_MAX:.0f}s")
     wanted = subscription(*queue_name, types=types, limit=limit, wait=wait, lease=lease)
     answer = session.client.dequeue(wanted)
     if not answer.tasks:
-        session.note(f"nothing to take: {answer.reason or 'empty'}; `lmdbq queues` shows what waits where")
+        because = in_words(answer.reason or "empty", ", ".join(queue_name) or "default")
+        session.note(f"nothing to take: {because}; `lmdbq queues` shows what waits where")
     session.answer(answer, lambda: "\n".join(_line(task) for task in answer.tasks))
     return Exit.OK
 

@@ -104,7 +104,7 @@ def _described(queue: QueueAnswer) -> str:
         ("queue", queue.name),
         ("settings", json_text(queue.settings)),
         ("consumers", queue.consumers),
-        ("blocked by", queue.blocked_by),
+        ("why not", queue.waiting_for.detail if queue.waiting_for else ""),
         ("oldest ready", render.span(queue.oldest_ready_seconds)),
         ("next due", render.instant(queue.next_due_at)),
     ]

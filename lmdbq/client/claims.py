@@ -20,6 +20,7 @@ from lmdbq.client.verbs import subscription
 from lmdbq.errors import InvalidInput, LmdbqError, Refusal
 from lmdbq.wire.answers import DequeueAnswer, ReportAnswer
 from lmdbq.wire.shapes import DequeueRequest
+from lmdbq.wire.why import in_words
 
 POLL_SECONDS: Final = 20.0
 RETRY_SECONDS: Final = 0.5  # between two claims when the daemon refused one for now
@@ -44,6 +45,7 @@ class Claims:
         self._queues = tuple(queues)
         self._types = tuple(types)
         self._lease = lease
+        self._reason = ""  # why the last claim came back empty
 
     def claim(self, room: Callable[[], int]) -> list[Job]:
         """Report what is owed and claim as many as there is room for.
@@ -88,9 +90,16 @@ class Claims:
             raise
         finally:
             self._held.parked = False
+        self._note_reason(answer.reason or "")
         if answer.reason == "draining":
             self._stop.wait(RETRY_SECONDS)
         return [Job(task, self._lease) for task in answer.tasks or ()]
+
+    def _note_reason(self, reason: str) -> None:
+        """Say in the log why there is nothing to do, once for each time that it changes."""
+        if reason != self._reason and reason not in ("", "empty"):
+            log.info("nothing to claim: %s", in_words(reason, ", ".join(self._queues)))
+        self._reason = reason
 
     def _hand_back(self, wanted: DequeueRequest) -> None:
         """Release what a claim that was broken off may have got: the same claim id answers the same tasks again."""

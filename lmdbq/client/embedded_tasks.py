@@ -33,7 +33,8 @@ from lmdbq.model import (
 from lmdbq.wire import answers, filters, render, requests, shapes
 from lmdbq.wire.problems import JSON_CODEC, Problems, status_of
 from lmdbq.wire.values import format_cursor, read_cursor
-from lmdbq.wire.views import conflict_detail, task_answer, why_waiting
+from lmdbq.wire.views import conflict_detail, task_answer
+from lmdbq.wire.why import why
 
 LOOK_SECONDS: Final = 0.25  # how often who waits for a task's end looks, for ends that other processes brought about
 _ACTIONS: Final[dict[str, type[Cancel | Delete | Retry]]] = {"cancel": Cancel, "delete": Delete, "retry": Retry}
@@ -112,7 +113,8 @@ def _changed(changed: Changed) -> answers.ChangeAnswer:
 def _shown_task(queue: OpenQueue, task: Task, how: str) -> answers.TaskAnswer:
     waiting = None
     if task.state in WAITING:
-        waiting = why_waiting(task, queue.store.queue(task.queue), queue.is_consumed(task.queue, task.type))
+        unconsumed = () if queue.is_consumed(task.queue, task.type) else (task.type,)
+        waiting = why(queue.store.queue(task.queue), task=task, unconsumed=unconsumed)
     return task_answer(task, JSON_CODEC, payload=how, waiting_for=waiting)
 
 

@@ -53,7 +53,8 @@ def _unknown(name: str) -> HttpProblem:
 def _shown(daemon: Daemon, queue: QueueView) -> QueueAnswer:
     consumers = daemon.engine.consumers().get(queue.name)
     parked = consumers.parked if consumers is not None else 0
-    return queue_answer(queue, daemon.clock.wall_ns(), parked, daemon.unconsumed(queue))
+    unconsumed = daemon.unconsumed(queue)
+    return queue_answer(queue, daemon.clock.wall_ns(), parked, unconsumed, draining=daemon.draining.is_set())
 
 
 async def put_queue(request: web.Request) -> web.StreamResponse:

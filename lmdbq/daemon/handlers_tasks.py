@@ -44,7 +44,8 @@ from lmdbq.wire.answers import ActionAnswer, ChangeAnswer, CountAnswer, TaskAnsw
 from lmdbq.wire.problems import Codec, Problems
 from lmdbq.wire.render import state_word
 from lmdbq.wire.values import format_cursor, read_cursor
-from lmdbq.wire.views import conflict_detail, task_answer, why_waiting
+from lmdbq.wire.views import conflict_detail, task_answer
+from lmdbq.wire.why import why
 
 _FILTERS = ("queue_name", "type", "state", "tag", "dedupe_key")
 _ACTIONS: Final[dict[str, type[Cancel | Delete | Retry]]] = {"cancel": Cancel, "delete": Delete, "retry": Retry}
@@ -121,7 +122,8 @@ def _shown(
         known = {} if queues is None else queues
         if task.queue not in known:
             known[task.queue] = daemon.store.queue(task.queue)
-        waiting = why_waiting(task, known[task.queue], daemon.is_consumed(task.queue, task.type))
+        unconsumed = () if daemon.is_consumed(task.queue, task.type) else (task.type,)
+        waiting = why(known[task.queue], task=task, unconsumed=unconsumed, draining=daemon.draining.is_set())
     return task_answer(task, codec, payload=how, waiting_for=waiting)
 
 

@@ -29,7 +29,8 @@ class FailureAnswer(Struct):
 
 
 class WaitingFor(Struct):
-    """Why a task is not running. reason: scheduled, retry, paused, max_running, no_consumer, ready."""
+    """Why a task, or what is in a queue, is not running. reason: one of ``why.REASONS``. until: when that ends, if it
+    is known."""
 
     reason: str
     detail: str
@@ -212,7 +213,8 @@ class QueueAnswer(Struct):
     """A queue: settings, counts by state and by type, totals since it was created, and what holds it up.
 
     oldest_ready_seconds: how long the first ready task has been waiting, 0 if none is. consumers: dequeues that wait
-    now. blocked_by: "", paused or max_running. unconsumed_types: ready types nobody here is asking for.
+    now. blocked_by: "", paused or max_running. unconsumed_types: ready types nobody here is asking for. waiting_for:
+    why nothing of it is given out, or that nothing stands in its way.
     """
 
     name: str
@@ -225,6 +227,7 @@ class QueueAnswer(Struct):
     consumers: Count
     blocked_by: str
     unconsumed_types: list[str]
+    waiting_for: WaitingFor | UnsetType = UNSET
 
 
 class QueuesAnswer(Struct):

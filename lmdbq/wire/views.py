@@ -9,11 +9,12 @@ from msgspec import UNSET, Raw
 
 from lmdbq import limits
 from lmdbq.ids import format_id
-from lmdbq.model import WAITING, Changed, Encoding, Options, Outcome, QueueView, State, Task
+from lmdbq.model import Changed, Encoding, Options, Outcome, QueueView, State, Task
 from lmdbq.wire import payloads, values
 from lmdbq.wire.answers import FailureAnswer, QueueAnswer, TaskAnswer, WaitingFor
 from lmdbq.wire.policies import keep_answer, retry_answer, settings_answer
 from lmdbq.wire.problems import Codec
+from lmdbq.wire.why import why
 
 HEAD_CHARS: Final = 256
 
@@ -55,7 +56,7 @@ def _option_fields(options: Options, codec: Codec) -> dict[str, Any]:
 def task_answer(
     task: Task, codec: Codec, *, payload: str = "full", waiting_for: WaitingFor | None = None
 ) -> TaskAnswer:
-    """Return everything about a task. waiting_for: see ``why_waiting``."""
+    """Return everything about a task. waiting_for: see ``why``."""
     options = task.options
     result = {} if task.result is None else value_fields("result", task.result, task.result_encoding, codec)
     return TaskAnswer(
@@ -87,27 +88,10 @@ def task_answer(
     )
 
 
-def why_waiting(task: Task, queue: QueueView | None, consumed: bool) -> WaitingFor | None:
-    """Return why a task does not run, None if it does or has ended. consumed: whether somebody asks for its type."""
-    if task.state not in WAITING or queue is None:
-        return None
-    if queue.settings.paused:
-        return WaitingFor("paused", f"queue {task.queue} is paused; resume it with POST /v1/queues/{task.queue}/resume")
-    if task.state is State.SCHEDULED:
-        if task.failures:
-            return WaitingFor("retry", f"attempt {task.failures} failed; the next one starts at due_at", task.due_at)
-        return WaitingFor("scheduled", "it may start at due_at", task.due_at)
-    if queue.blocked_by == "max_running":
-        return WaitingFor("max_running", f"queue {task.queue} runs as many tasks as its max_running allows")
-    if not consumed:
-        return WaitingFor(
-            "no_consumer", f"nobody asks for type {task.type!r} of queue {task.queue} here; start a worker"
-        )
-    return WaitingFor("ready", "it is taken when its turn comes")
-
-
-def queue_answer(queue: QueueView, now_wall: int, consumers: int, unconsumed: Collection[str]) -> QueueAnswer:
-    """Return a queue as people see it."""
+def queue_answer(
+    queue: QueueView, now_wall: int, consumers: int, unconsumed: Collection[str], *, draining: bool = False
+) -> QueueAnswer:
+    """Return a queue as people see it. unconsumed, draining: see ``why``."""
     oldest = max(0, now_wall - queue.oldest_ready_at) if queue.oldest_ready_at else 0
     return QueueAnswer(
         name=queue.name,
@@ -119,6 +103,7 @@ def queue_answer(queue: QueueView, now_wall: int, consumers: int, unconsumed: Co
         next_due_at=queue.next_due_at,
         consumers=consumers,
         blocked_by=queue.blocked_by,
+        waiting_for=why(queue, unconsumed=unconsumed, draining=draining) or UNSET,
         unconsumed_types=sorted(unconsumed),
     )
 
