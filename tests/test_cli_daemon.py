@@ -171,7 +171,7 @@ def test_stats_version_and_an_empty_dequeue(where: str, daemon: RealDaemon):
     assert said_json("version", where=where)["daemon"] == said_json("version", where=where)["lmdbq"]
     nothing = lmdbq("dequeue", "-q", "nobody", where=where)
     assert (nothing.returncode, nothing.stdout) == (Exit.OK, "")
-    assert "empty" in nothing.stderr
+    assert "nothing waits in queue nobody" in nothing.stderr
 
 
 def test_check_and_dump_beside_the_running_daemon(where: str, daemon: RealDaemon, tmp_path: Path):
