@@ -27,6 +27,7 @@ from lmdbq.model import (
     Intervals,
     Keep,
     OnDuplicate,
+    Order,
     Problem,
     QueueSettings,
     RetryStrategy,
@@ -218,6 +219,22 @@ def attempts(state: State, failures: int, max_attempts: int) -> int:
     return min(failures + (state is State.RUNNING), max_attempts)
 
 
+# --- order ---
+
+
+def place_of(settings: QueueSettings, priority: int, rank: int) -> tuple[int, int]:
+    """Return where a ready task stands among those of a claim, before its id: (priority, rank) as its queue orders.
+
+    Where priorities age, a point of priority is worth a stretch of time: what waits for so much longer goes first.
+
+    >>> place_of(QueueSettings(order=Order.AGEING, ageing_ns=60), -2, 1_000)
+    (0, 880)
+    """
+    if settings.order is Order.AGEING:
+        return 0, rank + priority * (settings.ageing_ns or limits.AGEING_NS_DEFAULT)
+    return priority, rank
+
+
 # --- leases and retention ---
 
 
@@ -248,6 +265,11 @@ def resolve_keep(state: State, has_result: bool, *levels: Keep | None) -> int:
     if state is State.SUCCEEDED:
         return limits.KEEP_RESULT_NS_DEFAULT if has_result else limits.KEEP_SUCCEEDED_NS_DEFAULT
     return limits.KEEP_DEAD_NS_DEFAULT if state is State.DEAD else limits.KEEP_CANCELLED_NS_DEFAULT
+
+
+def ended_max(state: State, settings: QueueSettings) -> int:
+    """Return how many tasks that ended in ``state`` a queue keeps."""
+    return (settings.max_dead if state is State.DEAD else 0) or limits.ENDED_PER_QUEUE_MAX
 
 
 # --- dedupe ---

@@ -79,6 +79,11 @@ DELAY_NS_MAX: Final = 10 * 366 * DAY_NS
 INSTANT_NS_MIN: Final = 10**17  # anything from 1 to here is surely another unit
 INSTANT_NS_MAX: Final = 2**63 - 1 - (2**63 - 1) % US_NS
 
+# Queues.
+AGEING_NS_DEFAULT: Final = 1 * MINUTE_NS  # what one point of priority is worth in a queue whose order is ageing
+WEIGHT_MAX: Final = 1_000
+MAX_RUNNING_MAX: Final = 1_000_000_000
+
 # Schedules.
 SCHEDULES_MAX: Final = 10_000
 SCHEDULE_PAYLOAD_BYTES_MAX: Final = 64 * 1024

@@ -236,10 +236,40 @@ class UniformEntries(Sequence[Entry]):
         return sum(map(len, self.payloads))
 
 
+class Rate(Struct, frozen=True, omit_defaults=True):
+    """A token bucket: ``tokens`` (1..1,000,000) come in each ``period_ns`` (1 ms .. 1 day), evenly; a claim spends one.
+
+    burst: how many it can hold (it starts full), 0 = ``tokens``.
+    """
+
+    tokens: int
+    period_ns: int
+    burst: int = 0
+
+    @property
+    def capacity(self) -> int:
+        """How many tokens the bucket can hold."""
+        return self.burst or self.tokens
+
+
+class Order(IntEnum):
+    """In what order a queue's tasks are taken. The numbers are part of the file format.
+
+    STRICT: by (priority, rank, id). AGEING: by (rank + priority x ageing_ns, id), so that who waits for long is taken
+    before who is more urgent and came later.
+    """
+
+    STRICT = 0
+    AGEING = 2
+
+
 class QueueSettings(Struct, frozen=True, omit_defaults=True):
     """What a queue decides for its tasks where they say nothing; 0 and None mean the built-in default.
 
-    max_running: how many may run at once, 0 = no limit. expires_in_ns counts from a task's scheduled_at.
+    max_running: how many may run at once, 0 = no limit. expires_in_ns counts from a task's scheduled_at. rate: how fast
+    tasks may be taken. weight: its share (1..1,000) among the queues of a claim, 0 = not said. order, ageing_ns: see
+    Order; ageing_ns 0 = limits.AGEING_NS_DEFAULT. max_dead: how many dead tasks are kept, 0 = 100,000. priority: when
+    it is drained by a claim of its parent, lower sooner.
     """
 
     paused: bool = False
@@ -249,6 +279,12 @@ class QueueSettings(Struct, frozen=True, omit_defaults=True):
     retry: RetryStrategy | None = None
     keep: Keep | None = None
     dedupe: Dedupe | None = None
+    rate: Rate | None = None
+    weight: int = 0
+    order: Order = Order.STRICT
+    ageing_ns: int = 0
+    max_dead: int = 0
+    priority: int = 0
 
 
 DEFAULT_SETTINGS: Final = QueueSettings()
@@ -290,22 +326,6 @@ class Schedule(Struct, frozen=True, omit_defaults=True):
     timezone: str = "UTC"
     catch_up: CatchUp = CatchUp.ONE
     paused: bool = False
-
-
-class Rate(Struct, frozen=True, omit_defaults=True):
-    """A token bucket: ``tokens`` (1..1,000,000) come in each ``period_ns`` (1 ms .. 1 day), evenly; a claim spends one.
-
-    burst: how many it can hold (it starts full), 0 = ``tokens``.
-    """
-
-    tokens: int
-    period_ns: int
-    burst: int = 0
-
-    @property
-    def capacity(self) -> int:
-        """How many tokens the bucket can hold."""
-        return self.burst or self.tokens
 
 
 class GroupSettings(Struct, frozen=True, omit_defaults=True):
@@ -703,13 +723,14 @@ class Claimed(Struct, frozen=True, tag=True):
     """Outcome of Claim. reason, when there are no tasks: "empty", "paused", "max_running", "rate_limited" or "thread"
     (see store.base).
 
-    retry_at: when the next scheduled task of these queues is due, or a token of a group comes in (wall ns), 0 = none
-    known.
+    retry_at: when the next scheduled task of these queues is due, or a token comes in (wall ns), 0 = none known.
+    token_in_ns: how long it is until a queue that had no token left for a ready task has one, 0 = none had too few.
     """
 
     tasks: list[ClaimedTask]
     reason: str = ""
     retry_at: int = 0
+    token_in_ns: int = 0
 
 
 class Extended(Struct, frozen=True):

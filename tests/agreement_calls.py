@@ -49,6 +49,7 @@ from lmdbq.model import (
     OnDuplicate,
     Op,
     Options,
+    Order,
     Polynomial,
     Promote,
     Prune,
@@ -82,8 +83,8 @@ START = ManualClock().wall_ns()
 STRICT_KEY = "strict"  # always taken with the same rule, so that at most one waiting or running task can have it
 
 GROUPS = ["g", "g", "g:1", "g:2", "h"]
-QUEUES = st.sampled_from(["a", "a", "b"])
-ANY_QUEUE = st.sampled_from(["a", "a", "b", "nowhere"])
+QUEUES = st.sampled_from(["a", "a", "b", "a.x"])
+ANY_QUEUE = st.sampled_from(["a", "a", "b", "a.x", "nowhere"])
 TYPES = st.sampled_from(["t", "t", "u"])
 SOON = st.sampled_from([0, 0, S, 3 * S, 60 * S])
 FIELDS = st.lists(st.sampled_from(OVERWRITABLE), unique=True, max_size=4).map(tuple)
@@ -175,6 +176,12 @@ settings = st.builds(
     retry=retries,
     keep=keeps,
     dedupe=st.none() | free_rules.map(lambda rule: replace(rule, key="")),
+    rate=st.sampled_from([None, None, None, Rate(1, S), Rate(3, 2 * S, 2), Rate(7, 60 * S)]),
+    weight=st.sampled_from([0, 0, 1, 3]),
+    order=st.sampled_from([Order.STRICT, Order.STRICT, Order.AGEING]),
+    ageing_ns=st.sampled_from([0, S]),
+    max_dead=st.sampled_from([0, 0, 1, 3]),
+    priority=st.sampled_from([0, 0, -1, 2]),
 )
 
 type_settings = st.builds(

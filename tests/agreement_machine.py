@@ -58,6 +58,7 @@ from lmdbq.model import (
     Task,
     TypeSettings,
 )
+from lmdbq.sharing import is_weighted, parent_of
 from lmdbq.store.base import Store
 from lmdbq.store.memory import MemoryStore
 from tests import agreement_calls as drawn
@@ -387,17 +388,26 @@ class AgreementMachine(RuleBasedStateMachine):
 
     def _claim_takes_the_best(self, op: Op, claimed: Claimed) -> None:
         assert isinstance(op, Claim)
+        members = {name for name in self.queues if name in op.queues or parent_of(name) in op.queues}
+        said = [self.queues[name].settings for name in members]
+        if is_weighted(said) or len({one.priority for one in said}) > 1:
+            return
         rows = self.model._tables.rows
-        order = [rows[task.id].order() for task in claimed.tasks]
+
+        def place(task_id: int) -> tuple[int, int, int]:
+            return rows[task_id].order(self.queues[rows[task_id].queue].settings)
+
+        order = [place(task.id) for task in claimed.tasks]
         assert order == sorted(order), "not in the order of priority, rank and id"
         left_over = [
-            rows[task.id].order()
+            place(task.id)
             for task in self.tasks.values()
             if task.state is State.READY
-            and task.queue in op.queues
+            and task.queue in members
             and (not op.types or task.type in op.types)
             and not self.queues[task.queue].blocked_by
             and not task.waiting_for
+            and self.queues[task.queue].settings.rate is None
         ]
         assert not order or not left_over or order[-1] < min(left_over), "a better task was left behind"
 

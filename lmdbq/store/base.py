@@ -88,17 +88,25 @@ thread, ``lanes.waiting_for_thread``.
 
 **Claim.** With a claim_id that is remembered (1 h; now.wall < time + limits.MEMO_KEPT_NS): those of its tasks that
 still run under the same delivery are answered again, in the same order, nothing extended, nothing else done; if none
-does, it is a new claim. Otherwise, for each named queue that exists: lapse, promote, expire what is due (as the timed
-ops do, up to 1,000 each). Then tasks are taken by (priority, rank, id) over all named queues that are not paused and
-have fewer than max_running running, each time the first of those that their lanes let start, until ``limit``, or until
-the payloads would exceed bytes_max (the first is always taken). A task met that has expired is expired; one with
-deliveries - deliveries at its last Retry by hand >= max_deliveries becomes dead ("max_deliveries", total dead; kept or
-removed as any dead one). deliveries +1, total claimed +1; its lease ends at now.steady + ``resolve_keepalive(claim,
-entry, queue)``. ``max_attempts`` is resolved now. With no tasks, ``reason`` is that of the first named queue which has
-ready tasks of the wanted types: "paused", else "max_running", else that of a lane in which such tasks wait (of any, if
-there are several): "thread", "paused", "max_running" or "rate_limited"; "empty" if none has; and ``retry_at`` is the
-earliest due_at of a scheduled task in the named queues (any type), or, if that is earlier, when the next token comes in
-for a group in which such tasks wait for nothing else (of groups that are many, it may not be known).
+does, it is a new claim. Otherwise its *queues* are those of the named ones that exist, each followed by the queues that
+it is the parent of (``sharing.parent_of``), by name. For each of them: lapse, promote, expire what is due (as the timed
+ops do, up to 1,000 each). Then tasks are taken from those that are not paused, have fewer than max_running running and
+a token left, each time the first of those that their lanes let start, until ``limit``, or until the payloads would
+exceed bytes_max (the first is always taken): from queues of a lower ``priority`` first; of one priority by
+(``lifecycle.place_of``, id) over all of them, or, if ``sharing.is_weighted``, from one after the other as
+``sharing.Turns`` says, each giving the first in its own order. Turns begin at the starts that queues had after their
+last turn (0 if none; a purge keeps it), and at the time of the last turn of the store. A task met that has expired is
+expired; one with deliveries - deliveries at its last Retry by hand >= max_deliveries becomes dead ("max_deliveries",
+total dead; kept or removed as any dead one). deliveries +1, total claimed +1; its lease ends at now.steady +
+``resolve_keepalive(claim, entry, type, queue)``. ``max_attempts`` is resolved now.
+A queue with a rate has a bucket (``buckets``), which begins full, survives a purge, and gives a token for each task
+taken; one of an earlier boot goes on from the first claim of this boot that has the queue (not paused).
+``token_in_ns`` is the shortest time until one of the queues that is not paused and still has ready tasks of the wanted
+types, but no token, has one. With no tasks, ``reason`` is that of the first queue which has ready tasks of the wanted
+types: "paused", else "max_running", else "rate_limited", else that of a lane in which such tasks wait (of any, if there
+are several): "thread", "paused", "max_running" or "rate_limited"; "empty" if none has; and ``retry_at`` is the earliest
+due_at of a scheduled task in the queues (any type), or now.wall + token_in_ns, or when the next token comes in for a
+group in which such tasks wait for nothing else (of groups that are many, it may not be known), whatever is first.
 
 **Leases** are (id, delivery). Every op on one answers: not stored: NOT_FOUND; delivery is not the task's deliveries:
 STALE_LEASE; not running: NOT_RUNNING. A lease past its deadline stays valid until Lapse (or a Claim) has moved it.
@@ -136,8 +144,9 @@ now.wall. Expire: waiting and expires_at <= now.wall; removed, total expired. La
 "lease_lapsed" is appended, failures +1, total lapsed, then as FAILED (cancel requested: cancelled, total cancelled, not
 lapsed); leases of an earlier boot get deadline now.steady + their length and are not counted. A new boot forgets what
 Extend said (in a file, heartbeats are never synced): the length is then that of the claim, progress None. Refill: the
-groups whose tokens have come in are looked at again. Prune: remove_at <= now.wall, and the earliest-to-go above 100,000
-per queue and state; counts those tasks only.
+groups whose tokens have come in are looked at again. Prune: remove_at <= now.wall, and the earliest-to-go above
+``lifecycle.ended_max`` per queue and state; counts those tasks only. A death in a queue with a max_dead removes the
+earliest-to-go of its dead tasks above that at once.
 
 **Schedules** have names and, in the order of their creation, numbers. SchedulePut of what ``schedules.problems_of``
 finds something wrong with is refused with those problems; so is a new one beside 10,000 others

@@ -22,6 +22,10 @@ def k8(file: File) -> Iterator[str]:
         elif key[:1] == b"T":
             number = file.sound("catalog", key, lambda value=value: rec.read_number(value))  # type: ignore[misc]
             types[number or 0] = ks.read_name(key)
+        elif key[:1] == b"B":
+            file.sound("catalog", key, lambda value=value: rec.read_pace(value))  # type: ignore[misc]
+            if ks.read_number(key) and ks.read_number(key) not in file.queues:
+                yield f"K8: {key_words('catalog', key)} is that of no queue"
     if names != file.queues:
         yield f"K8: queues by name {names} and by number {file.queues} differ"
     if types != file.types:

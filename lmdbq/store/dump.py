@@ -75,6 +75,8 @@ def _catalog(key: bytes) -> tuple[str, _Read]:
         return "last_lane", lambda value: f"lane_no={rec.read_number(value)}"
     if kind == b"A":
         return "rules_cursor", lambda value: f"name={rec.read_name(value)!r}"
+    if kind == b"B":
+        return f"pace queue_no={ks.read_number(key)}", lambda value: _fields(rec.read_pace(value))
     if kind == b"S":
         return f"schedule {ks.read_name(key)!r}", lambda value: _fields(rec.read_schedule(value))
     what = {b"q": "queue_no", b"s": "schedule_no"}.get(kind, "type_no")

@@ -7,6 +7,7 @@ and from ``records`` (the values). Only this module joins or slices key bytes; i
     lmdbq/catalog     'M'                                          Meta                    file
                       'Q' name · 'q' queue_no                      QueueRecord · name      queue
                       'G' queue_no                                 Grave                   purged queue, until drained
+                      'B' queue_no                                 Pace                    queue with a rate or weight
                       'T' name · 't' type_no                       type_no · name          type
                       'D' type_no                                  TypeRecord              type that decides something
                       'L' scope owner_no name                      LaneRecord             thread or group in use
@@ -131,6 +132,7 @@ DATABASES: Final = (
 PREFIX: Final = b"lmdbq/"
 KEY_BYTES_MAX: Final = 511
 PRIORITY_BIAS: Final = 32_768
+PRIORITY_HIGHEST: Final = 65_535  # of the biased ones
 U32: Final = struct.Struct(">I")
 U64: Final = struct.Struct(">Q")
 
@@ -248,6 +250,22 @@ def grave(queue_no: int) -> bytes:
     b'G\\x00\\x00\\x00\\x07'
     """
     return b"G" + U32.pack(queue_no)
+
+
+def pace(queue_no: int) -> bytes:
+    """How fast a queue is served: its tokens and its turn among others. queue_no 0: the time of all turns.
+
+    Key: 'B' queue_no
+    Value: Pace
+    Order: by number
+    Written by: Claim of a queue with a rate or a weight; Purge, for the new number
+    Removed by: QueueDelete, Purge
+    Invariant: K8
+
+    >>> pace(7)
+    b'B\\x00\\x00\\x00\\x07'
+    """
+    return b"B" + U32.pack(queue_no)
 
 
 def type_by_name(name: str) -> bytes:

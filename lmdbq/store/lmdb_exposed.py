@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from lmdbq import buckets, limits
 from lmdbq import lanes as rules
-from lmdbq import limits
 from lmdbq.clock import whole_us
-from lmdbq.model import Refill, Scope, Swept
+from lmdbq.model import Order, Refill, Scope, Swept
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.lmdb_known_lanes import Lane
@@ -34,9 +34,17 @@ class Exposed:
         self._met: set[bytes] = set()
 
     def first_ones(self) -> list[ks.LaneKey]:
-        """Return the first exposure of each list."""
-        prefixes = [ks.of_lane_list(0, *where) for where in self._lists]
-        return [key for prefix in prefixes if (key := self._next(prefix, prefix)) is not None]
+        """Return the first exposure of each list; where priorities age, of each priority in it."""
+        found: list[ks.LaneKey] = []
+        for where, queue in self._lists.items():
+            prefix = ks.of_lane_list(0, *where)
+            key = self._next(prefix, prefix)
+            while key is not None:
+                found.append(key)
+                if queue.settings.order is not Order.AGEING or key.priority == ks.PRIORITY_HIGHEST:
+                    break
+                key = self._next(ks.lane(0, *where, key.priority + 1, 0, 0), prefix)
+        return found
 
     def after(self, key: ks.LaneKey) -> list[ks.LaneKey]:
         """Return the exposure behind ``key`` in its list, if there is one that was not answered yet."""
@@ -190,4 +198,4 @@ def token_at(work: Work, lane: Lane) -> int:
     bucket = work.lanes.bucket(lane, holds)
     if rules.blocked_by(holds, lane.running, bucket) != "rate_limited":
         return 0
-    return whole_us(work.now.wall + rules.until_tokens_ns(bucket, 1) + limits.US_NS - 1)
+    return whole_us(work.now.wall + buckets.until_tokens_ns(bucket, 1) + limits.US_NS - 1)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
+from lmdbq import buckets
 from lmdbq import lanes as rules
-from lmdbq.lanes import Bucket
+from lmdbq.buckets import Bucket
 from lmdbq.model import GroupRule, GroupSettings, Options, Scope
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
@@ -214,7 +215,7 @@ class KnownLanes:
         """Return a group's tokens as they are now."""
         if lane.record.bucket is None:
             return None
-        return rules.counted(lane.record.bucket, limits.rate, self._work.now, self._work.boot_start)
+        return buckets.counted(lane.record.bucket, limits.rate, self._work.now, self._work.boot_start)
 
     def blocked_by(self, lane: Lane) -> str:
         """Return why a group may not start a task now, "" if it may; of a thread always ""."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lmdbq import buckets
 from lmdbq import lanes as rules
 from lmdbq.model import GroupRule, GroupView, Scope, ThreadView
 from lmdbq.store import keyspace as ks
@@ -88,8 +89,8 @@ def _group_view(work: Work, lane: Lane) -> GroupView | None:
         limits=holds,
         ready=sum(ready for ready, _ in live),
         running=sum(running for _, running in live),
-        tokens=None if holds.rate is None else rules.whole_tokens(bucket, holds.rate),
-        token_in_ns=rules.until_tokens_ns(bucket, 1),
+        tokens=None if holds.rate is None else buckets.whole_tokens(bucket, holds.rate),
+        token_in_ns=buckets.until_tokens_ns(bucket, 1),
         blocked_by=work.lanes.blocked_by(lane),
     )
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lmdbq import buckets
 from lmdbq import lanes as rules
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
@@ -70,7 +71,7 @@ class Lanes(KnownLanes):
             return
         rate = self.limits(lane).rate
         if rate is not None:
-            lane.record.bucket = rules.spent(self._bucket(lane), rate, self._work.now)
+            lane.record.bucket = buckets.spent(self._bucket(lane), rate, self._work.now)
 
     def stopped(self, task: Member, *, is_running: bool, keeps_head: bool) -> None:
         """Note that a task goes to another state: it no longer runs, if it did, and holds its thread only if it keeps
@@ -203,9 +204,9 @@ class Lanes(KnownLanes):
         if lane.ready:
             if rules.blocked_by(limits, lane.running, bucket) != "rate_limited":
                 return None
-            left = rules.until_tokens_ns(bucket, 1)
+            left = buckets.until_tokens_ns(bucket, 1)
         elif lane.record.settings is None and not lane.record.counts and limits.rate is not None:
-            left = rules.until_tokens_ns(bucket, limits.rate.capacity)
+            left = buckets.until_tokens_ns(bucket, limits.rate.capacity)
         else:
             return None
         return self._work.now.boot_no, self._work.now.steady + left

@@ -9,17 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lmdbq import lifecycle, limits
+from lmdbq.clock import whole_us
 from lmdbq.model import Claim, Claimed, ClaimedTask, Refill, State
+from lmdbq.sharing import Turns, is_weighted
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.lmdb_exposed import blocked_lanes, lane_reason, refill, token_at
+from lmdbq.store.lmdb_heads import wanted_types
 from lmdbq.store.lmdb_known_lanes import Lane
 from lmdbq.store.lmdb_leasing import Taken, put_leases
 from lmdbq.store.lmdb_memos import put_memo
 from lmdbq.store.lmdb_ops_timed import sweep_queue
+from lmdbq.store.lmdb_paces import TIME_NO, Paces
 from lmdbq.store.lmdb_rows import read_memo
 from lmdbq.store.lmdb_standing import Located, locate, seen_lease
-from lmdbq.store.lmdb_taker import Taker, room, wanted_types
+from lmdbq.store.lmdb_taker import Taker
 from lmdbq.store.lmdb_types import rules
 from lmdbq.store.lmdb_work import Queue, Work
 
@@ -30,33 +34,81 @@ def claim(work: Work, op: Claim) -> Claimed:
         again = _remembered(work, op)
         if again:
             return Claimed(again)
-    queues = [queue for name in dict.fromkeys(op.queues) if (queue := work.queue(name)) is not None]
+    queues = _queues(work, op)
     for queue in queues:
         sweep_queue(work, queue)
     if work.any_lanes():
         refill(work, Refill())
-    taker = Taker(work, op)
-    taker.take(queues)
+    paces = Paces(work)
+    for queue in queues:
+        if not queue.settings.paused:
+            paces.tokens(queue)  # a bucket of an earlier boot goes on from here
+    taker = Taker(work, op, paces)
+    for level in sorted({queue.settings.priority for queue in queues}):
+        _take_level(taker, paces, [queue for queue in queues if queue.settings.priority == level])
     put_leases(work, taker.taken)
+    for queue in queues:
+        if count := sum(taken.length for taken in taker.taken if taken.shared.queue_no == queue.no):
+            paces.spend(queue, count)
+    wanted = {queue.no: types for queue in queues if (types := wanted_types(work, op, queue))}
+    wanting = [queue for queue in queues if queue.no in wanted]
+    waits = [wait for queue in wanting if not queue.settings.paused and (wait := paces.until_token_ns(queue))]
+    token_in_ns = min(waits, default=0)
+    paces.write()
     if taker.tasks:
         if op.claim_id:
             _remember(work, op, taker.taken)
-        return Claimed(taker.tasks)
-    wanted = {queue.no: types for queue in queues if (types := wanted_types(work, op, queue))}
+        return Claimed(taker.tasks, token_in_ns=token_in_ns)
     lanes = list(blocked_lanes(work, wanted)) if wanted and work.any_lanes() else []
     dues = [*_next_dues(work, queues), *(at for lane in lanes if (at := token_at(work, lane)))]
-    return Claimed([], _reason(work, queues, wanted, lanes), min(dues, default=0))
+    dues += [whole_us(work.now.wall + token_in_ns)] if waits else []
+    return Claimed([], _reason(work, wanting, paces, lanes), min(dues, default=0), token_in_ns)
 
 
-def _reason(work: Work, queues: list[Queue], wanted: dict[int, list[int]], lanes: list[Lane]) -> str:
-    for queue in queues:
-        if queue.no not in wanted:
-            continue
+def _queues(work: Work, op: Claim) -> list[Queue]:
+    """Return the queues of a claim: each that it names, and behind it, by name, those that it is the parent of."""
+    found: dict[str, Queue] = {}
+    for name in op.queues:
+        queue = work.queue(name)
+        if queue is not None:
+            found[name] = queue
+        if "." not in name:
+            found |= {sub.name: sub for sub in work.queues_of(name)}
+    return list(found.values())
+
+
+def _take_level(taker: Taker, paces: Paces, queues: list[Queue]) -> None:
+    """Take from queues of one priority: as one list, or in turns by weight."""
+    if len(queues) < 2 or not is_weighted(queue.settings for queue in queues):
+        taker.take(queues)
+        return
+    by_name = {queue.name: queue for queue in queues}
+    starts = {queue.name: paces.of(queue.no).start for queue in queues}
+    weights = {queue.name: queue.settings.weight for queue in queues}
+    turns = Turns(starts, weights, paces.of(TIME_NO).start)
+    while not taker.is_done and (name := turns.next()) is not None:
+        before = len(taker.tasks)
+        taker.take([by_name[name]], 1)
+        if len(taker.tasks) > before:
+            turns.serve(name)
+        else:
+            turns.empty(name)
+    for name in turns.served:
+        paces.start(by_name[name].no, turns.starts[name])
+    paces.start(TIME_NO, turns.time)
+
+
+def _reason(work: Work, wanting: list[Queue], paces: Paces, lanes: list[Lane]) -> str:
+    """Return why nothing was taken: what holds up the first queue that has something."""
+    for queue in wanting:
+        most = queue.settings.max_running
         if queue.settings.paused:
             return "paused"
-        if room(work, queue) == 0 or not lanes:
+        if most and work.in_state(queue.no, State.RUNNING) >= most:
             return "max_running"
-        return lane_reason(work, lanes[0])
+        if paces.tokens(queue) == 0:
+            return "rate_limited"
+        return lane_reason(work, lanes[0]) if lanes else "max_running"
     return "empty"
 
 

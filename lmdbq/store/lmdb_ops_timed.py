@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterator
 
-from lmdbq import limits
+from lmdbq import lifecycle, limits
 from lmdbq.model import ENDED, ErrorInfo, Expire, Lapse, Promote, Prune, State, Status, Swept
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
@@ -158,7 +158,7 @@ def prune(work: Work, op: Prune, queues: list[Queue]) -> Swept:
     count = 0
     for queue in queues:
         for state in ENDED:
-            excess = work.in_state(queue.no, state) - limits.ENDED_PER_QUEUE_MAX
+            excess = work.in_state(queue.no, state) - lifecycle.ended_max(state, queue.settings)
             while count < op.limit:
                 key = _first_ended(work, queue, state)
                 if key is None or (key.remove_at > work.now.wall and excess <= 0):

@@ -240,7 +240,7 @@ def _first_prune(work: Work, queue: Queue) -> int:
         held = work.in_state(queue.no, state)
         if not held:
             continue
-        if held > limits.ENDED_PER_QUEUE_MAX:
+        if held > lifecycle.ended_max(state, queue.settings):
             return 1
         cursor = work.cursor("ended")
         if cursor.set_range(ks.of_ended_state(queue.no, state)):

@@ -15,17 +15,19 @@ import heapq
 from collections.abc import Sequence
 from itertools import islice
 from struct import unpack
-from typing import Any, NamedTuple
+from typing import Any
 
 from msgspec.structs import astuple
 
 from lmdbq import lifecycle
 from lmdbq.clock import whole_us
-from lmdbq.model import PLAIN, Claim, ClaimedTask, Options, State
+from lmdbq.model import PLAIN, Claim, ClaimedTask, Options, Order, State
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.lmdb_exposed import Exposed
+from lmdbq.store.lmdb_heads import Head, room, wanted_types
 from lmdbq.store.lmdb_leasing import Shared, Taken
+from lmdbq.store.lmdb_paces import Paces
 from lmdbq.store.lmdb_rows import read_ready_run
 from lmdbq.store.lmdb_standing import Located
 from lmdbq.store.lmdb_tasks import end, quarantine, remove
@@ -33,44 +35,16 @@ from lmdbq.store.lmdb_types import rules
 from lmdbq.store.lmdb_work import Queue, Work
 
 
-class _Head(NamedTuple):
-    """The first run of a ready list, or an exposed task; sorts as claims go."""
-
-    priority: int
-    rank: int
-    first_id: int
-    key: ks.ReadyKey
-    run: rec.ReadyRun
-    queue: Queue
-    is_exposed: bool = False  # the task of a lane, not a run
-
-
-def wanted_types(work: Work, op: Claim, queue: Queue) -> list[int]:
-    """Return the wanted types of a queue that have ready tasks."""
-    ready = [type_no for type_no, tally in work.queue_tallies(queue.no).items() if tally[State.READY]]
-    if not op.types:
-        return ready
-    wanted = {work.type_no(name) for name in op.types}
-    return [type_no for type_no in ready if type_no in wanted]
-
-
-def room(work: Work, queue: Queue) -> int | None:
-    """Return how many more tasks of a queue may run; None without a limit."""
-    if queue.settings.paused:
-        return 0
-    if not queue.settings.max_running:
-        return None
-    return max(0, queue.settings.max_running - work.in_state(queue.no, State.RUNNING))
-
-
 class Taker:
     """One claim under way: what it has taken so far."""
 
-    def __init__(self, work: Work, op: Claim) -> None:
+    def __init__(self, work: Work, op: Claim, paces: Paces) -> None:
         self._work = work
         self._op = op
+        self._paces = paces
+        self._limit = op.limit
         self._room: dict[int, int | None] = {}
-        self._heads: list[_Head] = []
+        self._heads: list[Head] = []
         self._lists: dict[tuple[int, int], Queue] = {}
         self._exposed = Exposed(work, self._lists)
         self._plain_rules: dict[tuple[int, int], tuple[int, int, int]] = {}
@@ -80,38 +54,62 @@ class Taker:
         self.taken: list[Taken] = []  # in the order in which they were taken, as ``tasks``
         self.tasks: list[ClaimedTask] = []
 
-    def take(self, queues: list[Queue]) -> None:
-        """Take the best tasks of ``queues`` until the limit."""
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing more may be taken, whatever there is."""
+        return self._full or len(self.tasks) >= self._op.limit
+
+    def take(self, queues: list[Queue], count_max: int | None = None) -> None:
+        """Take the best tasks of ``queues`` until the limit, or until ``count_max`` more were taken."""
         work, op = self._work, self._op
+        if count_max is not None:
+            self._limit = min(op.limit, len(self.tasks) + count_max)
         cursor = work.cursor("ready")
+        heads = self._heads = []
+        self._lists = {}
+        self._exposed = Exposed(work, self._lists)
         for queue in queues:
-            self._room[queue.no] = room(work, queue)
+            if queue.no not in self._room:
+                self._room[queue.no] = room(work, queue, self._paces)
             if self._room[queue.no] == 0:
                 continue
             for type_no in wanted_types(work, op, queue):
                 self._lists[queue.no, type_no] = queue
-                self._push(self._heads, cursor, queue, ks.of_ready_list(queue.no, type_no))
+                self._push_list(heads, cursor, queue, type_no)
         if work.any_lanes():
             self._push_exposed(self._exposed.first_ones())
-        heads = self._heads
-        while heads and len(self.tasks) < op.limit and not self._full:
+        while heads and len(self.tasks) < self._limit and not self._full:
             head = heapq.heappop(heads)
             if self._room[head.queue.no] == 0:
                 continue
             if head.is_exposed:
                 self._take_exposed(head)
             elif self._take_run(head):
-                prefix = ks.of_ready_list(head.key.queue_no, head.key.type_no)
-                self._push(heads, cursor, head.queue, prefix)
+                self._push(heads, cursor, head.queue, head.list_prefix())
+        self._limit = op.limit
+
+    def _push_list(self, heads: list[Head], cursor: Any, queue: Queue, type_no: int) -> None:
+        """Push the head of a ready list; where priorities age, the head of each priority."""
+        if queue.settings.order is not Order.AGEING:
+            self._push(heads, cursor, queue, ks.of_ready_list(queue.no, type_no))
+            return
+        of_list = prefix = ks.of_ready_list(queue.no, type_no)
+        while cursor.set_range(prefix) and cursor.key()[: ks.READY_LIST_BYTES] == of_list:
+            priority = ks.read_ready(cursor.key()).priority
+            self._push(heads, cursor, queue, ks.place(queue.no, type_no, priority))
+            if priority == ks.PRIORITY_HIGHEST:
+                return
+            prefix = ks.place(queue.no, type_no, priority + 1)
 
     def _push_exposed(self, keys: list[ks.LaneKey]) -> None:
         for key in keys:
             queue = self._lists[key.queue_no, key.type_no]
             place = ks.ReadyKey(*key[1:])
-            head = _Head(key.priority, key.rank, key.id, place, rec.ReadyRun(1, 0, 0), queue, is_exposed=True)
+            order = lifecycle.place_of(queue.settings, key.priority - ks.PRIORITY_BIAS, key.rank)
+            head = Head(*order, key.id, place, rec.ReadyRun(1, 0, 0), queue, is_exposed=True)
             heapq.heappush(self._heads, head)
 
-    def _take_exposed(self, head: _Head) -> None:
+    def _take_exposed(self, head: Head) -> None:
         """Take the exposed task of a lane, if it may start, and expose the next one."""
         lanes, exposure = self._work.lanes, ks.LaneKey(0, *head.key)
         found = self._exposed.lane_of(exposure)
@@ -129,14 +127,15 @@ class Taker:
             self._push_exposed(self._exposed.fresh(lanes.sync_lane(lane)))
         self._push_exposed(self._exposed.after(exposure))
 
-    def _push(self, heads: list[_Head], cursor: Any, queue: Queue, prefix: bytes) -> None:
-        if not cursor.set_range(prefix) or cursor.key()[: ks.READY_LIST_BYTES] != prefix:
+    def _push(self, heads: list[Head], cursor: Any, queue: Queue, prefix: bytes) -> None:
+        if not cursor.set_range(prefix) or cursor.key()[: len(prefix)] != prefix:
             return
         key = ks.read_ready(cursor.key())
         run = read_ready_run(cursor.key(), cursor.value())
-        heapq.heappush(heads, _Head(key.priority, key.rank, key.last_id - run.length + 1, key, run, queue))
+        place = lifecycle.place_of(queue.settings, key.priority - ks.PRIORITY_BIAS, key.rank)
+        heapq.heappush(heads, Head(*place, key.last_id - run.length + 1, key, run, queue))
 
-    def _take_run(self, head: _Head) -> bool:
+    def _take_run(self, head: Head) -> bool:
         """Take from the front of a run, and shorten it; True if nothing is left of it."""
         queue_no, last_id, next_id = head.queue.no, head.key.last_id, head.first_id
         while (wanted := self._wanted(queue_no)) and not self._full:
@@ -156,10 +155,10 @@ class Taker:
 
     def _wanted(self, queue_no: int) -> int:
         """Return how many more tasks of a queue may be taken."""
-        wanted, room = self._op.limit - len(self.tasks), self._room[queue_no]
+        wanted, room = self._limit - len(self.tasks), self._room[queue_no]
         return wanted if room is None else min(wanted, room)
 
-    def _note(self, head: _Head, task: ClaimedTask, last_id: int, count: int) -> None:
+    def _note(self, head: Head, task: ClaimedTask, last_id: int, count: int) -> None:
         """Remember that ``task``, and those behind it up to ``last_id``, ``count`` in all, were taken."""
         queue_no, run = head.queue.no, head.run
         shared = Shared(queue_no, head.key.type_no, task.keepalive_ns, task.deliveries, run.failures)
@@ -168,7 +167,7 @@ class Taker:
         if room is not None:
             self._room[queue_no] = room - count
 
-    def _shorten(self, head: _Head, next_id: int) -> bool:
+    def _shorten(self, head: Head, next_id: int) -> bool:
         """Cut a run off before ``next_id``; True if nothing is left of it."""
         work, key, run = self._work, head.key, head.run
         raw = ks.ready(*key)
@@ -180,7 +179,7 @@ class Taker:
             work.put("ready", raw, rec.write_ready_run(raw, length, run.deliveries, run.failures))
         return False
 
-    def _take_alike(self, head: _Head, first: ClaimedTask, count_max: int) -> int:
+    def _take_alike(self, head: Head, first: ClaimedTask, count_max: int) -> int:
         """Take the tasks behind ``first``, which was just taken, as long as their records begin with the same bytes as
         its own: all that is not payload. Nothing about them needs a decision then. Returns the last that was taken.
 
@@ -213,7 +212,7 @@ class Taker:
         self._note(head, first, last_id, 1 + len(ids))
         return last_id
 
-    def _may_be_alike(self, head: _Head, task: ClaimedTask) -> bool:
+    def _may_be_alike(self, head: Head, task: ClaimedTask) -> bool:
         """Whether the tasks behind one that was taken may be taken as it was, if their records begin as its own."""
         _, max_deliveries, _ = self._rules(head, task.options)
         is_last = task.id == head.key.last_id
@@ -243,7 +242,7 @@ class Taker:
             for task_id, payload in zip(ids, payloads, strict=True)
         ]
 
-    def _take_one(self, head: _Head, task_id: int) -> ClaimedTask | None:
+    def _take_one(self, head: Head, task_id: int) -> ClaimedTask | None:
         """Take one task, or deal with it; None if it was not taken."""
         work, op, queue, run = self._work, self._op, head.queue, head.run
         try:
@@ -292,7 +291,7 @@ class Taker:
         self.tasks.append(task)
         return task
 
-    def _rules(self, head: _Head, options: Options) -> tuple[int, int, int]:
+    def _rules(self, head: Head, options: Options) -> tuple[int, int, int]:
         """Return (max_attempts, max_deliveries, keepalive) of a task; those of plain ones once for each ready list."""
         place = (head.queue.no, head.key.type_no)
         known = self._plain_rules.get(place) if options is PLAIN else None
@@ -306,7 +305,7 @@ class Taker:
         return known
 
     @staticmethod
-    def _located(task_id: int, head: _Head, record: rec.TaskRecord, history: rec.History | None) -> Located:
+    def _located(task_id: int, head: Head, record: rec.TaskRecord, history: rec.History | None) -> Located:
         run = head.run
         history = history or rec.History()
         return Located(task_id, head.queue, record, history, State.READY, run.deliveries, run.failures)

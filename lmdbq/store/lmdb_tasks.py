@@ -14,7 +14,7 @@ from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.lmdb_known_lanes import Member, is_laned
 from lmdbq.store.lmdb_rows import read_lane_standing, read_lease_run, read_ready_run, read_slot, read_standing
-from lmdbq.store.lmdb_standing import Located, ReadyTask, cut_ready, enter, lease_over, locate, shorten_lease
+from lmdbq.store.lmdb_standing import Located, ReadyTask, cut_ready, enter, lease_over, leave, locate, shorten_lease
 from lmdbq.store.lmdb_types import retry_rule, rules
 from lmdbq.store.lmdb_work import Work
 
@@ -98,7 +98,24 @@ def end(
     history.result = result
     history.result_encoding = rec.ENCODINGS[result_encoding]
     change_state(work, task, state)
-    return state
+    return state if state is not State.DEAD or _trim_dead(work, task) else None
+
+
+def _trim_dead(work: Work, newest: Located) -> bool:
+    """Remove the dead tasks that a queue keeps too many of, the earliest to go first; whether the newest stays."""
+    queue, stays = newest.queue, True
+    cap = queue.settings.max_dead
+    while cap and work.in_state(queue.no, State.DEAD) > cap:
+        found = work.first_from("ended", ks.of_ended_state(queue.no, State.DEAD))
+        if found is None:
+            return stays
+        task_id = ks.read_ended(found[0]).id
+        task = sound_or_quarantined(work, task_id)
+        if task is not None:
+            leave(work, task)
+            remove(work, task)
+        stays = stays and task_id != newest.id
+    return stays
 
 
 def change_state(work: Work, task: Located, state: State, ready: list[ReadyTask] | None = None) -> None:

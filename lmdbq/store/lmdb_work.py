@@ -16,6 +16,7 @@ import logging
 
 import lmdb
 
+from lmdbq import limits
 from lmdbq.clock import Now
 from lmdbq.model import DEFAULT_SETTINGS, Entry, QueueSettings, State
 from lmdbq.store import keyspace as ks
@@ -198,6 +199,13 @@ class Work(Counts):
             found = cursor.next()
         return [queue for name in names if (queue := self.queue(name)) is not None]
 
+    def queues_of(self, parent: str) -> list[Queue]:
+        """Return the live queues whose name begins with that of a parent and a dot, by name."""
+        if not parent or len(parent.encode()) + 2 > limits.NAME_BYTES_MAX:
+            return []
+        names = [ks.read_name(key) for key, _ in self.of("catalog", ks.queue_by_name(parent + "."))]
+        return [queue for name in names if (queue := self.queue(name)) is not None]
+
     def create_queue(self, name: str, settings: QueueSettings = DEFAULT_SETTINGS) -> Queue:
         """Make a queue and return it."""
         queue = Queue(self._take_queue_no(), name, self.now.wall, settings)
@@ -233,11 +241,15 @@ class Work(Counts):
         if keep_name:
             heir = Queue(self._take_queue_no(), queue.name, queue.created_at, queue.settings)
             self.save_queue(heir)
+            pace = self.get("catalog", ks.pace(queue.no))
+            if pace is not None:
+                self.put("catalog", ks.pace(heir.no), pace)
             self._totals[heir.no] = totals
             self._dirty.add((heir.no, 0))
         else:
             self.delete("catalog", ks.queue_by_name(queue.name))
             self._queues[queue.name] = None
+        self.delete("catalog", ks.pace(queue.no))
         return removed
 
     # --- types ---

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from lmdbq import lanes, limits
+from lmdbq import buckets, lanes, limits
+from lmdbq.buckets import Bucket
 from lmdbq.clock import Now
-from lmdbq.lanes import Bucket
 from lmdbq.model import (
     GroupChanged,
     GroupDelete,
@@ -41,7 +41,7 @@ def limits_of(tables: Tables, group: str) -> GroupSettings:
 def bucket_of(tables: Tables, group: str, now: Now) -> Bucket | None:
     """Return a group's tokens as they are now."""
     start = tables.boot_start.get(now.boot_no, now.steady)
-    return lanes.counted(tables.buckets.get(group), limits_of(tables, group).rate, now, start)
+    return buckets.counted(tables.buckets.get(group), limits_of(tables, group).rate, now, start)
 
 
 def running_of(tables: Tables, group: str) -> int:
@@ -97,7 +97,7 @@ def token_at(tables: Tables, group: str, now: Now) -> int:
     """Return when (wall ns) a group that waits for nothing else has its next token; 0 if it does not."""
     if group_blocked_by(tables, group, now) != "rate_limited":
         return 0
-    at = now.wall + lanes.until_tokens_ns(bucket_of(tables, group, now), 1)
+    at = now.wall + buckets.until_tokens_ns(bucket_of(tables, group, now), 1)
     return -(-at // limits.US_NS) * limits.US_NS
 
 
@@ -111,7 +111,7 @@ def started(tables: Tables, row: Row, now: Now) -> None:
     rate = limits_of(tables, row.options.group).rate
     if rate is not None:
         bucket = bucket_of(tables, row.options.group, now)
-        tables.assign(tables.buckets, row.options.group, lanes.spent(bucket, rate, now))
+        tables.assign(tables.buckets, row.options.group, buckets.spent(bucket, rate, now))
 
 
 # --- settings and rules ---
@@ -209,8 +209,8 @@ def group_view(tables: Tables, group: str, now: Now) -> GroupView | None:
         limits=holds,
         ready=ready,
         running=running,
-        tokens=None if holds.rate is None else lanes.whole_tokens(bucket, holds.rate),
-        token_in_ns=lanes.until_tokens_ns(bucket, 1),
+        tokens=None if holds.rate is None else buckets.whole_tokens(bucket, holds.rate),
+        token_in_ns=buckets.until_tokens_ns(bucket, 1),
         blocked_by=group_blocked_by(tables, group, now),
     )
 
@@ -247,7 +247,7 @@ def refill_in_ns(tables: Tables, now: Now) -> int | None:
     """Return when the next token comes in that a ready task waits for."""
     groups = [name.group for name in tables.lanes if name.group and tables.in_lane(name, State.READY)]
     waits = [
-        lanes.until_tokens_ns(bucket_of(tables, group, now), 1)
+        buckets.until_tokens_ns(bucket_of(tables, group, now), 1)
         for group in groups
         if group_blocked_by(tables, group, now) == "rate_limited"
     ]

@@ -7,8 +7,9 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from lmdbq.clock import Now
-from lmdbq.lifecycle import ResolvedDedupe
+from lmdbq.lifecycle import ResolvedDedupe, place_of
 from lmdbq.model import (
+    DEFAULT_SETTINGS,
     PLAIN,
     Encoding,
     Failure,
@@ -21,6 +22,7 @@ from lmdbq.model import (
     Status,
     Totals,
 )
+from lmdbq.sharing import NO_PACE, Pace
 
 
 class Denied(Exception):
@@ -120,16 +122,17 @@ class Row(Struct, frozen=True):
             return LaneName(self.queue, self.options.thread, "")
         return LaneName("", "", self.options.group) if self.options.group else None
 
-    def order(self) -> tuple[int, int, int]:
-        """Where it stands among ready tasks."""
-        return self.priority, self.rank, self.id
+    def order(self, settings: QueueSettings = DEFAULT_SETTINGS) -> tuple[int, int, int]:
+        """Where it stands among ready tasks, as its queue orders them."""
+        return *place_of(settings, self.priority, self.rank), self.id
 
 
 class Queue(Struct, frozen=True):
-    """A queue's settings and totals."""
+    """A queue's settings and totals, and how fast it is served."""
 
     settings: QueueSettings
     totals: Totals
+    pace: Pace = NO_PACE
 
 
 class Remembered(Struct, frozen=True):

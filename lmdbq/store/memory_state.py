@@ -17,10 +17,11 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from lmdbq import lifecycle, precedence
+from lmdbq.buckets import Bucket
 from lmdbq.clock import Now
-from lmdbq.lanes import Bucket
 from lmdbq.lifecycle import ResolvedDedupe, ResolvedRetry
 from lmdbq.model import ENDED, Entry, GroupRule, GroupSettings, Outcome, QueueSettings, State, Totals, TypePut, Until
+from lmdbq.sharing import Pace
 from lmdbq.store.memory_rows import LaneName, Queue, Remembered, RememberedClaim, Row, Slot, SlotName
 
 _ABSENT: Final = object()
@@ -46,6 +47,7 @@ class Tables:
     schedules: dict[str, Any] = field(default_factory=dict)  # memory_schedules.ScheduleRow by name
     last_id: dict[str, int] = field(default_factory=lambda: {"": 0})
     daemon_start: dict[int, int] = field(default_factory=dict)  # boot_no -> steady ns
+    turn_time: dict[str, int] = field(default_factory=lambda: {"": 0})  # the start of the last turn of any queue
     stirred: dict[str, None] = field(default_factory=dict)
     spawned: list[Entry] = field(default_factory=list)  # to be enqueued when the op under way is through
     lanes: dict[LaneName, dict[int, None]] = field(default_factory=dict)  # the ids of all tasks of a lane
@@ -190,6 +192,10 @@ class Tables:
         totals = replace(known.totals, **{name: getattr(known.totals, name) + by})
         self.assign(self.queues, queue, replace(known, totals=totals))
 
+    def set_pace(self, queue: str, pace: Pace) -> None:
+        """Note how fast a queue is served."""
+        self.assign(self.queues, queue, replace(self.queues[queue], pace=pace))
+
     def create_queue(self, queue: str, settings: QueueSettings) -> None:
         """Create a queue without tasks."""
         self.assign(self.queues, queue, Queue(settings, Totals()))
@@ -225,7 +231,15 @@ class Tables:
                 remove_at=now.wall + keep_ns,
             )
         )
-        return state
+        if state is State.DEAD and self.settings(row.queue).max_dead:
+            self._trim_dead(row.queue, now)
+        return state if row.id in self.rows else None
+
+    def _trim_dead(self, queue: str, now: Now) -> None:
+        """Remove the dead tasks that a queue keeps too many of, the earliest to go first."""
+        dead = sorted(self.standing_in(State.DEAD, queue=queue), key=lambda row: (row.remove_at, row.id))
+        for row in dead[: max(0, len(dead) - self.settings(queue).max_dead)]:
+            self.remove(row, now)
 
     def expire(self, row: Row, now: Now) -> None:
         """Remove a task that waited for too long."""

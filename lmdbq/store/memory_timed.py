@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from lmdbq import limits
+from lmdbq import lifecycle
 from lmdbq.clock import Now
 from lmdbq.model import ENDED, WAITING, Expire, Failure, Lapse, Promote, Prune, State, Status, Swept
 from lmdbq.store.memory_lanes import stir_groups
@@ -59,7 +59,7 @@ def prune(tables: Tables, op: Prune, now: Now) -> Swept:
     for queue in tables.queues:
         for state in ENDED:
             rows = sorted(tables.standing_in(state, queue=queue), key=_removal_order)
-            over = len(rows) - limits.ENDED_PER_QUEUE_MAX
+            over = len(rows) - lifecycle.ended_max(state, tables.settings(queue))
             due += [row for place, row in enumerate(rows) if place < over or row.remove_at <= now.wall]
     due.sort(key=_removal_order)
     for row in due[: op.limit]:

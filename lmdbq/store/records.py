@@ -32,6 +32,7 @@ field; an absent field has the default stated below, and an unknown one means a 
     Grave        map: name, at                                                                       1      -
                  lane_no: up to which its lanes were drained                                         2      0
     TypeRecord   map: settings (map of model.TypeSettings), schema (bin: JSON Schema)                2      none, ""
+    Pace         map: start, bucket (map: tokens, rest, boot_no, at, rate)                           2      0, nil
     ScheduleRecord  map: no, created_at, next_at, last_at, fired, reason, schedule (map)            2      0, ""
     Memo         map: at, remove_at, body_hash, outcomes (MessagePack of model outcomes, ids as
                  first, count, first, count ...), leases (first id, count, delivery, ...)            1      empty
@@ -49,11 +50,13 @@ means "not said here"; *_ns are durations in nanoseconds:
     options      keepalive_ns, retry, keep, dedupe, tags (list of text), metadata (bin: a JSON object), thread, group,
                  rejoin (the last three since format 2)
     settings     paused, max_running, keepalive_ns, expires_in_ns, retry, keep, dedupe
-                 (those of a type: without the first two)
+                 (those of a type: without the first two); of a queue since format 2 also rate, weight, order
+                 (0 strict, 2 ageing), ageing_ns, max_dead, priority
+    rate         tokens, period_ns, burst; a bucket's rest counts ns x tokens, period_ns of them are a token
     retry        max_attempts, max_deliveries, backoff: a map of kind "intervals" (intervals_ns: a list), "exponential"
                  (base_ns, factor, cap_ns, jitter) or "polynomial" (base_ns, exponent, jitter); defaults as in model
     settings     of a group: paused, max_running (nil and 0 differ), rate (tokens, period_ns, burst), weight
-    bucket       tokens, rest, boot_no, at, rate: as lanes.Bucket counts them
+    bucket       tokens, rest, boot_no, at, rate: as buckets.Bucket counts them
     keep         succeeded_ns, dead_ns, cancelled_ns (nil and 0 differ: 0 is said)
     dedupe       key, scope, until, ttl_ns, on_duplicate (nil: not said), overwrite (list of field names)
     schedule     cron, timezone ("UTC"), catch_up (1), paused, entry; catch_up 0 none, 1 one, 2 all
@@ -77,7 +80,7 @@ try:  # the same sums as zlib's: a third of the time for 60 bytes, a fifth for 1
 except ImportError:  # where it has no wheel
     from zlib import crc32 as crc32
 
-from lmdbq.lanes import Bucket
+from lmdbq.buckets import Bucket
 from lmdbq.model import (
     DEFAULT_SETTINGS,
     NO_TYPE_SETTINGS,
@@ -95,6 +98,7 @@ from lmdbq.model import (
     Totals,
     TypeSettings,
 )
+from lmdbq.sharing import Pace
 
 FORMAT: Final = 2
 FORMATS_READ: Final = frozenset({1, FORMAT})  # 1 is a file that uses nothing of what 2 adds
@@ -597,11 +601,14 @@ _lane_decoder = msgspec.msgpack.Decoder(LaneRecord)
 _rule_decoder = msgspec.msgpack.Decoder(GroupRule)
 _grave_decoder = msgspec.msgpack.Decoder(Grave)
 _memo_decoder = msgspec.msgpack.Decoder(Memo)
+_pace_decoder = msgspec.msgpack.Decoder(Pace)
 _schedule_decoder = msgspec.msgpack.Decoder(ScheduleRecord)
 _outcomes_decoder = msgspec.msgpack.Decoder(tuple[OpOutcome, ...])
 
 
-def write_map(value: Meta | QueueRecord | TypeRecord | LaneRecord | GroupRule | Grave | Memo | ScheduleRecord) -> bytes:
+def write_map(
+    value: Meta | QueueRecord | TypeRecord | LaneRecord | GroupRule | Grave | Memo | ScheduleRecord | Pace,
+) -> bytes:
     """Return the bytes of any value that is a map by name of field."""
     return seal(_map_encoder.encode(value))
 
@@ -642,6 +649,11 @@ def read_grave(value: bytes) -> Grave:
 def read_memo(value: bytes) -> Memo:
     """Return a memo. Raises Damaged."""
     return _decode(_memo_decoder, unseal(value))
+
+
+def read_pace(value: bytes) -> Pace:
+    """Return how fast a queue is served. Raises Damaged."""
+    return _decode(_pace_decoder, unseal(value))
 
 
 def read_schedule(value: bytes) -> ScheduleRecord:

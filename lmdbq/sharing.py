@@ -1,0 +1,74 @@
+"""Between the queues of one claim: which of them it takes from, in what order, and how weights share. Pure.
+
+A claim that names ``parent`` takes from every ``parent.sub`` as well (the parent is what stands before the first dot).
+Queues are drained level by level: all of a lower ``priority`` first. On a level without weights tasks are taken in
+their own order over all of its queues. With weights (any queue of the level has one; the others then weigh 1) its
+queues take turns by start-time fair queueing: each has a *start*, and the one whose start is least is served and moved
+on by 1 / weight. A queue that had nothing for a while begins at the time of the others, so it neither starves nor is
+made up for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from msgspec import Struct
+
+from lmdbq.buckets import Bucket
+from lmdbq.model import QueueSettings
+
+_TURN: Final = 1 << 20  # what a turn of weight 1 costs
+
+
+class Pace(Struct, frozen=True, omit_defaults=True):
+    """How fast a queue has been served. bucket: its tokens, None = full, or no rate. start: of its next turn."""
+
+    bucket: Bucket | None = None
+    start: int = 0
+
+
+NO_PACE: Final = Pace()
+
+
+def parent_of(name: str) -> str:
+    """Return the queue a claim of which takes from ``name`` as well; "" if there is none.
+
+    >>> parent_of("mail.bulk.eu"), parent_of("mail"), parent_of(".mail")
+    ('mail', '', '')
+    """
+    parent, dot, _ = name.partition(".")
+    return parent if dot else ""
+
+
+def is_weighted(settings: Iterable[QueueSettings]) -> bool:
+    """Whether the queues of a level take turns by weight."""
+    return any(one.weight for one in settings)
+
+
+class Turns:
+    """Whose turn it is among the queues of a level. starts: of each by name, in the order of the claim.
+
+    time: the start of the last turn that any queue of the file had.
+    """
+
+    def __init__(self, starts: dict[str, int], weights: dict[str, int], time: int) -> None:
+        self.starts = {name: max(start, time) for name, start in starts.items()}
+        self.served: set[str] = set()
+        self.time = time
+        self._weights = weights
+        self._left = dict.fromkeys(starts)
+
+    def next(self) -> str | None:
+        """Return whose turn it is: of those with the least start the first of the claim. None: all are empty."""
+        return min(self._left, key=self.starts.__getitem__, default=None)
+
+    def empty(self, name: str) -> None:
+        """A queue has nothing more to give."""
+        del self._left[name]
+
+    def serve(self, name: str) -> None:
+        """A queue gave one task."""
+        self.served.add(name)
+        self.time = self.starts[name]
+        self.starts[name] += _TURN // (self._weights[name] or 1)
