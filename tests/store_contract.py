@@ -12,6 +12,7 @@ from tests.contract_enqueue import EnqueueContract, IdCapability, UniformEntries
 from tests.contract_lanes import ThreadContract
 from tests.contract_leases import LeaseContract
 from tests.contract_manage import CountCapability, QueueContract, TaskActionContract
+from tests.contract_queues import QueueSettingsContract
 from tests.contract_schedules import ScheduleContract
 from tests.contract_timed import TimedContract
 from tests.contract_types import TypeContract
@@ -27,6 +28,7 @@ class EveryStore(
     QueueContract,
     TimedContract,
     ScheduleContract,
+    QueueSettingsContract,
     TypeContract,
     ThreadContract,
 ):

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from lmdbq.client.loop_thread import engine_thread
 from lmdbq.clock import Clock, SystemClock
+from lmdbq.engine.groups import consumers_of
 from lmdbq.engine.queue import Engine
 from lmdbq.engine.registry import Registry
 from lmdbq.engine.timers import Timers
@@ -72,7 +73,7 @@ class OpenQueue:
         """Whether somebody asks for tasks of this type. In a directory others may, of whom nobody here knows."""
         if self.directory is not None:
             return True
-        consumers = self.engine.consumers().get(queue)
+        consumers = consumers_of(self.engine.consumers(), queue)
         if self.workers.takes(queue, kind, self.clock.wall_ns()):
             return True
         return consumers is not None and (consumers.any_type or kind in consumers.types)

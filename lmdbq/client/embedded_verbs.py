@@ -30,6 +30,7 @@ from lmdbq.client.embedded_tasks import (
     page_of_tasks,
     settled,
 )
+from lmdbq.engine.groups import consumers_of
 from lmdbq.errors import refusal
 from lmdbq.ids import format_id
 from lmdbq.model import (
@@ -229,7 +230,7 @@ def _look_queue(queue: OpenQueue, name: str) -> answers.QueueAnswer:
 
 
 def _shown_queue(queue: OpenQueue, view: QueueView) -> answers.QueueAnswer:
-    consumers = queue.engine.consumers().get(view.name)
+    consumers = consumers_of(queue.engine.consumers(), view.name)
     ready = [kind for kind, counts in view.counts.items() if counts.get(State.READY.word)]
     unconsumed = [kind for kind in ready if not queue.is_consumed(view.name, kind)]
     return queue_answer(view, queue.clock.wall_ns(), consumers.parked if consumers else 0, unconsumed)

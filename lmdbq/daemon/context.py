@@ -18,9 +18,11 @@ from lmdbq.daemon.access import Access
 from lmdbq.daemon.connections import UnderWay
 from lmdbq.daemon.metrics import RequestCounts
 from lmdbq.daemon.settings import Settings
+from lmdbq.engine.groups import consumers_of
 from lmdbq.engine.queue import Engine
 from lmdbq.engine.registry import Registry
 from lmdbq.model import QueueView, State
+from lmdbq.sharing import parent_of
 
 LOOK_SECONDS: Final = 0.25  # how often who waits for a task's end looks, for ends that nobody here reported
 
@@ -112,9 +114,9 @@ class Daemon:
 
     def is_consumed(self, queue: str, kind: str) -> bool:
         """Whether somebody asks for tasks of this type of this queue, or has registered to run them."""
-        consumers = self.engine.consumers().get(queue)
+        consumers = consumers_of(self.engine.consumers(), queue)
         asked = consumers is not None and (consumers.any_type or kind in consumers.types)
-        return asked or self.workers.takes(queue, kind, self.clock.wall_ns())
+        return asked or any(self.workers.takes(name, kind, self.clock.wall_ns()) for name in (queue, parent_of(queue)))
 
 
 DAEMON: Final = web.AppKey("daemon", Daemon)

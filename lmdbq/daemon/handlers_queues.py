@@ -7,6 +7,7 @@ from aiohttp import web
 from lmdbq import limits
 from lmdbq.daemon.context import DAEMON, Daemon
 from lmdbq.daemon.replies import HttpProblem, codec_in, only_parameters, read_body, reply, settled
+from lmdbq.engine.groups import consumers_of
 from lmdbq.model import Op, Purge, QueueChanged, QueueDelete, QueuePatch, QueuePut, QueueSettings, QueueView
 from lmdbq.wire.answers import QueueAnswer, QueueRemoved, QueuesAnswer
 from lmdbq.wire.policies import read_queue
@@ -51,7 +52,7 @@ def _unknown(name: str) -> HttpProblem:
 
 
 def _shown(daemon: Daemon, queue: QueueView) -> QueueAnswer:
-    consumers = daemon.engine.consumers().get(queue.name)
+    consumers = consumers_of(daemon.engine.consumers(), queue.name)
     parked = consumers.parked if consumers is not None else 0
     unconsumed = daemon.unconsumed(queue)
     return queue_answer(queue, daemon.clock.wall_ns(), parked, unconsumed, draining=daemon.draining.is_set())

@@ -7,13 +7,14 @@ submits or answers anything. The trap: ``held`` is meaningful only during one wa
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from msgspec import Struct
 
 from lmdbq.engine.committer import Unit
 from lmdbq.model import Call, CallOutcome, Claim, Claimed
+from lmdbq.sharing import parent_of
 
 Answer = tuple[Claimed, CallOutcome | None]
 
@@ -30,6 +31,14 @@ class Consumers(Struct, frozen=True):
     parked: int
     any_type: bool
     types: frozenset[str]
+
+
+def consumers_of(found: Mapping[str, Consumers], queue: str) -> Consumers | None:
+    """Return who takes tasks of a queue: those who ask for it, and those who ask for its parent."""
+    own, parents = found.get(queue), found.get(parent_of(queue))
+    if own is None or parents is None:
+        return own or parents
+    return Consumers(own.parked + parents.parked, own.any_type or parents.any_type, own.types.union(parents.types))
 
 
 class Group:

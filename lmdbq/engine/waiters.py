@@ -21,14 +21,16 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from lmdbq.engine.committer import Settlement, Unit
 from lmdbq.engine.groups import Answer, Consumers, Group, Waiter
 from lmdbq.errors import LmdbqError, StoreError
-from lmdbq.limits import LOOK_SECONDS, PAYLOAD_BYTES_MAX
+from lmdbq.limits import LOOK_SECONDS, PAYLOAD_BYTES_MAX, SECOND_NS
 from lmdbq.model import Call, Claim, Claimed, Refused
+from lmdbq.sharing import parent_of
 
 CONSUMER_SECONDS: Final = 60.0  # a worker that asked this recently is a consumer, though it may be at work just now
 DRAINING: Final = Claimed([], "draining")
@@ -152,9 +154,13 @@ class Waiters:
     def _wet(self, expected: Mapping[str, int]) -> None:
         if not expected:
             return
+        found: Counter[str] = Counter(expected)
+        for name, tasks_len in expected.items():
+            if parent := parent_of(name):  # whose claims take from it, too
+                found[parent] += tasks_len
         for group in self._groups.values():
             if group.waiters and group not in self._dried:
-                tasks_len = sum(expected.get(name, 0) for name in group.queues)
+                tasks_len = sum(found.get(name, 0) for name in group.queues)
                 if tasks_len:
                     group.stir(tasks_len)
 
@@ -272,6 +278,8 @@ class Waiters:
             self._finish(waiter, claimed)
         else:
             group.last = claimed
+        if claimed.token_in_ns and group.waiters:  # no commit will tell of a token that comes in
+            self._loop.call_later(claimed.token_in_ns / SECOND_NS, self.stir, dict.fromkeys(group.queues, 1))
         if _may_be_more(waiter.claim, claimed):
             group.earn(2 * waiter.claim.limit)
         elif group.generation == waiter.generation:

@@ -107,6 +107,12 @@ def due(tables: Tables, now: Now) -> Due:
         if row.lease
     ]
     removals = [row.remove_at for row in tables.standing_in(*ENDED)]
+    removals += [
+        1
+        for name, known in tables.queues.items()
+        for state in ENDED
+        if tables.number_in(name, state) > lifecycle.ended_max(state, known.settings)
+    ]
     removals += [memo.until for memo in tables.memos.values()]
     removals += [memo.until for memo in tables.claims.values()]
     removals += [
