@@ -296,6 +296,24 @@ class ClaimContract:
         assert task.remove_at == q.now + limits.KEEP_DEAD_NS_DEFAULT
         assert q.totals().dead == 1
 
+    def test_a_release_with_a_delay_does_not_count(self, q: Driver):
+        """Somebody has asked for it: a handler that snoozes is no handler that kills its workers."""
+        task_id = q.add(retry=AT_ONCE)
+        for _ in range(9):
+            q.release(q.take(), delay_ns=S)
+            q.clock.advance(1)
+        q.release(q.take())
+        q.release(q.take())
+        q.release(q.take(), delay_ns=S)
+        q.clock.advance(1)
+        q.release(q.take())
+        assert q.claim_ids() == []
+        assert (q.task(task_id).reason, q.task(task_id).deliveries) == ("max_deliveries", 13)
+        q.retry(task_id)
+        for _ in range(3):
+            q.release(q.take())
+        assert q.claim_ids() == [], "a retry by hand begins anew"
+
     def test_one_that_is_not_kept_is_gone(self, q: Driver):
         task_id = q.add(retry=AT_ONCE, keep=Keep(dead_ns=0))
         for _ in range(3):

@@ -140,6 +140,15 @@ def pid_of(name: str) -> dict[str, Any]:
     return {"name": name, "pid": os.getpid(), "state": context.state["pid"], "parent": os.getppid()}
 
 
+_ballast: list[bytes] = []
+
+
+@processes.task(run_in="process")
+def grow(size: int) -> int:
+    _ballast.append(b"x" * size)
+    return os.getpid()
+
+
 @processes.task(run_in="process")
 async def pid_of_async() -> int:
     await asyncio.sleep(0)

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from lmdbq.engine import finished
+from lmdbq.model import Call, Completion, Done, Outcome, Report, ReportDone, Reported, State, Status
 from tests.http_tools import Api, api  # noqa: F401
 
 UNKNOWN = "tsk_zzzzzzzzzzz"[:15]
@@ -97,12 +99,50 @@ def _watched(api: Api) -> bool:  # noqa: F811
 
 
 async def test_waiting_for_an_end_that_is_not_kept_says_gone(api: Api):  # noqa: F811
+    task, _ = await running(api)
+    waiting = asyncio.ensure_future(api.call("GET", f"/v1/tasks/{task}?wait_in_seconds=60"))
+    while not _watched(api):
+        await asyncio.sleep(0)
+    await api.call("DELETE", f"/v1/tasks/{task}")
+    (await waiting).problem(410, "gone")
+
+
+async def test_who_waits_for_one_that_succeeds_and_is_not_kept_is_told(api: Api):  # noqa: F811
     task, lease = await running(api)
     waiting = asyncio.ensure_future(api.call("GET", f"/v1/tasks/{task}?wait_in_seconds=60"))
     while not _watched(api):
         await asyncio.sleep(0)
     await api.report(lease)
-    (await waiting).problem(410, "gone")
+    (await waiting).problem(410, "succeeded_not_kept")
+    (await api.call("GET", f"/v1/tasks/{task}?wait_in_seconds=1")).problem(410, "succeeded_not_kept")
+    (await api.call("GET", f"/v1/tasks/{task}")).problem(410, "gone")
+
+
+async def test_a_report_that_waits_for_tasks_is_known_at_once(api: Api):  # noqa: F811
+    task, lease = await running(api)
+    waiting = asyncio.ensure_future(api.call("GET", f"/v1/tasks/{task}?wait_in_seconds=60"))
+    while not _watched(api):
+        await asyncio.sleep(0)
+    more = {"queue_names": ["q"], "wait_in_seconds": 60}
+    said = {"reports": [{"lease": lease, "status": "succeeded"}], "dequeue": more}
+    parked = asyncio.ensure_future(api.call("POST", "/v1/report", said))
+    (await waiting).problem(410, "succeeded_not_kept")
+    assert not parked.done()
+    await api.enqueue({})
+    assert len((await parked).value["tasks"]) == 1
+
+
+async def test_the_last_successes_are_remembered(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(finished, "REMEMBERED_MAX", 2)
+    known = finished.Finished()
+    for number in range(4):
+        completion = Completion(number, 1, Status.SUCCEEDED if number != 1 else Status.FAILED)
+        known.note([Call((Report((completion,)),))], [Done((ReportDone([Reported(Outcome.OK)]),))])
+    assert [number in known for number in range(4)] == [False, False, True, True]
+    kept, gone = Reported(Outcome.OK, State.SUCCEEDED), Reported(Outcome.NOT_FOUND)
+    said = Report((Completion(8, 1, Status.SUCCEEDED), Completion(9, 1, Status.SUCCEEDED)))
+    known.note([Call((said,))], [Done((ReportDone([kept, gone]),))])
+    assert (8 in known, 9 in known) == (False, False)
 
 
 async def test_waiting_ends_with_its_time(api: Api):  # noqa: F811

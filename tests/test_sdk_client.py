@@ -10,6 +10,7 @@ import asyncio
 import inspect
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -339,10 +340,28 @@ async def test_a_result_is_waited_for(client: Any, q: str):
 
 async def test_a_result_that_was_not_kept_is_gone(client: Any, q: str):
     handle = await ask(client.enqueue(Entry("n", queue=q)))
-    (lease,) = await ask(client.dequeue(q))
-    await ask(lease.succeed(None))
+    await ask(handle.delete())
     with pytest.raises(lmdbq.TaskGone, match="kept"):
         await ask(handle.result(timeout=10))
+
+
+async def test_a_task_that_returned_none_has_the_result_none(client: Any, q: str):
+    handle, parked = await ask(client.enqueue_many([Entry("n", queue=q)] * 2))
+    leases = await ask(client.dequeue(q, limit=2))
+    with ThreadPoolExecutor(1) as threads:
+        if isinstance(parked, lmdbq.Handle):
+            waiting: Any = asyncio.wrap_future(threads.submit(parked.result, timeout=30))
+        else:
+            waiting = asyncio.ensure_future(parked.result(timeout=30))
+        await asyncio.sleep(0.02)
+        for lease in leases:
+            await ask(lease.succeed(None))
+        assert await waiting is None, "it waited when the task ended"
+    for timeout in (10, 0):
+        assert await ask(handle.result(timeout=timeout)) is None, "it asked a moment later"
+    assert await ask(handle.wait(timeout=0)) is None
+    with pytest.raises(lmdbq.TaskGone):
+        await ask(handle.info())
 
 
 async def test_many_are_waited_for(client: Any, q: str):

@@ -268,6 +268,16 @@ def test_processes_run_replace_themselves_and_are_replaced(client: Client):
         slow.result()
 
 
+def test_a_process_that_has_grown_is_replaced_before_the_next_task(client: Client):
+    sizes = [1, 1, 300 * 1024 * 1024, 1, 1]
+    handles = client.enqueue_many([sdk_tasks.grow.entry(size) for size in sizes])
+    limits: dict[str, Any] = {"processes": 1, "concurrency": 1, "max_memory_per_process": 250 * 1024 * 1024}
+    assert drain(client, sdk_tasks.processes, **limits) == 5
+    pids = [handle.result() for handle in handles]
+    assert [pid == pids[0] for pid in pids] == [True, True, True, False, False]
+    assert pids[3] == pids[4]
+
+
 def test_a_cancel_kills_a_process(client: Client, tmp_path: Path):
     handle = client.enqueue(sdk_tasks.hold.using(lease=1), str(tmp_path / "pid"))
     with Worker(client, sdk_tasks.processes, processes=1):
@@ -421,8 +431,8 @@ def where(request: pytest.FixtureRequest, daemon: RealDaemon, tmp_path: Path) ->
     return daemon.where if request.param == "unix" else str(tmp_path / "q")
 
 
-def started_worker(where: str, queue: str, grace: float) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", PROGRAM, where, queue, str(grace)]
+def started_worker(where: str, queue: str, grace: float, *, program: str = PROGRAM) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", program, where, queue, str(grace)]
     worker = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert worker.stdout is not None
     assert [worker.stdout.readline() for _ in range(8)] == ["started\n"] * 8, worker.stderr
@@ -466,12 +476,11 @@ def test_the_grace_is_an_end(where: str):
 def test_a_second_signal_ends_now(where: str):
     with Client(where) as client:
         client.enqueue_many([Entry("slow", {"seconds": 60}, queue="second")] * 8)
-        worker = started_worker(where, "second", 60)
+        worker = started_worker(where, "second", 60, program="import logging; logging.basicConfig(level=20)" + PROGRAM)
+        assert worker.stderr is not None
         worker.send_signal(signal.SIGINT)
-        deadline = threading.Event()
-        while worker.poll() is None:
-            worker.send_signal(signal.SIGINT)
-            deadline.wait(0.05)
+        assert any("a second signal ends it now" in line for line in worker.stderr)
+        worker.send_signal(signal.SIGINT)
         status, out, errors = ended(worker)
         assert (status, out) == (-signal.SIGINT, "")
         assert "KeyboardInterrupt" in errors

@@ -28,7 +28,15 @@ from lmdbq.client.options import (
 )
 from lmdbq.client.places import AsyncTransport
 from lmdbq.client.reports import failed, released, succeeded
-from lmdbq.client.values import ActionResult, Deadline, Extended, dead_or_cancelled, lease_lost
+from lmdbq.client.values import (
+    SUCCEEDED_NOT_KEPT,
+    WAIT_SECONDS_MIN,
+    ActionResult,
+    Deadline,
+    Extended,
+    dead_or_cancelled,
+    lease_lost,
+)
 from lmdbq.errors import TaskGone
 from lmdbq.limits import PAGE_TASKS_MAX
 from lmdbq.wire.answers import ChangeAnswer, TaskAnswer
@@ -65,10 +73,16 @@ class AsyncHandle(Generic[R]):
     async def result(self, *, timeout: Seconds | None = None) -> R:
         """Wait for the task's end and return what its function returned. timeout: seconds, None = as long as it takes.
 
-        Raises ResultTimeout, TaskDead, TaskCancelled; TaskGone if nothing of it was kept: one that returns None is not,
-        unless ``keep`` says so, and any other for an hour unless it says otherwise.
+        Raises ResultTimeout, TaskDead, TaskCancelled; TaskGone if nothing of it was kept. A result is kept for an hour
+        unless ``keep`` says otherwise, None is not: it is known of the last 10,000 tasks that were reported to this
+        daemon (without one: to this process).
         """
-        task = await self._ended(Deadline(timeout, time.monotonic()))
+        try:
+            task = await self._ended(Deadline(timeout, time.monotonic()))
+        except TaskGone as gone:
+            if gone.code != SUCCEEDED_NOT_KEPT:
+                raise
+            return None  # type: ignore[return-value]
         if task.state != "succeeded":
             raise dead_or_cancelled(task)
         return convert(core.result_of(task), self._returns)  # type: ignore[no-any-return]
@@ -82,7 +96,7 @@ class AsyncHandle(Generic[R]):
 
     async def _ended(self, deadline: Deadline) -> TaskAnswer:
         while True:
-            wait = deadline.next_wait(time.monotonic())
+            wait = max(deadline.next_wait(time.monotonic()), WAIT_SECONDS_MIN)
             task = await self._transport.call(core.task(self.id, wait=wait, payload="none"))
             if task.state in ENDED:
                 return task

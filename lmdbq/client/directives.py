@@ -24,10 +24,10 @@ class Retry(Exception):
 
 
 class Snooze(Exception):
-    """It is not the time yet: run the task again in ``delay`` seconds. It does not count as an attempt.
+    """It is not the time yet: run the task again in ``delay`` seconds (> 0). It counts as nothing, however often.
 
-    It does as a delivery, and after max_deliveries (20 unless the task says otherwise) a task is dead: one that snoozes
-    often says ``retry=RetryStrategy(max_deliveries=...)``.
+    A ``delay`` of 0 hands it back, to be given out at once; that does count as a delivery, of which a task has 20
+    unless it says otherwise, lest it go round for ever.
     """
 
     def __init__(self, delay: Seconds) -> None:

@@ -10,6 +10,7 @@ from msgspec import UNSET
 
 from lmdbq.client.core import Request, error_of
 from lmdbq.client.embedded_file import OpenQueue
+from lmdbq.engine.finished import CODE, DETAIL
 from lmdbq.errors import InvalidInput, LmdbqError, refusal
 from lmdbq.ids import format_id, parse_id
 from lmdbq.model import (
@@ -74,7 +75,10 @@ async def _until_ended(queue: OpenQueue, task_id: int, wait_seconds: float) -> T
     until = loop.time() + wait_seconds
     while True:
         moved = queue.next_move()
-        task = _look(queue, task_id)
+        found = queue.store.task(task_id, queue.clock)
+        if found is Outcome.GONE and wait_seconds and await queue.engine.has_succeeded(task_id):
+            raise refusal(410, CODE, DETAIL)
+        task = _task_or_error(found)
         left = until - loop.time()
         if task.state in ENDED or left <= 0:
             return task
@@ -82,7 +86,10 @@ async def _until_ended(queue: OpenQueue, task_id: int, wait_seconds: float) -> T
 
 
 def _look(queue: OpenQueue, task_id: int) -> Task:
-    found = queue.store.task(task_id, queue.clock)
+    return _task_or_error(queue.store.task(task_id, queue.clock))
+
+
+def _task_or_error(found: Task | Outcome) -> Task:
     if isinstance(found, Task):
         return found
     raise _missing(found)

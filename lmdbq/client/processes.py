@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import resource
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -28,15 +31,21 @@ from lmdbq.client.tasks import Task
 from lmdbq.wire.answers import TaskAnswer
 from lmdbq.wire.shapes import ReportEntry
 
+STATM: Final = Path("/proc/self/statm")
 END_SECONDS: Final = 0.5  # for an idle child to leave its lifespans
 _spawning: Final = multiprocessing.get_context("spawn")
 
 
 class ProcessSlot:
-    """Runs one job at a time in a child process. jobs_max: after so many the child is replaced; None = never."""
+    """Runs one job at a time in a child process, and replaces it between two jobs when it has had enough of them.
 
-    def __init__(self, jobs_max: int | None) -> None:
+    jobs_max: after so many jobs, memory_bytes_max: when more of it is in memory; None = never.
+    """
+
+    def __init__(self, jobs_max: int | None, memory_bytes_max: int | None = None) -> None:
         self._jobs_max = jobs_max
+        self._memory_bytes_max = memory_bytes_max
+        self._memory_bytes = 0
         self._jobs_done = 0
         self._is_killed = False
         self._lock = threading.Lock()  # guards who is killed for what
@@ -58,9 +67,13 @@ class ProcessSlot:
         with self._lock:
             self._job = None
         self._jobs_done += 1
-        if self._is_killed or self._jobs_done == self._jobs_max:
+        if self._is_killed or self._jobs_done == self._jobs_max or self._is_too_large:
             self.end()
         return report
+
+    @property
+    def _is_too_large(self) -> bool:
+        return self._memory_bytes_max is not None and self._memory_bytes > self._memory_bytes_max
 
     def _spawn(self) -> None:
         self._pipe, theirs = _spawning.Pipe()
@@ -81,8 +94,9 @@ class ProcessSlot:
                 detail = f"it ran for more than {task.timeout_seconds:g} s, and was killed"
                 return failed(job.lease, detail, kind="timeout")
             said = self._pipe.recv()
-            if isinstance(said, bytes):
-                return msgspec.json.decode(said, type=ReportEntry)
+            if isinstance(said, tuple):
+                report, self._memory_bytes = said
+                return msgspec.json.decode(report, type=ReportEntry)
             progress(said)
 
     def _died(self, job: Job, broken: Exception) -> ReportEntry:
@@ -117,6 +131,16 @@ class ProcessSlot:
         process.close()
 
 
+def memory_bytes() -> int:
+    """Return how much memory this process has in use; where the system cannot say, the most it ever had."""
+    try:
+        pages = int(STATM.read_text(encoding="ascii").split()[1])
+    except OSError:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+    return pages * resource.getpagesize()
+
+
 def child_main(pipe: Connection) -> None:
     """What a child runs: one job after the other, until the pipe ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the parent decides who ends
@@ -126,7 +150,8 @@ def child_main(pipe: Connection) -> None:
             while True:
                 task, claimed = pipe.recv()
                 answer = msgspec.json.decode(claimed, type=TaskAnswer)
-                pipe.send(msgspec.json.encode(_report(task, answer, pipe, lifespans, runner)))
+                report = _report(task, answer, pipe, lifespans, runner)
+                pipe.send((msgspec.json.encode(report), memory_bytes()))
         except (EOFError, OSError):
             lifespans.close()
 

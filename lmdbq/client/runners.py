@@ -39,7 +39,15 @@ class TaskRunner:
     Raises ValueError if there is no task or a name is there twice, TypeError for a function that cannot be run.
     """
 
-    def __init__(self, groups: Sequence[Tasks], *, concurrency: int, processes: int, jobs_max: int | None) -> None:
+    def __init__(
+        self,
+        groups: Sequence[Tasks],
+        *,
+        concurrency: int,
+        processes: int,
+        jobs_max: int | None,
+        memory_bytes_max: int | None,
+    ) -> None:
         self.tell: Callable[[Job, float], None] = _tell_nobody
         self.loop: asyncio.AbstractEventLoop | None = None
         self._processes = processes
@@ -58,7 +66,7 @@ class TaskRunner:
         self._own_loop = LoopThread("lmdbq-loop")
         self._concurrency = concurrency
         self._slots: queue.SimpleQueue[ProcessSlot] = queue.SimpleQueue()
-        self._all_slots = [ProcessSlot(jobs_max) for _ in range(self.slots)]
+        self._all_slots = [ProcessSlot(jobs_max, memory_bytes_max) for _ in range(self.slots)]
         for slot in self._all_slots:
             self._slots.put(slot)
         self._lifespans = Lifespans(self._run_on_loop)

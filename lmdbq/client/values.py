@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from msgspec import UNSET
 
@@ -12,6 +12,9 @@ from lmdbq.client.options import Seconds, moment, seconds
 from lmdbq.errors import LeaseLost, ResultTimeout, TaskCancelled, TaskDead, TaskError
 from lmdbq.limits import WAIT_SECONDS_MAX
 from lmdbq.wire.answers import ExtendOutcome, TaskAnswer
+
+SUCCEEDED_NOT_KEPT: Final = "succeeded_not_kept"
+WAIT_SECONDS_MIN: Final = 0.001  # how a task ended that was not kept is told to those who wait only
 
 
 class ActionResult(NamedTuple):

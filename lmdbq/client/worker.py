@@ -22,10 +22,11 @@ class Worker(WorkLoop):
 
     client: where. concurrency: how many run at once (1 or more); async functions share an event loop, others have a
     thread each. processes: run plain functions in so many processes instead; 0: only those with run_in="process", in
-    one for each CPU. max_tasks_per_process: after so many a process is replaced. buffer: how many tasks more than it
-    runs it claims, to have them at hand. lease: seconds (1 s .. 12 h) after which others get its tasks if it falls
-    silent; None = each task's own. grace: seconds for what runs after a stop. It puts the
-    schedules of functions that have a cron when it starts (see ``cron_tasks``).
+    one for each CPU. max_tasks_per_process: after so many a process is replaced. max_memory_per_process: bytes; one
+    that has more in memory when a task has ended is replaced. buffer: how many tasks more than it runs it claims, to
+    have them at hand. lease: seconds (1 s .. 12 h) after which others get its tasks if it falls silent; None = each
+    task's own. grace: seconds for what runs after a stop. It puts the schedules of functions that have a cron when it
+    starts (see ``cron_tasks``).
 
     Raises ValueError without any task, TypeError for a function whose arguments cannot be read from JSON.
     """
@@ -39,12 +40,19 @@ class Worker(WorkLoop):
         concurrency: int = 10,
         processes: int = 0,
         max_tasks_per_process: int | None = None,
+        max_memory_per_process: int | None = None,
         buffer: int = 0,
         lease: Seconds | None = None,
         grace: Seconds = GRACE_WORKER_SECONDS,
     ) -> None:
         groups = list(dict.fromkeys(group for one in tasks for group in one.groups()))
-        runner = TaskRunner(groups, concurrency=concurrency, processes=processes, jobs_max=max_tasks_per_process)
+        runner = TaskRunner(
+            groups,
+            concurrency=concurrency,
+            processes=processes,
+            jobs_max=max_tasks_per_process,
+            memory_bytes_max=max_memory_per_process,
+        )
         if all(runner.place_of(task) == "process" for task in runner.tasks.values()):
             concurrency = runner.slots  # more would be claimed than can run
         super().__init__(

@@ -23,6 +23,7 @@ from lmdbq.daemon.replies import (
     reply,
     settled,
 )
+from lmdbq.engine.finished import CODE, DETAIL
 from lmdbq.ids import format_id, parse_id
 from lmdbq.model import (
     ENDED,
@@ -58,9 +59,10 @@ async def get_task(request: web.Request) -> web.StreamResponse:
     task_id = _task_id(request)
     wait = number(request, "wait_in_seconds", 0, 0, limits.WAIT_SECONDS_MAX)
     how = _payload_parameter(request)
-    task = _look(daemon, task_id)
-    if wait and task.state not in ENDED:
+    if wait:
         task = await _until_ended(daemon, task_id, wait)
+    else:
+        task = _look(daemon, task_id)
     return reply(request, _shown(daemon, task, codec_out(request), how))
 
 
@@ -70,7 +72,10 @@ async def _until_ended(daemon: Daemon, task_id: int, wait_seconds: float) -> Tas
     until = loop.time() + wait_seconds
     with daemon.endings.watch(task_id) as touched:
         while True:
-            task = _look(daemon, task_id)
+            found = daemon.store.task(task_id, daemon.clock)
+            if found is Outcome.GONE and await daemon.engine.has_succeeded(task_id):
+                raise HttpProblem(410, CODE, DETAIL)
+            task = _task_or_problem(found)
             left = until - loop.time()
             if task.state in ENDED or left <= 0 or daemon.draining.is_set():
                 return task
@@ -83,7 +88,10 @@ async def _until_ended(daemon: Daemon, task_id: int, wait_seconds: float) -> Tas
 
 
 def _look(daemon: Daemon, task_id: int) -> Task:
-    found = daemon.store.task(task_id, daemon.clock)
+    return _task_or_problem(daemon.store.task(task_id, daemon.clock))
+
+
+def _task_or_problem(found: Task | Outcome) -> Task:
     if isinstance(found, Task):
         return found
     raise _missing(found)

@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from lmdbq.clock import Clock
 from lmdbq.engine.committer import Commit, Committer, Settlement, Unit
+from lmdbq.engine.finished import Finished
 from lmdbq.engine.groups import Consumers
 from lmdbq.engine.timers import Timers
 from lmdbq.engine.waiters import DRAINING, Waiters
@@ -85,6 +86,7 @@ class Engine:
         self._commits = 0
         self._calls = 0
         self._last_commit_seconds = 0.0
+        self.finished = Finished()
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
@@ -194,6 +196,12 @@ class Engine:
             calls=self._calls,
         )
 
+    async def has_succeeded(self, task_id: int) -> bool:
+        """Whether a task that is no longer stored is known to have succeeded; see ``finished``."""
+        if task_id not in self.finished:
+            await self.call()  # its report may be on disk, and on its way to us: an empty call comes behind it
+        return task_id in self.finished
+
     def consumers(self) -> dict[str, Consumers]:
         """Return, by queue, how many dequeues are parked and which types have been asked for in the last minute."""
         return self._waiters.consumers()
@@ -263,6 +271,7 @@ class Engine:
         self._commits += 1
         self._calls += len(result.outcomes)
         self._last_commit_seconds = commit.seconds
+        self.finished.note([call for unit in commit.units for call in unit.calls], result.outcomes)
         self._waiters.settled(result.stirred)
         self._watch.applied(commit.before, commit.after, result.wrote)
         self._timers.poke()

@@ -102,7 +102,7 @@ def _retry_one(work: Work, task_id: int) -> Changed:
     history.ended_state, history.ended_at, history.remove_at = -1, 0, 0
     history.reason, history.result = "", None
     history.cancel_requested = False
-    history.base_deliveries = task.deliveries
+    history.base_deliveries, history.snoozes = task.deliveries, 0
     history.rank = now_wall
     task.failures = 0
     change_state(work, task, State.READY)

@@ -161,5 +161,6 @@ def _release(work: Work, task: Located, delay_ns: int, ready: list[ReadyTask]) -
     work.total(task.queue.no, "released")
     if delay_ns:
         task.history.rank = work.now.wall + delay_ns
+        task.history.snoozes += 1
     change_state(work, task, State.SCHEDULED if delay_ns else State.READY, ready)
     return task.state

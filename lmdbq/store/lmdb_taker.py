@@ -261,7 +261,8 @@ class Taker:
                 work.total(queue.no, "expired")
                 remove(work, self._located(task_id, head, record, history))
                 return None
-        if run.deliveries and run.deliveries - (history.base_deliveries if history else 0) >= max_deliveries:
+        uncounted = history.base_deliveries + history.snoozes if history else 0
+        if run.deliveries and run.deliveries - uncounted >= max_deliveries:
             end(work, self._located(task_id, head, record, history), State.DEAD, "max_deliveries")
             return None
         if self.tasks and self._bytes + len(record.payload) > op.bytes_max:

@@ -128,7 +128,7 @@ class _Bag:
             self._ready[row.queue].remove(row)
             if row.has_expired(now):
                 tables.expire(row, now)
-            elif row.deliveries - row.retried_at >= tables.retry_of(row).max_deliveries:
+            elif row.deliveries - row.retried_at - row.snoozes >= tables.retry_of(row).max_deliveries:
                 tables.end(row, State.DEAD, "max_deliveries", now)
             elif self.rows and self._size + len(row.payload) > op.bytes_max:
                 self.is_full = True

@@ -106,7 +106,7 @@ def _release(tables: Tables, row: Row, delay_ns: int, now: Now) -> State | None:
         tables.let_go(row)
     if delay_ns:
         due_at = now.wall + delay_ns
-        row = replace(row, state=State.SCHEDULED, due_at=due_at, rank=due_at, lease=None)
+        row = replace(row, state=State.SCHEDULED, due_at=due_at, rank=due_at, lease=None, snoozes=row.snoozes + 1)
     else:
         row = replace(row, state=State.READY, lease=None)
     tables.put(row)

@@ -96,6 +96,7 @@ def _retry_one(tables: Tables, row: Row, now: Now) -> Outcome:
             rank=now.wall,
             failures=0,
             retried_at=row.deliveries,
+            snoozes=0,
             result=None,
             reason="",
             cancel_requested=False,

@@ -96,6 +96,7 @@ class Row(Struct, frozen=True):
     slot: SlotName | None = None
     deliveries: int = 0
     retried_at: int = 0
+    snoozes: int = 0  # releases with a delay since then
     failures: int = 0
     errors: tuple[Failure, ...] = ()
     lease: Lease | None = None

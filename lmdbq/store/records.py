@@ -21,7 +21,7 @@ field; an absent field has the default stated below, and an unknown one means a 
     Tally        6 x u64: tasks by model.State                                                       1      -
     Totals       11 x u64: the fields of model.Totals in their order                                 1      -
     Sequence     u64 last id · u32 last queue_no · u32 last type_no                                  1      -
-    History      map: rank, cancel_requested, last_delivery, last_status, base_deliveries, errors, result,
+    History      map: rank, cancel_requested, last_delivery, last_status, base_deliveries, snoozes, errors, result,
                  result_encoding, ended_state, ended_at, remove_at, reason                           1      see History
     Meta         map: format, engine, created_at, boot_id, boot_no, daemon_boot_no, daemon_steady    1      0, ""
                  boot_steady                                                                         2      0
@@ -308,7 +308,7 @@ class History(Struct, omit_defaults=True, forbid_unknown_fields=True):
 
     rank: where it stands in ready, or its due_at while scheduled; 0 = the record's scheduled_at. last_delivery and
     last_status: the report that ended its last delivery (model.Status; -1 none). base_deliveries: its deliveries at
-    its last Retry by hand. ended_state: model.State, -1 = not ended.
+    its last Retry by hand. snoozes: releases with a delay since then. ended_state: model.State, -1 = not ended.
     """
 
     rank: int = 0
@@ -316,6 +316,7 @@ class History(Struct, omit_defaults=True, forbid_unknown_fields=True):
     last_delivery: int = 0
     last_status: int = -1
     base_deliveries: int = 0
+    snoozes: int = 0
     errors: tuple[Failure, ...] = ()
     result: bytes | None = None
     result_encoding: Encoding = Encoding.JSON
