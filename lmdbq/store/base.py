@@ -97,8 +97,9 @@ exceed bytes_max (the first is always taken): from queues of a lower ``priority`
 ``sharing.Turns`` says, each giving the first in its own order. Turns begin at the starts that queues had after their
 last turn (0 if none; a purge keeps it), and at the time of the last turn of the store. A task met that has expired is
 expired; one with deliveries - deliveries at its last Retry by hand - releases with a delay since then (somebody asked
-for these) >= max_deliveries becomes dead ("max_deliveries", total dead; kept or removed as any dead one). deliveries +1, total claimed +1; its lease ends at now.steady +
-``resolve_keepalive(claim, entry, type, queue)``. ``max_attempts`` is resolved now.
+for these) >= max_deliveries becomes dead ("max_deliveries", total dead; kept or removed as any dead one). deliveries
++1, total claimed +1; its lease ends at now.steady + ``resolve_keepalive(claim, entry, type, queue)``. ``max_attempts``
+is resolved now.
 A queue with a rate has a bucket (``buckets``), which begins full, survives a purge, and gives a token for each task
 taken; one of an earlier boot goes on from the first claim of this boot that has the queue (not paused).
 ``token_in_ns`` is the shortest time until one of the queues that is not paused and still has ready tasks of the wanted
