@@ -161,7 +161,7 @@ class Meddler(Client):
             await self.pause(0.5)
             await self.insist(Asked(self._op()))
         for queue in QUEUES:
-            await self.insist(Asked(_paused(queue, paused=False)), 100)
+            await self.insist(Asked(QueuePatch(queue, QueueSettings(), ("paused", "max_running"))), 100)
 
     def _op(self) -> Op:
         chosen = self.chosen
@@ -177,7 +177,9 @@ class Meddler(Client):
             return Delete(some)
         if kind < 0.67:
             return Purge(queue)
-        return _paused(queue, paused=kind < 0.8)
+        if kind < 0.75:
+            return QueuePatch(queue, QueueSettings(max_running=chosen.choice((0, 1, 3))), ("max_running",))
+        return _paused(queue, paused=kind < 0.85)
 
 
 def _paused(queue: str, *, paused: bool) -> Op:

@@ -167,7 +167,7 @@ class Judge:
                 if life.queue == op.queue:
                     life.possible = {None}
             self._note("removed all of", op.queue)
-        elif isinstance(op, QueuePatch):
+        elif isinstance(op, QueuePatch) and "paused" in op.fields:
             (self.paused.add if op.settings.paused else self.paused.discard)(op.queue)
             self._note("paused" if op.settings.paused else "resumed", op.queue)
         elif isinstance(op, DaemonStart):

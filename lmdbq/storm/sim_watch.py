@@ -20,6 +20,7 @@ from lmdbq.storm.sim_world import Daemon, World
 LOOK_SECONDS: Final = 0.1
 PATIENCE_SECONDS: Final = 0.4  # several of the slowest commits
 LEASE_PATIENCE_SECONDS: Final = 1.0
+END_PATIENCE_SECONDS: Final = 2.0
 TIMERS_PATIENCE_SECONDS: Final = 12.0  # after an error timers wait, and for longer after several
 
 
@@ -37,15 +38,20 @@ class Watch:
         self._world = world
         self._since: dict[Trouble, float] = {}
         self._daemon: Daemon | None = None
+        self._unready_since = 0.0
 
     def look(self) -> None:
         """Look now. Raises Fault."""
         world, daemon = self._world, self._world.daemon
-        if daemon is None or not daemon.is_ready or daemon is not self._daemon:
-            self._daemon = daemon
-            self._since.clear()
-            return
         now = world.loop.time()
+        if daemon is None or not daemon.is_ready or daemon is not self._daemon:
+            if daemon is not self._daemon or daemon is None:
+                self._daemon, self._unready_since = daemon, now
+            self._since.clear()
+            if now - self._unready_since > END_PATIENCE_SECONDS and daemon is not None:
+                raise Fault("a daemon that was asked to start or to end has done neither")
+            return
+        self._unready_since = now
         seen = dict(self._troubles(daemon))
         self._since = {trouble: self._since.get(trouble, now) for trouble in seen}
         for trouble, since in self._since.items():

@@ -84,6 +84,15 @@ class Daemon:
         self._world.note_for_all("the file has failed, the daemon ends")
         self._world.crash()
 
+    async def stop(self) -> None:
+        """End in good order: everybody is answered, and nothing is left."""
+        self.is_ready = False
+        await self.engine.stop()
+        status = self.engine.status()
+        if status.pending_calls or status.parked:
+            self._world.blame(Fault(f"stopped with {status.pending_calls} calls pending and {status.parked} parked"))
+        self._world.crash()
+
     async def serve(self, connection: Connection) -> None:
         """Carry out one request and send the answer."""
         asked = connection.asked
@@ -186,6 +195,12 @@ class World:
         self.daemon = daemon = Daemon(self, self.crashes + 1)
         self.note_for_all(f"{daemon.process.name} starts")
         self.loop.start(daemon.process, daemon.start())
+
+    def stop(self) -> None:
+        """Ask the daemon to end."""
+        if self.daemon is not None and self.daemon.is_ready:
+            self.note_for_all("the daemon is asked to end")
+            self.loop.start(self.daemon.process, self.daemon.stop())
 
     def crash(self) -> None:
         """Kill the daemon where it stands; now and then the machine goes down with it."""

@@ -100,7 +100,9 @@ class Run:
         world, what = self.world, self.chosen.random()
         if what < 0.008:
             world.loop.later(world.loop.outside, self.chosen.random() * LOOK_SECONDS, world.crash)
-        elif what < 0.016:
+        elif what < 0.011:
+            world.stop()
+        elif what < 0.019:
             seconds = self.chosen.choice((-3_600, -5, 2, 7_200))
             world.clock.step(seconds)
             world.note_for_all(f"wall time steps by {seconds} s")
