@@ -96,9 +96,11 @@ class Waiters:
         """Answer everybody with reason "draining", now or when their attempt comes back, and all who come later."""
         self._draining = True
         for waiter in self._all():
+            if waiter.after is not None:
+                continue  # its report is still to be committed, and it may have to wait its turn for that
             if waiter.flying is None:
                 self._finish(waiter, DRAINING)
-            elif waiter.after is None:
+            else:
                 waiter.flying.wanted = False
 
     def fail(self, error: LmdbqError) -> None:
@@ -299,6 +301,8 @@ class Waiters:
             self._finish(waiter, DRAINING)
         elif waiter.future.done():
             self._remove(waiter)
+        elif waiter.expired and not waiter.fresh:
+            self._finish(waiter, group.last)
 
     def _retry_later(self, group: Group) -> None:
         """After an error: whoever else waits is tried again in a moment, not at once."""

@@ -127,7 +127,7 @@ class Daemon:
             del self.parked[key]
         if claimed.tasks:
             self._world.judge.given(claim, claimed)
-        if reported is not None and asked.after is not None:
+        if asked.after is not None:
             self._world.judge.answered(asked.after.ops[0], reported)
         return claimed, reported
 
