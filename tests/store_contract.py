@@ -9,6 +9,7 @@ from __future__ import annotations
 from tests.contract_claim import ClaimContract, OrderCapability
 from tests.contract_dedupe import DedupeContract
 from tests.contract_enqueue import EnqueueContract, IdCapability, UniformEntriesContract
+from tests.contract_groups import GroupContract
 from tests.contract_lanes import ThreadContract
 from tests.contract_leases import LeaseContract
 from tests.contract_manage import CountCapability, QueueContract, TaskActionContract
@@ -31,6 +32,7 @@ class EveryStore(
     QueueSettingsContract,
     TypeContract,
     ThreadContract,
+    GroupContract,
 ):
     """All that a program may rely on, whatever the store."""
 

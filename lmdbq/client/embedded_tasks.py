@@ -132,7 +132,9 @@ def _how(query: Query) -> str:
 def filter_of(query: Query) -> Filter:
     """Return the filter that a query says. Raises InvalidInput."""
     said: dict[str, Any] = {
-        name: query[name][0] for name in ("queue_name", "type", "tag", "dedupe_key") if name in query
+        name: query[name][0]
+        for name in ("queue_name", "type", "tag", "dedupe_key", "thread_id", "group_key")
+        if name in query
     }
     states = [word for text in query.get("state", ()) for word in text.split(",") if word]
     problems = Problems()

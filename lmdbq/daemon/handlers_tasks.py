@@ -48,7 +48,7 @@ from lmdbq.wire.values import format_cursor, read_cursor
 from lmdbq.wire.views import conflict_detail, task_answer
 from lmdbq.wire.why import why
 
-_FILTERS = ("queue_name", "type", "state", "tag", "dedupe_key")
+_FILTERS = ("queue_name", "type", "state", "tag", "dedupe_key", "thread_id", "group_key")
 _ACTIONS: Final[dict[str, type[Cancel | Delete | Retry]]] = {"cancel": Cancel, "delete": Delete, "retry": Retry}
 
 

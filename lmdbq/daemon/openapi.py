@@ -25,6 +25,8 @@ _PATH_DOCS: Final = {
     "id": "A task id, tsk_ and eleven letters or digits.",
     "lease": "What dequeue answered as `lease`.",
     "name": "The name of a queue, or of a schedule.",
+    "key": "The key of a group.",
+    "pattern": "Which groups a rule is for: * stands for any characters, ? for one.",
 }
 
 

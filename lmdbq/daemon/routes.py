@@ -16,6 +16,7 @@ from lmdbq.daemon.access import ADMIN, OPEN, PRODUCE, READ, WORK
 from lmdbq.daemon.handlers_stream import stream
 from lmdbq.daemon.route import Parameter as Parameter
 from lmdbq.daemon.route import Route as Route
+from lmdbq.daemon.routes_groups import GROUPS
 from lmdbq.daemon.routes_schedules import SCHEDULES
 from lmdbq.wire import answers, shapes
 from lmdbq.wire.frames import StreamFrame
@@ -27,6 +28,8 @@ _FILTERS: Final = (
     Parameter("state", list[shapes.StateWord], "Only tasks in one of these states."),
     Parameter("tag", shapes.Tag, "Only tasks with this tag."),
     Parameter("dedupe_key", str, "Only tasks with this dedupe key."),
+    Parameter("thread_id", str, "Only tasks of this thread."),
+    Parameter("group_key", str, "Only tasks of this group."),
 )
 _PAYLOAD: Final = Parameter("payload", shapes.PayloadWord, "none, head (the first 256 characters as text) or full.")
 _IMPORT: Final = (
@@ -244,5 +247,5 @@ ABOUT: Final = (
     Route("GET", "/", about.place, "place", OPEN, {200: answers.PlaceAnswer}),
 )
 
-ROUTES: Final = (*WORKING, *TASKS, *QUEUES, *SCHEDULES, *WORKERS, *ABOUT)
+ROUTES: Final = (*WORKING, *TASKS, *QUEUES, *GROUPS, *SCHEDULES, *WORKERS, *ABOUT)
 COMMON_ERRORS: Final = (400, 401, 403, 408, 413, 415, 422, 500, 503)

@@ -17,7 +17,7 @@ from typing import Final
 from lmdbq.clock import Clock
 from lmdbq.errors import CommitUnknown, Draining, StoreClosed
 from lmdbq.limits import LOOK_SECONDS, SECOND_NS
-from lmdbq.model import CallOutcome, Due, Expire, Fire, Lapse, Op, Promote, Prune, Refused, Swept
+from lmdbq.model import CallOutcome, Due, Expire, Fire, Lapse, Op, Promote, Prune, Refill, Refused, Swept
 from lmdbq.store.base import Store
 
 PAUSE_SECONDS: Final = 0.02  # between two looks, however much is committed
@@ -33,6 +33,8 @@ def due_ops(due: Due, wall_ns: int) -> list[Op]:
     ops: list[Op] = []
     if due.lapse_in_ns is not None and due.lapse_in_ns <= 0:
         ops.append(Lapse())
+    if due.refill_in_ns is not None and due.refill_in_ns <= 0:
+        ops.append(Refill())
     if 0 < due.fire_at <= wall_ns:
         ops.append(Fire())
     if 0 < due.promote_at <= wall_ns:
@@ -49,6 +51,8 @@ def seconds_until(due: Due, wall_ns: int) -> float:
     waits_ns = [at - wall_ns for at in (due.fire_at, due.promote_at, due.expire_at, due.prune_at) if at]
     if due.lapse_in_ns is not None:
         waits_ns.append(due.lapse_in_ns)
+    if due.refill_in_ns is not None:
+        waits_ns.append(due.refill_in_ns)
     return min(LOOK_SECONDS, max(0, min(waits_ns, default=SECOND_NS)) / SECOND_NS)
 
 

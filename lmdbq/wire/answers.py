@@ -77,6 +77,9 @@ class TaskAnswer(Struct):
     ended_at: At | UnsetType = UNSET
     remove_at: At | UnsetType = UNSET
     waiting_for: WaitingFor | UnsetType = UNSET
+    thread_id: str | UnsetType = UNSET
+    rejoin: bool | UnsetType = UNSET
+    group_key: str | UnsetType = UNSET
 
 
 class EntryOutcome(Struct):
@@ -109,7 +112,7 @@ class TaskCreated(Struct):
 
 
 class DequeueAnswer(Struct):
-    """reason, when there are no tasks: empty, paused, max_running, rate_limited or draining.
+    """reason, when there are no tasks: empty, paused, max_running, rate_limited, thread or draining.
 
     retry_in_seconds: when asking again may find something, if that is known.
     """

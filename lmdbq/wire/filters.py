@@ -24,6 +24,8 @@ def filter_of(wanted: shapes.FilterBody | None, pointer: str, problems: Problems
         tuple(dict.fromkeys(State[word.upper()] for word in states)),
         wanted.tag or "",
         wanted.dedupe_key or "",
+        wanted.thread_id or "",
+        wanted.group_key or "",
     )
 
 

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET, Raw
 
 from lmdbq.ids import format_id, format_ids, format_lease
-from lmdbq.model import PLAIN, Claimed, ClaimedTask, Encoding, Extended, Outcome, Reported
+from lmdbq.model import PLAIN, Claimed, ClaimedTask, Encoding, Extended, Options, Outcome, Reported
 from lmdbq.wire import values
 from lmdbq.wire.answers import DequeueAnswer, ExtendOutcome, ReportAnswer, ReportOutcome, TaskAnswer
 from lmdbq.wire.problems import Codec
@@ -113,7 +113,7 @@ def _claimed_texts(task: ClaimedTask) -> tuple[bytes, bytes, bytes]:
     after = (
         b',"priority":%d,"created_at":%d,"scheduled_at":%d,"expires_at":%d,"dedupe_key":%b,"deliveries":%d,'
         b'"attempts":%d,"max_attempts":%d,"lease_expires_at":%d,"keepalive_timeout_in_seconds":%b,'
-        b'"tags":%b,"metadata":%b,"state":"running"}'
+        b'"tags":%b,"metadata":%b%b,"state":"running"}'
     ) % (
         task.priority,
         task.created_at,
@@ -127,9 +127,16 @@ def _claimed_texts(task: ClaimedTask) -> tuple[bytes, bytes, bytes]:
         json_text(values.seconds(task.keepalive_ns)),
         json_text(options.tags),
         options.metadata or b"{}",
+        _lane(options),
     )
     before = task_head(task.queue, task.type, is_bytes=task.encoding is Encoding.BYTES)
     return b'.%d","id":"' % task.deliveries, before, after + _NEXT_TASK
+
+
+def _lane(options: Options) -> bytes:
+    if options.thread:
+        return b',"thread_id":' + json_text(options.thread)
+    return b',"group_key":' + json_text(options.group) if options.group else b""
 
 
 def claimed_task(task: ClaimedTask, codec: Codec) -> TaskAnswer:
@@ -153,6 +160,8 @@ def claimed_task(task: ClaimedTask, codec: Codec) -> TaskAnswer:
         max_attempts=task.max_attempts,
         tags=list(options.tags),
         metadata=Raw(codec.of_json(options.metadata or b"{}")),
+        thread_id=options.thread or UNSET,
+        group_key=options.group or UNSET,
         **payload_fields(task.payload, task.encoding, codec),
     )
 

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
+from msgspec.structs import replace
 
 from lmdbq import limits
 from lmdbq.model import (
@@ -175,7 +176,24 @@ def to_entry(entry: shapes.EntryBody, queue: str, pointer: str, problems: Proble
     if entry.queue_name is not None:
         values.check_queue_name(entry.queue_name, f"{pointer}/queue_name", problems)
         queue = entry.queue_name
-    return _to_entry(entry, queue, dedupe_of(entry, pointer, problems), pointer, problems, accept)
+    made = _to_entry(entry, queue, dedupe_of(entry, pointer, problems), pointer, problems, accept)
+    if entry.thread_id or entry.group_key or entry.rejoin:
+        return replace(made, options=_laned(made.options, entry, pointer, problems))
+    return made
+
+
+def _laned(options: Options, entry: shapes.EntryBody, pointer: str, problems: Problems) -> Options:
+    """Return options with the thread or the group that an entry names."""
+    thread, group = entry.thread_id or "", entry.group_key or ""
+    if thread and group:
+        detail = "a task has a thread or a group: give thread_id for strict order, group_key for a cap or a rate"
+        problems.add("both_given", f"{pointer}/group_key", detail)
+    if entry.rejoin and not thread:
+        problems.add("missing_field", f"{pointer}/thread_id", "rejoin needs a thread_id")
+    for name, said in (("thread_id", thread), ("group_key", group)):
+        if said:
+            values.check_lane_name(said, f"{pointer}/{name}", problems)
+    return replace(options, thread=thread, group=group, rejoin=bool(entry.rejoin))
 
 
 def read_edit(body: bytes, codec: Codec) -> tuple[Entry, tuple[str, ...]]:

@@ -25,6 +25,7 @@ Instant = InstantNumber | InstantText
 Priority = Annotated[int, Meta(ge=limits.PRIORITY_MIN, le=limits.PRIORITY_MAX, description="Lower runs sooner.")]
 LeaseText = Annotated[str, Meta(max_length=64, description="What dequeue answered as `lease`.")]
 Tag = Annotated[str, Meta(min_length=1, max_length=limits.TAG_BYTES_MAX)]
+LaneName = Annotated[str, Meta(max_length=limits.NAME_BYTES_MAX)]
 Tags = Annotated[list[Tag], Meta(max_length=limits.TAGS_MAX)]
 
 ScopeWord = Literal["queue", "type", "global"]
@@ -115,9 +116,16 @@ class TaskFields(Shape, frozen=True, kw_only=True):
 
 
 class EntryBody(TaskFields, frozen=True, kw_only=True):
-    """One task to enqueue; the body of POST /v1/tasks and a line of a bulk import."""
+    """One task to enqueue; the body of POST /v1/tasks and a line of a bulk import.
+
+    thread_id: it waits for all tasks of its queue's thread before it; with rejoin it gives up its place when it is to
+    be tried again. group_key: its group, in all queues together, may have a cap and a rate. Not both.
+    """
 
     queue_name: QueueName | None = None
+    thread_id: LaneName | None = None
+    rejoin: bool | None = None
+    group_key: LaneName | None = None
     dedupe_key: Annotated[str, Meta(max_length=limits.DEDUPE_KEY_CHARS_MAX)] | None = None
     dedupe_scope: ScopeWord | None = None
     dedupe_until: UntilWord | None = None
@@ -256,6 +264,8 @@ class FilterBody(Shape, frozen=True, kw_only=True):
     state: StateWord | list[StateWord] | None = None
     tag: Tag | None = None
     dedupe_key: Annotated[str, Meta(max_length=limits.DEDUPE_KEY_CHARS_MAX)] | None = None
+    thread_id: LaneName | None = None
+    group_key: LaneName | None = None
 
 
 class ActionRequest(Shape, frozen=True, kw_only=True):

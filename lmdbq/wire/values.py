@@ -123,6 +123,13 @@ def check_text(text: str, pointer: str, problems: Problems, bytes_max: int) -> N
         problems.add("bad_value", pointer, "control characters are not allowed here")
 
 
+def check_lane_name(text: str, pointer: str, problems: Problems) -> None:
+    """Refuse what is no name of a thread or group, and no pattern: 1 to 128 bytes without control characters."""
+    if not text:
+        problems.add("out_of_range", pointer, "it may not be empty")
+    check_text(text, pointer, problems, limits.NAME_BYTES_MAX)
+
+
 def task_id(text: str, pointer: str, problems: Problems) -> int:
     """Return the number of a task id, 0 with a problem."""
     try:

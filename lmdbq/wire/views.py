@@ -48,6 +48,9 @@ def _option_fields(options: Options, codec: Codec) -> dict[str, Any]:
         "keepalive_timeout_in_seconds": values.seconds(options.keepalive_ns) if options.keepalive_ns else UNSET,
         "retry_strategy": retry_answer(options.retry) if options.retry else UNSET,
         "keep": keep_answer(options.keep) if options.keep else UNSET,
+        "thread_id": options.thread or UNSET,
+        "rejoin": options.rejoin or UNSET,
+        "group_key": options.group or UNSET,
         "tags": list(options.tags),
         "metadata": Raw(codec.of_json(options.metadata or b"{}")),
     }
