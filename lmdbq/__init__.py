@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from lmdbq.client.aio import AsyncClient as AsyncClient
+    from lmdbq.client.aio_groups import AsyncGroupHandle as AsyncGroupHandle
     from lmdbq.client.aio_handles import AsyncHandle as AsyncHandle
     from lmdbq.client.aio_handles import AsyncLease as AsyncLease
     from lmdbq.client.aio_handles import AsyncQueueHandle as AsyncQueueHandle
@@ -25,8 +26,12 @@ if TYPE_CHECKING:
     from lmdbq.client.directives import Snooze as Snooze
     from lmdbq.client.directives import Stopped as Stopped
     from lmdbq.client.entries import Entry as Entry
+    from lmdbq.client.group_options import Rate as Rate
+    from lmdbq.client.info import GroupInfo as GroupInfo
+    from lmdbq.client.info import GroupRuleInfo as GroupRuleInfo
     from lmdbq.client.info import QueueInfo as QueueInfo
     from lmdbq.client.info import TaskInfo as TaskInfo
+    from lmdbq.client.info import ThreadInfo as ThreadInfo
     from lmdbq.client.info import WorkerInfo as WorkerInfo
     from lmdbq.client.options import Dedupe as Dedupe
     from lmdbq.client.options import Keep as Keep
@@ -35,6 +40,7 @@ if TYPE_CHECKING:
     from lmdbq.client.schedule_info import Cron as Cron
     from lmdbq.client.schedule_info import ScheduleInfo as ScheduleInfo
     from lmdbq.client.sync import Client as Client
+    from lmdbq.client.sync_groups import GroupHandle as GroupHandle
     from lmdbq.client.sync_handles import Handle as Handle
     from lmdbq.client.sync_handles import Lease as Lease
     from lmdbq.client.sync_handles import QueueHandle as QueueHandle
@@ -65,16 +71,19 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "client.aio": ("AsyncClient",),
+    "client.aio_groups": ("AsyncGroupHandle",),
     "client.aio_handles": ("AsyncHandle", "AsyncLease", "AsyncQueueHandle", "AsyncSelection"),
     "client.aio_schedules": ("AsyncScheduleHandle",),
     "client.aio_within": ("AsyncEnqueuer",),
     "client.context": ("Context", "current"),
     "client.directives": ("Dead", "Retry", "Snooze", "Stopped"),
     "client.entries": ("Entry",),
-    "client.info": ("QueueInfo", "TaskInfo", "WorkerInfo"),
+    "client.group_options": ("Rate",),
+    "client.info": ("GroupInfo", "GroupRuleInfo", "QueueInfo", "TaskInfo", "ThreadInfo", "WorkerInfo"),
     "client.options": ("Dedupe", "Keep", "Options", "RetryStrategy"),
     "client.schedule_info": ("Cron", "ScheduleInfo"),
     "client.sync": ("Client",),
+    "client.sync_groups": ("GroupHandle",),
     "client.sync_handles": ("Handle", "Lease", "QueueHandle", "Selection"),
     "client.sync_schedules": ("ScheduleHandle",),
     "client.sync_within": ("Enqueuer",),

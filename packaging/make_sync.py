@@ -14,6 +14,7 @@ CLIENT = Path(__file__).resolve().parent.parent / "lmdbq" / "client"
 PAIRS = {
     "aio.py": "sync.py",
     "aio_handles.py": "sync_handles.py",
+    "aio_groups.py": "sync_groups.py",
     "aio_schedules.py": "sync_schedules.py",
     "aio_within.py": "sync_within.py",
 }
@@ -23,12 +24,13 @@ WORDS = (
     (r"\b__a(enter|exit|iter)__\b", r"__\1__"),
     (r"\bAsync(?=[A-Z])", ""),
     (r"\basync_transport\b", "transport"),
-    (r"\baio_(handles|schedules|within)\b", r"sync_\1"),
+    (r"\baio_(groups|handles|schedules|within)\b", r"sync_\1"),
 )
 HEADING = '"""%s Made from ``%s`` by ``packaging/make_sync.py``: change that one."""'
 SUBJECTS = {
     "aio.py": "``Client``: the verbs of a queue.",
     "aio_handles.py": "What a ``Client`` hands out.",
+    "aio_groups.py": "A group of a ``Client``.",
     "aio_schedules.py": "A schedule of a ``Client``.",
     "aio_within.py": "Enqueueing in an LMDB transaction.",
 }

@@ -351,3 +351,27 @@ def test_a_schedule_from_the_command_line(where: str):
     assert (wrong.returncode, "5 fields" in wrong.stderr) == (Exit.USAGE, True)
     said("schedule", "delete", "nightly", where=where)
     assert lmdbq("schedule", "show", "nightly", where=where).returncode == Exit.NOT_FOUND
+
+
+def test_groups_and_threads_from_the_command_line(where: str):
+    line = said("group", "set", "acme", "--max-running", "1", "--rate", "10/s", "--burst", "20", where=where)
+    assert line == "acme: at most 1 at once, 10 per 1s, burst 20\n"
+    for _ in range(2):
+        said("enqueue", "t", "-q", "lanes", "--group", "acme", where=where)
+        said("enqueue", "t", "-q", "lanes", "--thread", "order-7", where=where)
+    assert len(said_json("dequeue", "-q", "lanes", "--limit", "9", where=where)["tasks"]) == 2
+    assert said_json("group", "show", "acme", where=where)["blocked_by"] == "max_running"
+    assert "blocked by" in said("group", "show", "acme", where=where)
+    assert "max_running" in said("groups", where=where)
+    assert "order-7" in said("threads", "-q", "lanes", where=where)
+    assert said("group", "pause", "acme", where=where).startswith("acme: paused")
+    said("group", "resume", "acme", where=where)
+    assert said("group", "rule", "ac*", "--max-running", "5", "--priority", "2", where=where) == "ac*: rule put\n"
+    assert "ac*" in said("group", "rules", where=where)
+    said("group", "set", "acme", "--max-running", "none", "--rate", "none", where=where)
+    assert said_json("group", "show", "acme", where=where)["limits"]["max_running"] == 5
+    said("group", "unrule", "ac*", where=where)
+    said("group", "delete", "acme", where=where)
+    for wrong in (("set", "acme"), ("set", "acme", "--rate", "fast"), ("set", "acme", "--burst", "3")):
+        assert lmdbq("group", *wrong, where=where).returncode == Exit.USAGE
+    assert lmdbq("group", "show", "nobody", where=where).returncode == Exit.NOT_FOUND

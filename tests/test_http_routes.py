@@ -30,6 +30,9 @@ BODIES: dict[str, Any] = {
     "edit_task": {"priority": 1},
     "put_queue": {},
     "patch_queue": {"paused": False},
+    "put_group": {"max_running": 3, "rate": {"tokens": 5, "period_in_seconds": 1}},
+    "patch_group": {"paused": True},
+    "put_group_rule": {"max_running": 2, "priority": 1},
     "put_schedule": {"cron": "@daily", "task": {}},
     "patch_schedule": {"paused": False},
     "put_worker": {"queue_names": ["mail"]},
@@ -37,7 +40,13 @@ BODIES: dict[str, Any] = {
 
 
 def path_of(template: str) -> str:
-    return template.replace("{id}", TASK).replace("{lease}", LEASE).replace("{name}", "nobody")
+    return (
+        template.replace("{id}", TASK)
+        .replace("{lease}", LEASE)
+        .replace("{name}", "nobody")
+        .replace("{key}", "acme")
+        .replace("{pattern}", "a*")
+    )
 
 
 def rows(*, writes: bool = False) -> list[Any]:

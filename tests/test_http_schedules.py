@@ -36,6 +36,8 @@ WHOLE_TASK: dict[str, Any] = {
     "keep": {"succeeded_in_seconds": 5, "dead_in_seconds": 0, "cancelled_in_seconds": 7},
     "tags": ["x"],
     "metadata": {"m": 1},
+    "thread_id": "t",
+    "rejoin": True,
     "dedupe_key": "k {instant}",
     "dedupe_scope": "type",
     "dedupe_until": "started",
@@ -43,7 +45,7 @@ WHOLE_TASK: dict[str, Any] = {
     "on_duplicate": "overwrite",
     "overwrite_on_duplicate": ["payload"],
 }
-NOT_FOR_SCHEDULES = {"scheduled_at", "expires_at", "payload_base64"}
+NOT_FOR_SCHEDULES = {"scheduled_at", "expires_at", "payload_base64", "group_key"}  # or not beside the others
 
 
 async def fire(daemon: Api) -> None:

@@ -33,21 +33,28 @@ TWINS = {
     lmdbq.Lease: lmdbq.AsyncLease,
     lmdbq.Enqueuer: lmdbq.AsyncEnqueuer,
     lmdbq.ScheduleHandle: lmdbq.AsyncScheduleHandle,
+    lmdbq.GroupHandle: lmdbq.AsyncGroupHandle,
 }
 TESTED = {
     "Client": {
         "close": "test_what_is_in_a_queue_outlives_its_client",
+        "delete_group_rule": "test_rules_for_groups_and_lists_of_lanes",
         "dequeue": "test_a_task_is_taken_and_reported",
         "environment": "test_tasks_of_a_transaction",
         "place": "test_a_client_says_where_it_is",
         "enqueue": "test_an_entry_is_enqueued_with_its_options",
         "enqueue_many": "test_many_are_enqueued_in_their_order",
+        "group": "test_a_group_is_set_paused_and_removed",
+        "group_rules": "test_rules_for_groups_and_lists_of_lanes",
+        "groups": "test_rules_for_groups_and_lists_of_lanes",
+        "put_group_rule": "test_rules_for_groups_and_lists_of_lanes",
         "queue": "test_a_queue_is_made_edited_and_removed",
         "queues": "test_queues_are_listed",
         "schedule": "test_a_schedule_is_put_edited_and_removed",
         "schedules": "test_a_schedule_is_put_edited_and_removed",
         "task": "test_a_task_is_found_by_its_id",
         "tasks": "test_tasks_are_selected",
+        "threads": "test_rules_for_groups_and_lists_of_lanes",
         "wait": "test_many_are_waited_for",
         "where": "test_a_client_says_where_it_is",
         "within": "test_tasks_of_a_transaction",
@@ -91,6 +98,14 @@ TESTED = {
         "put": "test_a_schedule_is_put_edited_and_removed",
         "resume": "test_a_schedule_is_paused_resumed_and_run",
         "run": "test_a_schedule_is_paused_resumed_and_run",
+    },
+    "GroupHandle": {
+        "delete": "test_a_group_is_set_paused_and_removed",
+        "info": "test_a_group_is_set_paused_and_removed",
+        "pause": "test_a_group_is_set_paused_and_removed",
+        "put": "test_a_group_is_set_paused_and_removed",
+        "resume": "test_a_group_is_set_paused_and_removed",
+        "set": "test_a_group_is_set_paused_and_removed",
     },
     "Lease": {
         "extend": "test_a_lease_is_extended_and_can_be_lost",
@@ -512,3 +527,54 @@ async def test_a_schedule_is_paused_resumed_and_run(client: Any, q: str):
     assert (resumed.paused, resumed.next_at) == (False, coming[0].at)
     assert (await ask(schedule.put(Entry("report"), "@daily", paused=True))).paused
     await ask(schedule.delete())
+
+
+async def test_a_group_is_set_paused_and_removed(client: Any, q: str):
+    group = client.group(f"{q}/a b")
+    assert q in repr(group)
+    made = await ask(group.put(max_running=3, rate=(10, 60)))
+    assert (made.limits.max_running, made.tokens, made.settings.rate.tokens) == (3, 10, 10)
+    changed = await ask(group.set(max_running=1, rate=lmdbq.Rate(5, timedelta(seconds=1), burst=7)))
+    assert (changed.limits.max_running, changed.tokens) == (1, 7)
+    entries = [Entry("t", queue=q, group=group.key), Entry("t", queue=q, group=group.key)]
+    first, second = await ask(client.enqueue_many(entries))
+    (lease,) = await ask(client.dequeue(q, limit=9))
+    assert (lease.task.id, (await ask(first.info())).group) == (first.id, group.key)
+    assert (await ask(second.info())).waiting_for.reason == "group"
+    await ask(lease.succeed())
+    assert (await ask(group.pause())).blocked_by == "paused"
+    assert await ask(client.dequeue(q, limit=9)) == []
+    assert (await ask(group.resume())).blocked_by == ""
+    assert [one.task.id for one in await ask(client.dequeue(q))] == [second.id]
+    await ask(group.delete())
+    assert (await ask(group.info())).settings is None
+    with pytest.raises(lmdbq.NotFound):
+        await ask(group.delete())
+
+
+async def test_rules_for_groups_and_lists_of_lanes(client: Any, q: str):
+    pattern = f"{q}:*"
+    rule = await ask(client.put_group_rule(pattern, max_running=1, weight=2, priority=3))
+    assert (rule.pattern, rule.settings.max_running, rule.priority) == (pattern, 1, 3)
+    assert pattern in [one.pattern for one in await ask(client.group_rules())]
+    await ask(
+        client.enqueue_many(
+            [
+                Entry("t", queue=q, group=f"{q}:1"),
+                Entry("t", queue=q, group=f"{q}:1"),
+                Entry("t", queue=q, thread="x"),
+                Entry("t", queue=q, thread="x", rejoin=True),
+            ]
+        )
+    )
+    assert len(await ask(client.dequeue(q, limit=9))) == 2
+    mine = [one for one in await ask(client.groups()) if one.group_key.startswith(q)]
+    assert [(one.group_key, one.rule, one.running, one.ready) for one in mine] == [(f"{q}:1", pattern, 1, 1)]
+    assert [(one.thread_id, one.ready, one.state) for one in await ask(client.threads(q))] == [("x", 1, "running")]
+    assert await ask(client.tasks(thread="x", queue=q).count()) == 2
+    assert await ask(client.tasks(group=f"{q}:1").count()) == 2
+    await ask(client.delete_group_rule(pattern))
+    with pytest.raises(lmdbq.NotFound):
+        await ask(client.delete_group_rule(pattern))
+    with pytest.raises(lmdbq.InvalidInput, match="thread_id for strict order"):
+        await ask(client.enqueue(Entry("t", queue=q, thread="x", group="y")))

@@ -28,6 +28,8 @@ _KEEP_SECONDS: Final = 3600
 @click.option("--at-time", metavar="RFC3339", help="Start then: 2030-01-31T08:00:00Z.")
 @click.option("--expires-in", type=DURATION, metavar="DURATION", help="Drop it if it has not started by then.")
 @click.option("--key", metavar="KEY", help="Dedupe key: skipped while a task with this key waits or runs.")
+@click.option("--thread", metavar="ID", help="Thread: its tasks run one at a time, in order.")
+@click.option("--group", metavar="KEY", help="Group: its tasks share a cap and a rate, see `lmdbq group`.")
 @click.option("--priority", type=click.IntRange(PRIORITY_MIN, PRIORITY_MAX), metavar="N", help="Lower runs sooner.")
 @click.option("--lease", type=DURATION, metavar="DURATION", help="How long a worker may be silent about it.")
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="A word to find it by; may be repeated.")
@@ -66,6 +68,8 @@ def _entry(type_name: str, options: dict[str, Any]) -> dict[str, Any]:
         "scheduled_at": options["at_time"],
         "expires_in_seconds": options["expires_in"],
         "dedupe_key": options["key"],
+        "thread_id": options["thread"],
+        "group_key": options["group"],
         "priority": options["priority"],
         "keepalive_timeout_in_seconds": options["lease"],
         "tags": list(options["tags"]) or None,

@@ -26,6 +26,8 @@ def filter_options(function: Callable[..., Any]) -> Callable[..., Any]:
     states = click.Choice(STATES)
     for option in (
         click.option("--key", "dedupe_key", metavar="KEY", help="Only those with this dedupe key."),
+        click.option("--group", "group_key", metavar="KEY", help="Only those of this group."),
+        click.option("--thread", "thread_id", metavar="ID", help="Only those of this thread."),
         click.option("--tag", metavar="TAG", help="Only those with this tag."),
         click.option("--state", multiple=True, type=states, help="Only those in this state; may be repeated."),
         click.option("--type", metavar="TYPE", shell_complete=complete_type, help="Only those of this type."),

@@ -11,18 +11,20 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, Unpack, overload
 
-from lmdbq.client import core, core_schedules
+from lmdbq.client import core, core_groups, core_schedules
+from lmdbq.client.aio_groups import AsyncGroupHandle
 from lmdbq.client.aio_handles import AsyncHandle, AsyncLease, AsyncQueueHandle, AsyncSelection
 from lmdbq.client.aio_schedules import AsyncScheduleHandle
 from lmdbq.client.aio_within import AsyncEnqueuer
 from lmdbq.client.entries import Entry, bodies_of
-from lmdbq.client.info import QueueInfo, TaskInfo, WorkerInfo
+from lmdbq.client.group_options import GroupOptions, group_fields_of
+from lmdbq.client.info import GroupInfo, GroupRuleInfo, QueueInfo, TaskInfo, ThreadInfo, WorkerInfo
 from lmdbq.client.keys import new_key
 from lmdbq.client.options import Filters, Seconds, filter_fields_of, seconds
 from lmdbq.client.places import AsyncTransport, Place, place_of
 from lmdbq.client.schedule_info import ScheduleInfo, schedule_info
 from lmdbq.client.tasks import Task, entry_of
-from lmdbq.limits import WAIT_SECONDS_MAX
+from lmdbq.limits import PAGE_TASKS_MAX, WAIT_SECONDS_MAX
 from lmdbq.wire.shapes import DequeueRequest
 
 if TYPE_CHECKING:
@@ -138,7 +140,8 @@ class AsyncClient:
         return AsyncHandle(self._transport, id)
 
     def tasks(self, **filters: Unpack[Filters]) -> AsyncSelection:
-        """Return the tasks that match: ``queue``, ``type``, ``state``, ``tag``, ``dedupe_key``. Asks nothing yet."""
+        """Return the tasks that match: ``queue``, ``type``, ``state``, ``tag``, ``dedupe_key``,
+        ``thread``, ``group``. Asks nothing yet."""
         return AsyncSelection(self._transport, filter_fields_of(filters))
 
     def queue(self, name: str = "default", /) -> AsyncQueueHandle:
@@ -148,6 +151,48 @@ class AsyncClient:
     async def queues(self) -> list[QueueInfo]:
         """Return every queue, by name: settings, counts, totals, what holds it up."""
         return (await self._transport.call(core.queues())).queues
+
+    def group(self, key: str, /) -> AsyncGroupHandle:
+        """Return the handle of a group. Nothing is asked yet."""
+        return AsyncGroupHandle(self._transport, key)
+
+    async def groups(self) -> list[GroupInfo]:
+        """Return every group with settings of its own, or with ready or running tasks, by key."""
+        found: list[GroupInfo] = []
+        cursor: str | None = None
+        while cursor != "":
+            page = await self._transport.call(core_groups.groups(cursor, PAGE_TASKS_MAX))
+            found += page.groups
+            cursor = page.next
+        return found
+
+    async def group_rules(self) -> list[GroupRuleInfo]:
+        """Return every rule for groups, by pattern."""
+        return (await self._transport.call(core_groups.group_rules())).rules
+
+    async def put_group_rule(
+        self, pattern: str, /, *, priority: int = 0, **settings: Unpack[GroupOptions]
+    ) -> GroupRuleInfo:
+        """Let settings hold for every group that ``pattern`` matches (``*`` any characters, ``?`` one).
+
+        A group's own settings come first; of several rules the highest priority holds, then the longest pattern.
+        """
+        fields = {**group_fields_of(settings), "priority": priority}
+        return await self._transport.call(core_groups.put_group_rule(pattern, fields))
+
+    async def delete_group_rule(self, pattern: str, /) -> None:
+        """Remove a rule. Raises NotFound."""
+        await self._transport.call(core_groups.delete_group_rule(pattern))
+
+    async def threads(self, queue: str = "default", /) -> list[ThreadInfo]:
+        """Return the threads of a queue with ready tasks, or with one that runs or is to be tried again, by name."""
+        found: list[ThreadInfo] = []
+        cursor: str | None = None
+        while cursor != "":
+            page = await self._transport.call(core_groups.threads(queue, cursor, PAGE_TASKS_MAX))
+            found += page.threads
+            cursor = page.next
+        return found
 
     def schedule(self, name: str, /) -> AsyncScheduleHandle:
         """Return the handle of a schedule. Nothing is asked yet."""

@@ -20,6 +20,7 @@ import msgspec
 from lmdbq import __version__
 from lmdbq.client.core import Request
 from lmdbq.client.embedded_file import OpenQueue
+from lmdbq.client.embedded_groups import all_groups, all_rules, one_group, one_rule, threads_of
 from lmdbq.client.embedded_schedules import all_schedules, one_schedule
 from lmdbq.client.embedded_tasks import (
     act_on_tasks,
@@ -92,6 +93,16 @@ async def answer(queue: OpenQueue, request: Request[Any]) -> Any:
             return queue.workers.answer(queue.clock.wall_ns(), queue.store.types())
         case _, "workers", name:
             return await _one_worker(queue, request, name)
+        case "GET", "queues", name, "threads":
+            return await threads_of(queue, name, query)
+        case "GET", "groups":
+            return await all_groups(queue, query)
+        case _, "groups", key, *verb:
+            return await one_group(queue, request, key, "".join(verb))
+        case "GET", "group-rules":
+            return await all_rules(queue)
+        case _, "group-rules", pattern:
+            return await one_rule(queue, request, pattern)
         case _, "queues", name, *verb:
             return await _one_queue(queue, request, name, "".join(verb))
         case "GET", "schedules":

@@ -12,9 +12,13 @@ from msgspec import UNSET, Struct
 from lmdbq.client.core import payload_of, result_of
 from lmdbq.client.options import moment
 from lmdbq.wire.answers import FailureAnswer, QueueAnswer, TaskAnswer, WaitingFor
+from lmdbq.wire.group_shapes import GroupAnswer, RuleAnswer, ThreadAnswer
 from lmdbq.wire.workers import WorkerAnswer
 
 QueueInfo: TypeAlias = QueueAnswer
+GroupInfo: TypeAlias = GroupAnswer
+GroupRuleInfo: TypeAlias = RuleAnswer
+ThreadInfo: TypeAlias = ThreadAnswer
 WorkerInfo: TypeAlias = WorkerAnswer
 
 
@@ -62,6 +66,8 @@ class TaskInfo(Struct, frozen=True, kw_only=True):
     result: Any
     reason: str
     waiting_for: WaitingFor | None
+    thread: str
+    group: str
 
 
 def task_info(task: TaskAnswer) -> TaskInfo:
@@ -93,6 +99,8 @@ def task_info(task: TaskAnswer) -> TaskInfo:
         result=result_of(task),
         reason=_or(task.reason, ""),
         waiting_for=_or(task.waiting_for, None),
+        thread=_or(task.thread_id, ""),
+        group=_or(task.group_key, ""),
     )
 
 

@@ -72,7 +72,9 @@ class Options(TypedDict, total=False):
     queue: where it waits. priority: -32768..32767, lower runs sooner. delay (s) or scheduled_at: when it may start.
     expires (s from now) or expires_at: it is dropped if it has not started by then. dedupe: a key, or a Dedupe.
     lease: how long (1 s .. 12 h) its worker may be silent. retry: attempts, waits in seconds, or a RetryStrategy.
-    keep: seconds a succeeded task is kept, or a Keep. tags: up to 16 words. metadata: up to 4 KiB of JSON object.
+    thread: tasks of one thread of a queue run one at a time, in order; rejoin: give up the place when tried again.
+    group: a key whose tasks, in all queues, may have a cap and a rate. keep: seconds a succeeded task is kept, or a
+    Keep. tags: up to 16 words. metadata: up to 4 KiB of JSON object.
     """
 
     queue: str
@@ -82,6 +84,9 @@ class Options(TypedDict, total=False):
     expires: Seconds
     expires_at: Instant
     dedupe: str | Dedupe
+    thread: str
+    rejoin: bool
+    group: str
     lease: Seconds
     retry: int | Sequence[Seconds] | RetryStrategy
     keep: Seconds | Keep
@@ -111,6 +116,8 @@ class Filters(TypedDict, total=False):
     state: str | Sequence[str]
     tag: str
     dedupe_key: str
+    thread: str
+    group: str
 
 
 def seconds(value: Seconds) -> float:
@@ -211,6 +218,9 @@ _TASK_FIELDS: Final[dict[str, _Reader]] = {
     "scheduled_at": ("scheduled_at", instant),
     "expires": ("expires_in_seconds", seconds),
     "expires_at": ("expires_at", instant),
+    "thread": ("thread_id", _as_it_is),
+    "rejoin": ("rejoin", _as_it_is),
+    "group": ("group_key", _as_it_is),
     "lease": ("keepalive_timeout_in_seconds", seconds),
     "retry": ("retry_strategy", _retry),
     "keep": ("keep", _keep),
@@ -231,6 +241,8 @@ _FILTER_FIELDS: Final[dict[str, _Reader]] = {
     "state": ("state", lambda state: state if isinstance(state, str) else list(state)),
     "tag": ("tag", _as_it_is),
     "dedupe_key": ("dedupe_key", _as_it_is),
+    "thread": ("thread_id", _as_it_is),
+    "group": ("group_key", _as_it_is),
 }
 
 
@@ -252,21 +264,21 @@ def fields_of(options: Mapping[str, Any]) -> dict[str, Any]:
     check_names(options)
     said = {name: value for name, value in options.items() if value is not None}
     dedupe = said.pop("dedupe", None)
-    fields = _translate(said, _TASK_FIELDS)
+    fields = translate(said, _TASK_FIELDS)
     return fields if dedupe is None else {**fields, **_dedupe(dedupe)}
 
 
 def queue_fields_of(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of the API that a queue's options say; None goes back to the default. Raises TypeError."""
-    return _translate(options, _QUEUE_FIELDS)
+    return translate(options, _QUEUE_FIELDS)
 
 
 def filter_fields_of(filters: Mapping[str, Any]) -> dict[str, Any]:
     """Return a filter as the API has it. Raises TypeError for one that does not exist."""
-    return _translate({name: value for name, value in filters.items() if value is not None}, _FILTER_FIELDS)
+    return translate({name: value for name, value in filters.items() if value is not None}, _FILTER_FIELDS)
 
 
-def _translate(options: Mapping[str, Any], readers: dict[str, _Reader]) -> dict[str, Any]:
+def translate(options: Mapping[str, Any], readers: dict[str, _Reader]) -> dict[str, Any]:
     fields = {}
     for name, value in options.items():
         if name not in readers:

@@ -7,18 +7,20 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, Unpack, overload
 
-from lmdbq.client import core, core_schedules
+from lmdbq.client import core, core_groups, core_schedules
 from lmdbq.client.entries import Entry, bodies_of
-from lmdbq.client.info import QueueInfo, TaskInfo, WorkerInfo
+from lmdbq.client.group_options import GroupOptions, group_fields_of
+from lmdbq.client.info import GroupInfo, GroupRuleInfo, QueueInfo, TaskInfo, ThreadInfo, WorkerInfo
 from lmdbq.client.keys import new_key
 from lmdbq.client.options import Filters, Seconds, filter_fields_of, seconds
 from lmdbq.client.places import Place, Transport, place_of
 from lmdbq.client.schedule_info import ScheduleInfo, schedule_info
+from lmdbq.client.sync_groups import GroupHandle
 from lmdbq.client.sync_handles import Handle, Lease, QueueHandle, Selection
 from lmdbq.client.sync_schedules import ScheduleHandle
 from lmdbq.client.sync_within import Enqueuer
 from lmdbq.client.tasks import Task, entry_of
-from lmdbq.limits import WAIT_SECONDS_MAX
+from lmdbq.limits import PAGE_TASKS_MAX, WAIT_SECONDS_MAX
 from lmdbq.wire.shapes import DequeueRequest
 
 if TYPE_CHECKING:
@@ -134,7 +136,8 @@ class Client:
         return Handle(self._transport, id)
 
     def tasks(self, **filters: Unpack[Filters]) -> Selection:
-        """Return the tasks that match: ``queue``, ``type``, ``state``, ``tag``, ``dedupe_key``. Asks nothing yet."""
+        """Return the tasks that match: ``queue``, ``type``, ``state``, ``tag``, ``dedupe_key``,
+        ``thread``, ``group``. Asks nothing yet."""
         return Selection(self._transport, filter_fields_of(filters))
 
     def queue(self, name: str = "default", /) -> QueueHandle:
@@ -144,6 +147,46 @@ class Client:
     def queues(self) -> list[QueueInfo]:
         """Return every queue, by name: settings, counts, totals, what holds it up."""
         return (self._transport.call(core.queues())).queues
+
+    def group(self, key: str, /) -> GroupHandle:
+        """Return the handle of a group. Nothing is asked yet."""
+        return GroupHandle(self._transport, key)
+
+    def groups(self) -> list[GroupInfo]:
+        """Return every group with settings of its own, or with ready or running tasks, by key."""
+        found: list[GroupInfo] = []
+        cursor: str | None = None
+        while cursor != "":
+            page = self._transport.call(core_groups.groups(cursor, PAGE_TASKS_MAX))
+            found += page.groups
+            cursor = page.next
+        return found
+
+    def group_rules(self) -> list[GroupRuleInfo]:
+        """Return every rule for groups, by pattern."""
+        return (self._transport.call(core_groups.group_rules())).rules
+
+    def put_group_rule(self, pattern: str, /, *, priority: int = 0, **settings: Unpack[GroupOptions]) -> GroupRuleInfo:
+        """Let settings hold for every group that ``pattern`` matches (``*`` any characters, ``?`` one).
+
+        A group's own settings come first; of several rules the highest priority holds, then the longest pattern.
+        """
+        fields = {**group_fields_of(settings), "priority": priority}
+        return self._transport.call(core_groups.put_group_rule(pattern, fields))
+
+    def delete_group_rule(self, pattern: str, /) -> None:
+        """Remove a rule. Raises NotFound."""
+        self._transport.call(core_groups.delete_group_rule(pattern))
+
+    def threads(self, queue: str = "default", /) -> list[ThreadInfo]:
+        """Return the threads of a queue with ready tasks, or with one that runs or is to be tried again, by name."""
+        found: list[ThreadInfo] = []
+        cursor: str | None = None
+        while cursor != "":
+            page = self._transport.call(core_groups.threads(queue, cursor, PAGE_TASKS_MAX))
+            found += page.threads
+            cursor = page.next
+        return found
 
     def schedule(self, name: str, /) -> ScheduleHandle:
         """Return the handle of a schedule. Nothing is asked yet."""

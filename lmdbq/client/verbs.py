@@ -10,12 +10,13 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
-from lmdbq.client import core, core_schedules
+from lmdbq.client import core, core_groups, core_schedules
 from lmdbq.client.core import Fields, Request, T
 from lmdbq.client.keys import new_key
 from lmdbq.errors import Refusal
 from lmdbq.limits import PAGE_TASKS_MAX
 from lmdbq.wire import answers
+from lmdbq.wire.group_shapes import GroupAnswer, GroupsAnswer, RuleAnswer, ThreadsAnswer
 from lmdbq.wire.schedule_shapes import ScheduleAnswer, ScheduleNext
 from lmdbq.wire.shapes import DequeueRequest, EntryBody, ExtendEntry, ReportEntry
 from lmdbq.wire.workers import WorkersAnswer
@@ -144,6 +145,48 @@ class Verbs(ABC):
     def purge(self, name: str) -> answers.QueueRemoved:
         """Remove every task of a queue."""
         return self.call(core.purge(name))
+
+    # --- groups and threads
+
+    def groups(self, cursor: str | None = None, limit: int | None = None) -> GroupsAnswer:
+        """Return a page of groups; ``next`` is the cursor of the following page."""
+        return self.call(core_groups.groups(cursor, limit))
+
+    def group(self, key: str) -> GroupAnswer:
+        """Return one group."""
+        return self.call(core_groups.group(key))
+
+    def patch_group(self, key: str, **settings: object) -> GroupAnswer:
+        """Replace the named settings of a group."""
+        return self.call(core_groups.patch_group(key, settings))
+
+    def pause_group(self, key: str) -> GroupAnswer:
+        """Start nothing more of a group."""
+        return self.call(core_groups.pause_group(key))
+
+    def resume_group(self, key: str) -> GroupAnswer:
+        """Start tasks of a group again."""
+        return self.call(core_groups.resume_group(key))
+
+    def delete_group(self, key: str) -> None:
+        """Take a group's own settings away."""
+        self.call(core_groups.delete_group(key))
+
+    def group_rules(self) -> list[RuleAnswer]:
+        """Return every rule for groups."""
+        return self.call(core_groups.group_rules()).rules
+
+    def put_group_rule(self, pattern: str, **settings: object) -> RuleAnswer:
+        """Make a rule for groups, or replace it."""
+        return self.call(core_groups.put_group_rule(pattern, settings))
+
+    def delete_group_rule(self, pattern: str) -> None:
+        """Remove a rule for groups."""
+        self.call(core_groups.delete_group_rule(pattern))
+
+    def threads(self, queue: str, cursor: str | None = None, limit: int | None = None) -> ThreadsAnswer:
+        """Return a page of a queue's threads; ``next`` is the cursor of the following page."""
+        return self.call(core_groups.threads(queue, cursor, limit))
 
     # --- schedules
 

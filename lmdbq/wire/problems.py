@@ -29,6 +29,8 @@ STATUS_OF_CODE: Final = {
     "duplicate": 409,
     "queue_not_found": 404,
     "schedule_not_found": 404,
+    "group_not_found": 404,
+    "rule_not_found": 404,
     "full": 507,
     "internal": 500,
 }
