@@ -279,6 +279,7 @@ def filter_fields_of(filters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def translate(options: Mapping[str, Any], readers: dict[str, _Reader]) -> dict[str, Any]:
+    """Return options under the names that ``readers`` give them. Raises TypeError for one that has no reader."""
     fields = {}
     for name, value in options.items():
         if name not in readers:
