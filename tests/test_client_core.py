@@ -77,6 +77,7 @@ REQUESTS = [
     (core.delete(ID), f"DELETE /v1/tasks/{ID}", None, False, 0),
     (core.workers(), "GET /v1/workers", None, True, 0),
     (core.register("a b", {"queue_names": ["q"]}), "PUT /v1/workers/a%20b", {"queue_names": ["q"]}, True, 0),
+    (core.touch("a b", 0.5), "POST /v1/workers/a%20b/touch", {}, True, 0),
     (core.unregister("a b"), "DELETE /v1/workers/a%20b", None, True, 0),
     (core.queues(), "GET /v1/queues", None, True, 0),
     (core.queue("mail"), "GET /v1/queues/mail", None, True, 0),

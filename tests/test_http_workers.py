@@ -49,6 +49,13 @@ async def test_a_worker_is_listed_with_what_it_said_of_its_types(api: Api):  # n
     assert (await api.get("/v1/workers"))["types"] == [kind], "what it said of its types stays"
 
 
+async def test_a_touch_is_for_a_worker_that_is_known(api: Api):  # noqa: F811
+    (await api.call("POST", "/v1/workers/w/touch")).problem(404, "worker_not_found")
+    first = (await api.call("PUT", "/v1/workers/w", MAIL)).value
+    touched = await api.call("POST", "/v1/workers/w/touch")
+    assert touched.value["registered_at"] == first["registered_at"] <= touched.value["seen_at"]
+
+
 async def test_its_types_defaults_hold_for_everybody(api: Api):  # noqa: F811
     await api.call("PUT", "/v1/workers/w", MAIL)
     first = await api.enqueue({"type": "send", "dedupe_key": "k"}, queue="mail")

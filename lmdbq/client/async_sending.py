@@ -49,7 +49,7 @@ class AsyncSender:
         if scheme != "unix":
             name = f"[{host}]" if ":" in host else host
             url = f"{scheme}://{name}:{port}{base}{request.target}"
-        timeout = aiohttp.ClientTimeout(total=self._timeout + request.wait_seconds)
+        timeout = aiohttp.ClientTimeout(total=(request.timeout_seconds or self._timeout) + request.wait_seconds)
         headers = {**self._headers, **request.headers}
         try:
             async with self._open().request(

@@ -78,6 +78,13 @@ class Pool:
         connection.connect()
         return connection
 
+    def break_off_all(self) -> None:
+        """End the connections of all threads under them; each opens another when it needs one."""
+        with self._lock:
+            connections = list(self._all)
+        for connection in connections:
+            break_off(connection)
+
     def close(self) -> None:
         """Close the connections of all threads; a thread in the middle of a call sees its connection break."""
         if self._pid != os.getpid():

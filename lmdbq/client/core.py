@@ -39,7 +39,8 @@ _encode: Final = msgspec.json.Encoder().encode
 class Request(NamedTuple, Generic[T]):
     """One HTTP request. answer: the Struct its answer is; None: no body is wanted.
 
-    wait_seconds: how long the daemon may hold the answer back, beyond what any call may take.
+    wait_seconds: how long the daemon may hold the answer back, beyond what any call may take. timeout_seconds: how long
+    this one may take, None = as the client says.
     """
 
     method: str
@@ -49,6 +50,7 @@ class Request(NamedTuple, Generic[T]):
     headers: Mapping[str, str] = {}
     repeatable: bool = False
     wait_seconds: float = 0.0
+    timeout_seconds: float | None = None
 
 
 def key_at(wall_ns: int, noise: bytes) -> str:
@@ -245,6 +247,13 @@ def workers() -> Request[WorkersAnswer]:
 def register(name: str, said: Fields) -> Request[WorkerAnswer]:
     """Say that a worker runs; to be repeated, as a daemon forgets it after a minute."""
     return sending("PUT", f"/v1/workers/{quote(name, safe='')}", WorkerAnswer, said, repeatable=True)
+
+
+def touch(name: str, timeout_seconds: float) -> Request[WorkerAnswer]:
+    """Say that a worker still runs. Refused (``worker_not_found``) by a daemon that does not know it."""
+    path = f"/v1/workers/{quote(name, safe='')}/touch"
+    said = sending("POST", path, WorkerAnswer, {}, repeatable=True)
+    return said._replace(timeout_seconds=timeout_seconds)
 
 
 def unregister(name: str) -> Request[None]:

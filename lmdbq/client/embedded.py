@@ -129,6 +129,9 @@ class EmbeddedTransport:
         for future in tuple(self._parked):
             future.cancel()
 
+    def renew(self) -> None:
+        """Do nothing: there is no connection that could lead to somebody else."""
+
     def close(self) -> None:
         """Give up the queue, if it is ours."""
         if self._owns:

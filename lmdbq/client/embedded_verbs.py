@@ -12,7 +12,7 @@ import asyncio
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 from urllib.parse import parse_qs, unquote
 
 import msgspec
@@ -91,6 +91,8 @@ async def answer(queue: OpenQueue, request: Request[Any]) -> Any:
             return answers.QueuesAnswer([_shown_queue(queue, one) for one in queue.store.queues()])
         case "GET", "workers":
             return queue.workers.answer(queue.clock.wall_ns(), queue.store.types())
+        case "POST", "workers", name, "touch":
+            return queue.workers.touch(name, queue.clock.wall_ns()) or _unknown_worker()
         case _, "workers", name:
             return await _one_worker(queue, request, name)
         case "GET", "queues", name, "threads":
@@ -189,6 +191,10 @@ async def _info(queue: OpenQueue) -> answers.InfoAnswer:
         settings=[],
         defaults=[],
     )
+
+
+def _unknown_worker() -> NoReturn:
+    raise refusal(404, "worker_not_found", "no worker of this name is known here")
 
 
 async def _one_worker(queue: OpenQueue, request: Request[Any], name: str) -> WorkerAnswer | None:

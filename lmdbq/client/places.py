@@ -47,6 +47,10 @@ class Transport(Protocol):
         """Break off the calls that wait for tasks; they raise Unreachable."""
         ...
 
+    def renew(self) -> None:
+        """Break off connections that may lead to a daemon which is no more; their calls are tried again."""
+        ...
+
     def close(self) -> None:
         """Let go of what is open."""
         ...

@@ -1,8 +1,12 @@
 """A worker says what it is: at its start, and again every few seconds, as a daemon forgets it when it restarts.
 
 It goes by a thread of its own, on which nothing else depends: a daemon that is away, or does not know of workers, keeps
-nobody from working. What a worker says of its types (defaults, the schema of their payloads) is kept by the queue, so
-that tasks from curl, cron and the command line are treated as those that Python enqueues.
+nobody from working. It is also how a worker learns that the daemon is another one: a machine that vanished, or a
+process that hangs, leaves connections on which no answer ever comes, and a claim could wait there for most of a minute
+while the next daemon has tasks. The one that answers here does not know this worker; then all connections are given up.
+
+What a worker says of its types (defaults, the schema of their payloads) is kept by the queue, so that tasks from curl,
+cron and the command line are treated as those that Python enqueues.
 """
 
 from __future__ import annotations
@@ -24,7 +28,9 @@ from lmdbq.client.tasks import Task
 from lmdbq.errors import InvalidInput, LmdbqError, Refusal
 from lmdbq.limits import TYPES_PER_QUEUE_MAX
 
-REPEAT_SECONDS: Final = 5.0
+REPEAT_SECONDS: Final = 1.0
+TOUCH_SECONDS: Final = 0.75  # for a daemon to answer; one that is only slow is asked again
+UNKNOWN: Final = "worker_not_found"
 _count: Final = itertools.count(1)
 _PLAIN: Final = ("keepalive_timeout_in_seconds", "expires_in_seconds", "retry_strategy", "keep")
 _DEDUPE: Final = {
@@ -63,20 +69,35 @@ class Registrar:
             self._thread = None
 
     def _run(self) -> None:
-        while self._say(self._request) and not self._over.wait(REPEAT_SECONDS):
-            continue
+        touch = core.touch(self.name, TOUCH_SECONDS)
+        request: core.Request[Any] = self._request
+        while not self._over.is_set():
+            found = self._say(request)
+            if found is None:
+                return
+            if found:
+                request = touch
+            elif request is touch:
+                self._transport.renew()
+                request = self._request
+                continue
+            self._over.wait(REPEAT_SECONDS)
         self._say(core.unregister(self.name))
 
-    def _say(self, request: core.Request[Any]) -> bool:
-        """Send a request; False if another one would be no use."""
+    def _say(self, request: core.Request[Any]) -> bool | None:
+        """Send a request. True: it was heard; False: the daemon does not know this worker (any more), or there is
+        none; None: another request would be no use."""
         try:
             self._transport.call(request, self._over)
         except (InvalidInput, Refusal) as error:
+            if isinstance(error, Refusal) and (error.code == UNKNOWN or error.status >= 429):
+                return error.code != UNKNOWN
             level = log.warning if isinstance(error, InvalidInput) else log.debug
             level("this worker is not registered: %s", error)
-            return isinstance(error, Refusal) and error.status >= 429
+            return None
         except LmdbqError as error:
             log.debug("this worker is not registered for now: %s", error)
+            return request is not self._request
         return True
 
 

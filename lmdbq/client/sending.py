@@ -57,6 +57,10 @@ class Sender:
             for connection in self._parked:
                 break_off(connection)
 
+    def renew(self) -> None:
+        """Break off every call that is under way: the daemon at its other end is not the one that answers now."""
+        self._pool.break_off_all()
+
     def call(self, request: Request[T], stop: threading.Event | None = None) -> T:
         """Send a request, again where that is harmless and patience allows, and return its decoded answer.
 
@@ -77,7 +81,7 @@ class Sender:
 
     def _exchange(self, request: Request[Any], stop: threading.Event | None) -> Reply | Broken:
         try:
-            connection = self._pool.acquire(self._timeout + request.wait_seconds)
+            connection = self._pool.acquire((request.timeout_seconds or self._timeout) + request.wait_seconds)
         except OSError as error:
             return Broken(error, sent=False)
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from lmdbq.daemon.context import DAEMON
-from lmdbq.daemon.replies import codec_in, only_parameters, read_body, reply, settled
+from lmdbq.daemon.replies import HttpProblem, codec_in, only_parameters, read_body, reply, settled
 from lmdbq.wire.registrations import read_registration
 
 
@@ -18,6 +18,17 @@ async def put_worker(request: web.Request) -> web.StreamResponse:
     if changes:
         settled(await daemon.engine.call(*changes))
     return reply(request, daemon.workers.note(said, daemon.clock.wall_ns()))
+
+
+async def touch_worker(request: web.Request) -> web.StreamResponse:
+    """POST /v1/workers/{name}/touch: it still works. 404 says that it is to register again: the daemon is another."""
+    only_parameters(request)
+    daemon = request.app[DAEMON]
+    name = request.match_info["name"]
+    found = daemon.workers.touch(name, daemon.clock.wall_ns())
+    if found is None:
+        raise HttpProblem(404, "worker_not_found", "no worker of this name is known here; PUT /v1/workers/NAME first")
+    return reply(request, found)
 
 
 async def delete_worker(request: web.Request) -> web.StreamResponse:

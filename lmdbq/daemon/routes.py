@@ -235,6 +235,15 @@ QUEUES: Final = (
 WORKERS: Final = (
     Route("GET", "/v1/workers", workers.list_workers, "list_workers", READ, {200: WorkersAnswer}),
     Route("PUT", "/v1/workers/{name}", workers.put_worker, "put_worker", WORK, {200: WorkerAnswer}, WorkerBody),
+    Route(
+        "POST",
+        "/v1/workers/{name}/touch",
+        workers.touch_worker,
+        "touch_worker",
+        WORK,
+        {200: WorkerAnswer},
+        errors=(404,),
+    ),
     Route("DELETE", "/v1/workers/{name}", workers.delete_worker, "delete_worker", WORK, {204: None}),
 )
 

@@ -51,6 +51,12 @@ class Registry:
         self._known[said.name] = found = _Known(said, began_at, now_wall)
         return _answer(found)
 
+    def touch(self, name: str, now_wall: int) -> WorkerAnswer | None:
+        """Remember that a worker was heard of; None if it is not known."""
+        self._expire(now_wall)
+        known = self._known.get(name)
+        return None if known is None else self.note(known.said, now_wall)
+
     def forget(self, name: str) -> None:
         """Forget a worker that ends."""
         self._known.pop(name, None)
