@@ -6,13 +6,15 @@ last; it must not lose one. The *churn* takes the rest of the time: queues are f
 ``soak_child``), and what the daemon uses must stay on a plateau (see ``plateau``). The same worker works beside it.
 
 The trap: what is kept on purpose looks like a leak. Idempotency keys are remembered for an hour, unless the daemon is
-told otherwise, as this one is. Everything is read from outside, from /proc and from the file. At the end of each part
-the daemon stops and its file is verified, but for one of very many tasks: the checker holds all of them in memory.
+told otherwise, as this one is; and a machine that stands still loses leases, so a canary tells for how long it did.
+Everything is read from outside, from /proc and from the file. At the end of each part the daemon stops and its file is
+verified, but for one of very many tasks: the checker holds all of them in memory.
 """
 
 from __future__ import annotations
 
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,8 +40,31 @@ CHURN_TASKS_PER_MINUTE: Final = 5_000  # a short run fills less, so that its que
 SAMPLES: Final = 600
 LOOK_SECONDS_MIN: Final = 0.5
 SERVE: Final = ("--listen", "127.0.0.1:0", "--idempotency-kept", "5")
+CANARY_SECONDS: Final = 0.02
 KEPT_AHEAD: Final = 4 * KEPT_AT_ONCE
 _CHILD: Final = "lmdbq.storm.soak_child"
+
+
+class Canary(threading.Thread):
+    """Sleeps for moments, and knows how late it was woken at most: a machine that stands still costs leases, too."""
+
+    def __init__(self) -> None:
+        super().__init__(name="canary", daemon=True)
+        self.late_seconds = 0.0
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        """Go on until ``end``."""
+        before = time.monotonic()
+        while not self._over.wait(CANARY_SECONDS):
+            now = time.monotonic()
+            self.late_seconds = max(self.late_seconds, now - before - CANARY_SECONDS)
+            before = now
+
+    def end(self) -> None:
+        """Have it end, and wait for that."""
+        self._over.set()
+        self.join()
 
 
 class Daemon:
@@ -207,10 +232,16 @@ def run(seed: str, tell: Tell, minutes: float, import_tasks: int, *, plant: str 
     if plant and plant not in PLANTS:
         raise KeyError(plant)
     began = time.monotonic()
+    canary = Canary()
+    canary.start()
     with Interrupts() as interrupts:
         soak = Soak(seed, tell, interrupts, plant)
-        if import_tasks:
-            soak.bulk_import(import_tasks)
-        soak.churn(minutes)
+        try:
+            if import_tasks:
+                soak.bulk_import(import_tasks)
+            soak.churn(minutes)
+        finally:
+            canary.end()
+    soak.report.figures["ms the machine stood still at most"] = round(canary.late_seconds * 1_000)
     soak.report.seconds = time.monotonic() - began
     return soak.report
