@@ -32,7 +32,8 @@ from lmdbq.model import (
 from lmdbq.model import Outcome as Said
 from lmdbq.store.memory import MemoryStore
 from lmdbq.storm import simulate
-from lmdbq.storm.sim_judge import Fault, Judge, Life
+from lmdbq.storm.sim_judge import Judge
+from lmdbq.storm.sim_life import Fault, Life
 from lmdbq.storm.sim_plants import PLANTS
 from lmdbq.storm.virtual_loop import Process, VirtualLoop
 from tests.store_driver import Driver
@@ -194,6 +195,13 @@ def test_the_judge_misses_a_task_that_is_lost():
     enqueued(judge)
     with pytest.raises(Fault, match="it is gone; it can only be ready"):
         judge.compare(lambda number: Said.GONE, WALL, 0)
+
+
+def test_what_could_not_be_given_back_is_excused():
+    judge = judge_of_a_running_task()
+    judge.unclaimed[1, 1] = Claimed([])
+    judge.excuse([Call((Report([Completion(1, 1, Status.RELEASED)]),))])
+    assert judge.unclaimed == {}
 
 
 def test_a_claim_that_no_commit_gave_is_known():

@@ -20,7 +20,8 @@
 
     simulate    the engine in a world that is drawn                       virtual_loop  its time, and who is next
     sim_world   daemon, crashes, network        sim_clients   who asks    sim_parts     in place of threads and disks
-    sim_judge   what may happen to a task       sim_watch     what must not last       sim_plants  faults to be found
+    sim_judge   what may be committed           sim_life      what a task may be       sim_watch   what must not last
+    sim_plants  faults that must be found
 
     soak        a daemon for hours              soak_child    who works on it          plateau     whether it grows
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from lmdbq.lifecycle import MOVES, Event
+from lmdbq.lifecycle import Event
 from lmdbq.model import (
     Applied,
     Call,
@@ -45,8 +45,8 @@ from lmdbq.model import (
     Task,
 )
 from lmdbq.store.base import phase
+from lmdbq.storm.sim_life import Fault, Life, word
 
-MaybeState = State | None
 _GONE: Final = (Outcome.GONE, Outcome.NOT_FOUND)
 _REPORT_EVENTS: Final = {
     Status.SUCCEEDED: Event.SUCCEED,
@@ -54,71 +54,6 @@ _REPORT_EVENTS: Final = {
     Status.RELEASED: Event.RELEASE,
 }
 _CHANGE_EVENTS: Final[dict[type, Event]] = {Cancel: Event.CANCEL, Retry: Event.RETRY, Delete: Event.DELETE}
-
-
-class Fault(Exception):
-    """The history cannot be; ``subjects`` are the tasks, queues and requests whose history shows it."""
-
-    def __init__(self, problem: str, *subjects: object) -> None:
-        super().__init__(problem)
-        self.subjects = {str(subject) for subject in subjects}
-
-
-class Life:
-    """What is known of one task."""
-
-    def __init__(self, task_id: int, queue: str, type_: str, possible: MaybeState) -> None:
-        self.id = task_id
-        self.queue = queue
-        self.type = type_
-        self.possible: set[MaybeState] = {possible}
-        self.delivery = 0
-        self.claim_id = ""
-        self.claimed_ns = 0  # the length of its lease when it was claimed
-        self.keepalive_ns = 0
-        self.deadline = 0  # steady ns: the lease does not end before
-        self.expires_at = 0
-        self.due_at = 0  # 0: not known
-        self.ended: dict[int, Status] = {}  # delivery -> the report that was accepted
-
-    def settle(self, wall: int, steady: int) -> None:
-        """Add the states it may have come to by itself."""
-        while True:
-            more = {after for before in self.possible for after in self._silent(before, wall, steady)}
-            if more <= self.possible:
-                return
-            self.possible |= more
-
-    def _silent(self, state: MaybeState, wall: int, steady: int) -> set[MaybeState]:
-        found: set[MaybeState] = set()
-        if state is State.SCHEDULED and self.due_at <= wall:
-            found |= MOVES[state, Event.PROMOTE]
-        if state in (State.SCHEDULED, State.READY) and 0 < self.expires_at <= wall:
-            found |= MOVES[state, Event.EXPIRE]
-        if state is State.READY and self.delivery:  # met by a claim after too many deliveries
-            found |= MOVES[state, Event.CLAIM] - {State.RUNNING}
-        if state is State.RUNNING and steady >= self.deadline:
-            self.due_at = 0
-            found |= MOVES[state, Event.LAPSE]
-        if state in (State.SUCCEEDED, State.DEAD, State.CANCELLED):
-            found |= MOVES[state, Event.PRUNE]
-        return found
-
-    @property
-    def may_run(self) -> bool:
-        """Whether its present delivery may not have ended yet."""
-        return State.RUNNING in self.possible
-
-    def move(self, event: Event, state: MaybeState, what: str) -> None:
-        """Take down that ``event`` has led to ``state``."""
-        allowed = {before for before in self.possible if state in MOVES.get((before, event), ())}
-        if not allowed:
-            raise Fault(f"{what} led to {_word(state)}; the task can only have been {self.words()}", self.id)
-        self.possible = {state}
-
-    def words(self) -> str:
-        """Return its possible states for people."""
-        return " or ".join(sorted(map(_word, self.possible)))
 
 
 class Judge:
@@ -291,6 +226,13 @@ class Judge:
 
     # --- what is answered ---------------------------------------------------------------------------------------------
 
+    def excuse(self, calls: Sequence[Call]) -> None:
+        """Calls were not committed: what they would have given back stays leased, until the lease lapses."""
+        for call in calls:
+            for op in call.ops:
+                for completion in op.completions if isinstance(op, Report) else ():
+                    self.unclaimed.pop((completion.id, completion.delivery), None)
+
     def answered(self, op: Op, outcome: object) -> None:
         """Check that an answer is what the store has committed for this op, before the answer."""
         if not any(outcome is known for known in self._committed.get(id(op), ())):
@@ -314,12 +256,8 @@ class Judge:
             state = found.state if isinstance(found, Task) else None
             life.settle(max(wall, self.latest), steady)
             if state not in life.possible:
-                raise Fault(f"it is {_word(state)}; it can only be {life.words()}", life.id)
+                raise Fault(f"it is {word(state)}; it can only be {life.words()}", life.id)
             life.possible = {state}
             if state is None:
                 del self.lives[life.id]
                 self._gone.add(life.id)
-
-
-def _word(state: MaybeState) -> str:
-    return "gone" if state is None else state.word

@@ -107,15 +107,19 @@ class SimStore:
     A commit that fails in the middle may have happened or not: both are drawn.
     """
 
-    def __init__(self, store: Store, chosen: random.Random, heard: Heard) -> None:
+    def __init__(
+        self, store: Store, chosen: random.Random, heard: Heard, refused: Callable[[Sequence[Call]], None]
+    ) -> None:
         self.inner = store
         self.failing = 0.0
         self._chosen = chosen
         self._heard = heard
+        self._refused = refused
 
     def apply(self, calls: Sequence[Call], clock: Clock, gate: AbstractContextManager[None] = NO_GATE) -> Applied:
         if self._chosen.random() < self.failing:
             if self._chosen.random() < 0.7:
+                self._refused(calls)
                 raise NotCommitted("the simulated disk is full")
             if self._chosen.random() < 0.5:
                 self._commit(calls, clock)

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from lmdbq.limits import CLAIM_TASKS_MAX
 from lmdbq.model import Filter, State
-from lmdbq.storm.sim_judge import Fault
+from lmdbq.storm.sim_life import Fault
 from lmdbq.storm.sim_world import Daemon, World
 
 LOOK_SECONDS: Final = 0.1

@@ -21,7 +21,8 @@ from typing import Any, Final
 from lmdbq.errors import CommitUnknown, LmdbqError
 from lmdbq.model import Applied, Call, CallOutcome, Claim, Claimed, Done, Memo, Op
 from lmdbq.store.base import Store
-from lmdbq.storm.sim_judge import Fault, Judge
+from lmdbq.storm.sim_judge import Judge
+from lmdbq.storm.sim_life import Fault
 from lmdbq.storm.sim_parts import SimClock, SimCommitter, SimEngine, SimStore
 from lmdbq.storm.virtual_loop import Process, VirtualLoop
 
@@ -140,7 +141,7 @@ class World:
         self.loop = VirtualLoop(chosen)  # type: ignore[abstract]
         self.clock = SimClock(self.loop)
         self.judge = Judge(self.note)
-        self.store = SimStore(store, chosen, self._heard)
+        self.store = SimStore(store, chosen, self._heard, self.judge.excuse)
         self.history: deque[tuple[float, str, frozenset[str]]] = deque(maxlen=HISTORY_LEN)
         self.steps = 0
         self.calm = False

@@ -26,7 +26,7 @@ from lmdbq.store.memory import MemoryStore
 from lmdbq.storm.report import Report, Tell
 from lmdbq.storm.scratch import scratch_directory
 from lmdbq.storm.sim_clients import EVERYBODY, QUEUES, Client, Making, Neighbour
-from lmdbq.storm.sim_judge import Fault
+from lmdbq.storm.sim_life import Fault
 from lmdbq.storm.sim_plants import PLANTS
 from lmdbq.storm.sim_watch import LOOK_SECONDS, Watch
 from lmdbq.storm.sim_world import QUIET, World
