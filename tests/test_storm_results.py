@@ -10,7 +10,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from lmdbq import __version__
-from lmdbq.cli.storm import STORMS
+from lmdbq.cli.storm import CONTROLS, STORMS
 from lmdbq.storm import results
 from lmdbq.storm.report import Report
 
@@ -75,6 +75,6 @@ def test_a_file_that_is_no_record_is_refused(tmp_path: Path):
 
 def test_the_committed_report_is_what_the_committed_lines_say():
     """After a new line: lmdbq storm report bench/results/storms.jsonl >bench/results/storms.md"""
-    lines = results.latest(results.read(RECORDED), STORMS)
+    lines = results.latest(results.read(RECORDED), [*STORMS, CONTROLS])
     assert RENDERED.read_text(encoding="utf-8") == results.markdown(lines)
     assert [line.storm for line in lines if line.faulty] == []

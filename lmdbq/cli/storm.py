@@ -22,13 +22,14 @@ STORMS: Final = (
     "simulate",
     "soak",
 )
+CONTROLS: Final = "controls"
 
 
 class _Storms(click.Group):
-    """The storms, and ``report``."""
+    """The storms, what shows that they see, and ``report``."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*STORMS, "report"]
+        return [*STORMS, CONTROLS, "report"]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.list_commands(ctx):

@@ -17,11 +17,11 @@ from lmdbq.cli.exits import Exit
 @click.option("--json", "as_json", is_flag=True, help="Print the last line of each storm as JSON.")
 def command(file: Path, as_json: bool) -> int:
     """Print, as Markdown, the last line of each storm that was run with `--record FILE`."""
-    from lmdbq.cli.storm import STORMS
+    from lmdbq.cli.storm import CONTROLS, STORMS
     from lmdbq.storm import results
 
     try:
-        lines = results.latest(results.read(file), STORMS)
+        lines = results.latest(results.read(file), [*STORMS, CONTROLS])
     except msgspec.DecodeError as error:
         fail(f"{file} was not written by `lmdbq storm ... --record`: {error}")
     shown: Any = json_text(lines) if as_json else results.markdown(lines)
