@@ -16,7 +16,7 @@ from lmdbq.store.lmdb import open_store
 from lmdbq.storm import power_cut
 from lmdbq.storm.disk import Disk
 from lmdbq.storm.planted import PLANTS
-from lmdbq.storm.recording import DAEMON, Forced, Named, Recording, Sized, Synced, Told, Wrote, record, write
+from lmdbq.storm.recording import DAEMON, Forced, Moved, Named, Recording, Sized, Synced, Told, Wrote, record, write
 from lmdbq.storm.trace import Syscall, Unclear, syscalls, trace
 from lmdbq.storm.workers import Image, certain_answers, images, judge_all, ledger_of
 from tests.store_driver import Driver
@@ -54,6 +54,7 @@ def test_a_recording_holds_the_creation_every_commit_and_every_answer(recordings
     names = [event.path for event in full.events if isinstance(event, Named)]
     assert names[0] == "queue"
     assert {"queue/data.mdb", "queue/data.mdb.tmp", "queue/verified", "queue/lock.mdb"} <= set(names)
+    assert Moved("queue/data.mdb.compact", "queue/data.mdb") in full.events, "the file was not compacted"
     ledger = ledger_of(full)
     assert ledger.answers > STEPS * 0.9
     assert len(ledger.worlds[-1].tasks) > 0

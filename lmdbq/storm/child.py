@@ -2,8 +2,9 @@
 
 It ends with 0 when all went through, 74 when a commit failed in the middle (as the daemon does), 73 when the store
 could not be opened or read and said so; anything else is a fault. With ``wait`` it says ``ready`` once everything is
-imported and waits for a line, so that whoever disturbs its system calls counts only those of the session. ``PLANT``
-names a fault for the test of the tests: with GO_ON a commit that fails is answered as if it had not.
+imported and waits for a line, so that whoever disturbs its system calls counts only those of the session; else the file
+is compacted now and then. ``PLANT`` names a fault for the test of the tests: with GO_ON a commit that fails is answered
+as if it had not.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ WAIT: Final = "wait"
 GO_ON: Final = "go-on"
 
 
-def run(directory: Path, diary_path: Path, durability: str, seed: str, steps: int) -> int:
+def run(directory: Path, diary_path: Path, durability: str, seed: str, steps: int, *, compacting: bool) -> int:
     """Run one session and return its exit status."""
     diary = Diary(diary_path)
-    session = Session(directory, diary, durability, seed)
+    session = Session(directory, diary, durability, seed, compacting=compacting)
     try:
         session.run(steps)
     except CommitUnknown:
@@ -61,7 +62,7 @@ def main(arguments: list[str]) -> int:
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         sys.stdin.readline()
-    return run(Path(directory), Path(diary), durability, seed, int(steps))
+    return run(Path(directory), Path(diary), durability, seed, int(steps), compacting=not more)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ from lmdbq.model import (
     ReportDone,
     Status,
 )
+from lmdbq.store.copies import compact
 from lmdbq.store.lmdb import open_store
 from lmdbq.storm import script
 from lmdbq.storm.ledger import DONE, UNKNOWN, World
@@ -44,6 +45,7 @@ from lmdbq.storm.look import world_of
 
 STORED_MAX: Final = 150
 UP_SECONDS: Final = 600.0  # how long a machine was up when it first writes: its steady clock is ahead of a later boot's
+COMPACTING_SHARE: Final = 0.01  # of the steps
 _REMOVE_AT: Final = 12  # in a row of a world
 _EXPIRES_AT: Final = 6
 
@@ -81,9 +83,12 @@ class Diary:
 
 
 class Session:
-    """One user of a data directory. Raises CommitUnknown from the call that met it."""
+    """One user of a data directory. Raises CommitUnknown from the call that met it.
 
-    def __init__(self, directory: Path, diary: Diary, durability: str, seed: str) -> None:
+    compacting: whether the file is compacted now and then, for which it is closed.
+    """
+
+    def __init__(self, directory: Path, diary: Diary, durability: str, seed: str, *, compacting: bool = False) -> None:
         self._directory = directory
         self._durability = durability
         self._diary = diary
@@ -91,6 +96,7 @@ class Session:
         self._chosen = random.Random(seed)
         self._script = script.Script(self._chosen)
         self._store = open_store(directory, durability=durability)
+        self._compacting = random.Random(f"{seed}/compacting") if compacting else None
 
     def run(self, steps: int) -> None:
         """Open the store, take ``steps`` steps, and close it."""
@@ -109,6 +115,10 @@ class Session:
         raise AssertionError("after a commit that failed, another one was accepted")
 
     def _step(self) -> None:
+        if self._compacting is not None and self._compacting.random() < COMPACTING_SHARE:
+            self._store.close()
+            compact(self._directory, lambda _: None)
+            self._store = open_store(self._directory, durability=self._durability)
         if len(self._diary.world.tasks) > STORED_MAX:
             self._work_off()
             return
