@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from lmdbq.client.directives import Snooze as Snooze
     from lmdbq.client.directives import Stopped as Stopped
     from lmdbq.client.entries import Entry as Entry
-    from lmdbq.client.group_options import Rate as Rate
     from lmdbq.client.info import GroupInfo as GroupInfo
     from lmdbq.client.info import GroupRuleInfo as GroupRuleInfo
     from lmdbq.client.info import QueueInfo as QueueInfo
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from lmdbq.client.options import Dedupe as Dedupe
     from lmdbq.client.options import Keep as Keep
     from lmdbq.client.options import Options as Options
+    from lmdbq.client.options import Rate as Rate
     from lmdbq.client.options import RetryStrategy as RetryStrategy
     from lmdbq.client.schedule_info import Cron as Cron
     from lmdbq.client.schedule_info import ScheduleInfo as ScheduleInfo
@@ -78,9 +78,8 @@ _MODULES = {
     "client.context": ("Context", "current"),
     "client.directives": ("Dead", "Retry", "Snooze", "Stopped"),
     "client.entries": ("Entry",),
-    "client.group_options": ("Rate",),
     "client.info": ("GroupInfo", "GroupRuleInfo", "QueueInfo", "TaskInfo", "ThreadInfo", "WorkerInfo"),
-    "client.options": ("Dedupe", "Keep", "Options", "RetryStrategy"),
+    "client.options": ("Dedupe", "Keep", "Options", "Rate", "RetryStrategy"),
     "client.schedule_info": ("Cron", "ScheduleInfo"),
     "client.sync": ("Client",),
     "client.sync_groups": ("GroupHandle",),

@@ -976,6 +976,8 @@ class QueueView(Struct, frozen=True):
     counts[type][state.word] holds non-zero counts only. oldest_ready_at: the least rank among the heads of its ready
     lists (wall ns), 0 = none ready; of a thread or group only tasks that it let start when it was last looked at.
     blocked_by: "paused", "max_running" or "".
+    no_token_until: steady ns at which a queue whose rate has no token left gets one, 0 = it has some (see
+    ``sharing.seen_at``).
     """
 
     name: str
@@ -985,6 +987,7 @@ class QueueView(Struct, frozen=True):
     oldest_ready_at: int = 0
     next_due_at: int = 0
     blocked_by: str = ""
+    no_token_until: int = 0
 
     def count(self, state: State) -> int:
         """Return how many tasks of the queue are in ``state``."""

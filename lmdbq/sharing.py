@@ -14,9 +14,10 @@ from collections.abc import Iterable
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from lmdbq.buckets import Bucket
-from lmdbq.model import QueueSettings
+from lmdbq.buckets import Bucket, until_tokens_ns
+from lmdbq.model import QueueSettings, QueueView
 
 _TURN: Final = 1 << 20  # what a turn of weight 1 costs
 
@@ -44,6 +45,20 @@ def parent_of(name: str) -> str:
 def is_weighted(settings: Iterable[QueueSettings]) -> bool:
     """Whether the queues of a level take turns by weight."""
     return any(one.weight for one in settings)
+
+
+def no_token_until(settings: QueueSettings, pace: Pace) -> int:
+    """Return when (steady ns of the bucket's boot) a queue without a token gets one; 0 = it has some, or no rate."""
+    bucket = pace.bucket
+    if settings.rate is None or bucket is None or bucket.tokens:
+        return 0
+    return bucket.at + until_tokens_ns(bucket, 1)
+
+
+def seen_at(queue: QueueView, steady: int) -> QueueView:
+    """Return a queue with what time has to say about it: "rate_limited" if nothing else holds it up."""
+    is_limited = not queue.blocked_by and steady < queue.no_token_until
+    return replace(queue, blocked_by="rate_limited") if is_limited else queue
 
 
 class Turns:

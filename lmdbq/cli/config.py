@@ -11,9 +11,20 @@ from lmdbq.cli.exits import Exit
 
 
 @click.command("config", short_help="Print every setting: its value, where it comes from, its default.")
+@click.option(
+    "--toml", "as_toml", is_flag=True, help="Write the queues, groups and schedules there are, for `lmdbq apply`."
+)
 @with_session
-def command(session: Session) -> int:
-    """Print what `lmdbq serve` would run with here and now, and the defaults of tasks and workers."""
+def command(session: Session, as_toml: bool) -> int:
+    """Print what `lmdbq serve` would run with here and now, and the defaults of tasks and workers.
+
+    With --toml: the settings of all queues and groups, and all schedules, as the file that `lmdbq apply` reads.
+    """
+    if as_toml:
+        from lmdbq.cli.declared import written
+
+        click.echo(written(session.client), nl=False)
+        return Exit.OK
     from lmdbq.daemon.settings import DEFAULTS, load, shown
 
     plain = {row.name: value for row, value in shown(load({}, {"HOME": os.environ.get("HOME", "")}))}

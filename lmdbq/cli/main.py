@@ -41,6 +41,7 @@ COMMANDS: Final = (
     "threads",
     "schedules",
     "schedule",
+    "apply",
     "workers",
     "stats",
     "top",

@@ -31,6 +31,7 @@ from lmdbq.model import (
     Retry,
     Task,
 )
+from lmdbq.sharing import seen_at
 from lmdbq.wire import answers, filters, render, requests, shapes
 from lmdbq.wire.problems import JSON_CODEC, Problems, status_of
 from lmdbq.wire.values import format_cursor, read_cursor
@@ -121,7 +122,9 @@ def _shown_task(queue: OpenQueue, task: Task, how: str) -> answers.TaskAnswer:
     waiting = None
     if task.state in WAITING:
         unconsumed = () if queue.is_consumed(task.queue, task.type) else (task.type,)
-        waiting = why(queue.store.queue(task.queue), task=task, unconsumed=unconsumed)
+        found = queue.store.queue(task.queue)
+        seen = None if found is None else seen_at(found, queue.clock.steady_ns())
+        waiting = why(seen, task=task, unconsumed=unconsumed)
     return task_answer(task, JSON_CODEC, payload=how, waiting_for=waiting)
 
 

@@ -52,6 +52,7 @@ from lmdbq.model import (
     State,
     Task,
 )
+from lmdbq.sharing import seen_at
 from lmdbq.wire import answers, render, render_claims, reports, requests
 from lmdbq.wire.policies import read_queue
 from lmdbq.wire.problems import JSON_CODEC, Problems
@@ -247,6 +248,7 @@ def _look_queue(queue: OpenQueue, name: str) -> answers.QueueAnswer:
 
 
 def _shown_queue(queue: OpenQueue, view: QueueView) -> answers.QueueAnswer:
+    view = seen_at(view, queue.clock.steady_ns())
     consumers = consumers_of(queue.engine.consumers(), view.name)
     ready = [kind for kind, counts in view.counts.items() if counts.get(State.READY.word)]
     unconsumed = [kind for kind in ready if not queue.is_consumed(view.name, kind)]

@@ -5,20 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, TypedDict
 
-from msgspec import Struct
-
-from lmdbq.client.options import Seconds, seconds, translate
-
-
-class Rate(Struct, frozen=True):
-    """How many tasks of a group may start: ``tokens`` in every ``period``, evenly, and at most ``burst`` at once.
-
-    burst: None = as many as tokens.
-    """
-
-    tokens: int
-    period: Seconds
-    burst: int | None = None
+from lmdbq.client.options import Rate, Seconds, rate_fields, translate
 
 
 class GroupOptions(TypedDict, total=False):
@@ -34,12 +21,6 @@ class GroupOptions(TypedDict, total=False):
     weight: int | None
 
 
-def _rate(value: Rate | tuple[int, Seconds]) -> dict[str, Any]:
-    rate = value if isinstance(value, Rate) else Rate(*value)
-    burst = {} if rate.burst is None else {"burst": rate.burst}
-    return {"tokens": rate.tokens, "period_in_seconds": seconds(rate.period), **burst}
-
-
 def _as_it_is(value: Any) -> Any:
     return value
 
@@ -47,7 +28,7 @@ def _as_it_is(value: Any) -> Any:
 _GROUP_FIELDS: Final[dict[str, tuple[str, Any]]] = {
     "paused": ("paused", _as_it_is),
     "max_running": ("max_running", _as_it_is),
-    "rate": ("rate", _rate),
+    "rate": ("rate", rate_fields),
     "weight": ("weight", _as_it_is),
 }
 

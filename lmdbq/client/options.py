@@ -94,14 +94,34 @@ class Options(TypedDict, total=False):
     metadata: Mapping[str, Any]
 
 
+class Rate(Struct, frozen=True):
+    """How many tasks may start: ``tokens`` in every ``period``, evenly, and at most ``burst`` at once.
+
+    burst: None = as many as tokens.
+    """
+
+    tokens: int
+    period: Seconds
+    burst: int | None = None
+
+
 class QueueOptions(TypedDict, total=False):
     """Settings of a queue, for tasks that say nothing themselves.
 
-    paused: nothing more is started. max_running: how many run at once, 0 = no limit. lease, expires: seconds.
+    paused: nothing more is started. max_running: how many run at once, 0 = no limit. lease, expires: seconds. rate: a
+    Rate, or (tokens, seconds). weight: its share among the queues of a dequeue. order: "ageing": a point of priority is
+    worth ``ageing`` seconds of waiting. max_dead: how many dead tasks are kept. priority: which of the queues of a
+    dequeue, or of the sub-queues of one, is drained first, lower sooner.
     """
 
     paused: bool
     max_running: int
+    rate: Rate | tuple[int, Seconds] | None
+    weight: int
+    order: Literal["strict", "ageing"]
+    ageing: Seconds
+    max_dead: int
+    priority: int
     lease: Seconds
     expires: Seconds
     retry: int | Sequence[Seconds] | RetryStrategy
@@ -197,6 +217,12 @@ def _keep(value: Seconds | Keep) -> dict[str, Any]:
     return _said({f"{name}_in_seconds": _maybe(seconds, getattr(keep, name)) for name in names})
 
 
+def rate_fields(value: Rate | tuple[int, Seconds]) -> dict[str, Any]:
+    """Return a rate as the API has it."""
+    rate = value if isinstance(value, Rate) else Rate(*value)
+    return _said({"tokens": rate.tokens, "period_in_seconds": seconds(rate.period), "burst": rate.burst})
+
+
 def _said(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
@@ -228,6 +254,12 @@ _TASK_FIELDS: Final[dict[str, _Reader]] = {
     "metadata": ("metadata", dict),
 }
 _QUEUE_FIELDS: Final[dict[str, _Reader]] = {
+    "rate": ("rate", rate_fields),
+    "weight": ("weight", _as_it_is),
+    "order": ("order", _as_it_is),
+    "ageing": ("ageing_in_seconds", seconds),
+    "max_dead": ("max_dead", _as_it_is),
+    "priority": ("priority", _as_it_is),
     "paused": ("paused", _as_it_is),
     "max_running": ("max_running", _as_it_is),
     "lease": ("keepalive_timeout_in_seconds", seconds),

@@ -9,6 +9,7 @@ from lmdbq.daemon.context import DAEMON, Daemon
 from lmdbq.daemon.replies import HttpProblem, codec_in, only_parameters, read_body, reply, settled
 from lmdbq.engine.groups import consumers_of
 from lmdbq.model import Op, Purge, QueueChanged, QueueDelete, QueuePatch, QueuePut, QueueSettings, QueueView
+from lmdbq.sharing import seen_at
 from lmdbq.wire.answers import QueueAnswer, QueueRemoved, QueuesAnswer
 from lmdbq.wire.policies import read_queue
 from lmdbq.wire.problems import Problems
@@ -52,6 +53,7 @@ def _unknown(name: str) -> HttpProblem:
 
 
 def _shown(daemon: Daemon, queue: QueueView) -> QueueAnswer:
+    queue = seen_at(queue, daemon.clock.steady_ns())
     consumers = consumers_of(daemon.engine.consumers(), queue.name)
     parked = consumers.parked if consumers is not None else 0
     unconsumed = daemon.unconsumed(queue)

@@ -40,6 +40,7 @@ from lmdbq.model import (
     Retry,
     Task,
 )
+from lmdbq.sharing import seen_at
 from lmdbq.wire import filters, requests, shapes
 from lmdbq.wire.answers import ActionAnswer, ChangeAnswer, CountAnswer, TaskAnswer, TasksAnswer
 from lmdbq.wire.problems import Codec, Problems
@@ -129,7 +130,8 @@ def _shown(
     if task.state in WAITING:
         known = {} if queues is None else queues
         if task.queue not in known:
-            known[task.queue] = daemon.store.queue(task.queue)
+            found = daemon.store.queue(task.queue)
+            known[task.queue] = None if found is None else seen_at(found, daemon.clock.steady_ns())
         unconsumed = () if daemon.is_consumed(task.queue, task.type) else (task.type,)
         waiting = why(known[task.queue], task=task, unconsumed=unconsumed, draining=daemon.draining.is_set())
     return task_answer(task, codec, payload=how, waiting_for=waiting)

@@ -9,11 +9,13 @@ from msgspec.structs import replace
 from lmdbq import lifecycle, limits
 from lmdbq.clock import Clock
 from lmdbq.model import ENDED, Due, Filter, Outcome, Page, QueueView, State, Task, Totals
+from lmdbq.sharing import no_token_until
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.lmdb_known_lanes import is_laned
 from lmdbq.store.lmdb_lane_reads import waiting_for
 from lmdbq.store.lmdb_ops_schedule import first_fire
+from lmdbq.store.lmdb_paces import read_pace
 from lmdbq.store.lmdb_standing import Located, locate, seen_lease, stand
 from lmdbq.store.lmdb_types import rules
 from lmdbq.store.lmdb_work import Queue, Work
@@ -169,6 +171,7 @@ def _queue_view(work: Work, queue: Queue) -> QueueView:
         oldest_ready_at=min(ranks, default=0),
         next_due_at=_head_at(work, "scheduled", queue),
         blocked_by="paused" if settings.paused else "max_running" if full else "",
+        no_token_until=no_token_until(settings, read_pace(work, queue.no)) if settings.rate is not None else 0,
     )
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from lmdbq import lifecycle
 from lmdbq.clock import Now
 from lmdbq.model import ENDED, WAITING, Due, Filter, Page, QueueView, State, Task
+from lmdbq.sharing import no_token_until
 from lmdbq.store.memory_lanes import blocked_by, refill_in_ns, waiting_for
 from lmdbq.store.memory_leases import lease_due, lease_expires_at
 from lmdbq.store.memory_rows import Row
@@ -96,6 +97,7 @@ def queue_view(tables: Tables, name: str, now: Now) -> QueueView:
         oldest_ready_at=min((row.rank for row in heads.values()), default=0),
         next_due_at=min((row.due_at for row in tables.standing_in(State.SCHEDULED, queue=name)), default=0),
         blocked_by="paused" if settings.paused else "max_running" if is_full else "",
+        no_token_until=no_token_until(settings, known.pace),
     )
 
 

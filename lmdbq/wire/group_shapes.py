@@ -10,19 +10,6 @@ from lmdbq import limits
 from lmdbq.wire import shapes
 from lmdbq.wire.answers import Count, TaskId
 
-_Tokens = Annotated[int, Meta(ge=1, le=limits.RATE_TOKENS_MAX)]
-
-
-class RateBody(shapes.Shape, frozen=True, kw_only=True):
-    """How many tasks may start: ``tokens`` in each period (1 ms .. 1 day), evenly; at most ``burst`` at once.
-
-    burst: default as many as tokens.
-    """
-
-    tokens: _Tokens
-    period_in_seconds: shapes.Seconds
-    burst: _Tokens | None = None
-
 
 class GroupBody(shapes.Shape, frozen=True, kw_only=True):
     """Settings of a group: PUT replaces all of them, PATCH those it names (null: not said, so that a rule may say it).
@@ -33,7 +20,7 @@ class GroupBody(shapes.Shape, frozen=True, kw_only=True):
 
     paused: bool | None = None
     max_running: Annotated[int, Meta(ge=0, le=limits.RUNNING_MAX)] | None = None
-    rate: RateBody | None = None
+    rate: shapes.RateBody | None = None
     weight: Annotated[int, Meta(ge=1, le=limits.GROUP_WEIGHT_MAX)] | None = None
 
 

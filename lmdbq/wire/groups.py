@@ -6,21 +6,20 @@ from typing import Any, Final, cast
 
 from msgspec import Raw
 
-from lmdbq import limits
 from lmdbq.ids import format_id
-from lmdbq.model import GroupRule, GroupSettings, GroupView, Problem, Rate, ThreadView
+from lmdbq.model import GroupRule, GroupSettings, GroupView, Problem, ThreadView
 from lmdbq.wire import values
 from lmdbq.wire.group_shapes import (
     GroupAnswer,
     GroupBody,
     GroupsAnswer,
-    RateBody,
     RuleAnswer,
     RuleBody,
     RulesAnswer,
     ThreadAnswer,
     ThreadsAnswer,
 )
+from lmdbq.wire.policies import rate_answer, rate_of
 from lmdbq.wire.problems import Codec, Problems, decode_as
 
 PAGE_DEFAULT: Final = 100
@@ -44,16 +43,7 @@ def read_rule(pattern: str, body: bytes, codec: Codec) -> GroupRule:
 
 def _settings(said: GroupBody) -> GroupSettings:
     problems = Problems()
-    rate = None
-    if said.rate is not None:
-        period = values.duration_ns(
-            said.rate.period_in_seconds,
-            "/rate/period_in_seconds",
-            problems,
-            low_ns=limits.RATE_PERIOD_NS_MIN,
-            high_ns=limits.RATE_PERIOD_NS_MAX,
-        )
-        rate = Rate(said.rate.tokens, period, said.rate.burst or 0)
+    rate = rate_of(said.rate, "/rate", problems)
     problems.raise_if_any()
     return GroupSettings(bool(said.paused), said.max_running, rate, said.weight or 0)
 
@@ -80,9 +70,7 @@ def settings_body(settings: GroupSettings) -> GroupBody:
     return GroupBody(
         paused=settings.paused or None,
         max_running=settings.max_running,
-        rate=None
-        if rate is None
-        else RateBody(tokens=rate.tokens, period_in_seconds=values.seconds(rate.period_ns), burst=rate.burst or None),
+        rate=None if rate is None else rate_answer(rate),
         weight=settings.weight or None,
     )
 

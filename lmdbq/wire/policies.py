@@ -17,8 +17,10 @@ from lmdbq.model import (
     Intervals,
     Keep,
     OnDuplicate,
+    Order,
     Polynomial,
     QueueSettings,
+    Rate,
     RetryStrategy,
     Scope,
     Until,
@@ -35,6 +37,12 @@ SETTING_OF_KEY: Final = {
     "retry_strategy": "retry",
     "keep": "keep",
     "dedupe": "dedupe",
+    "rate": "rate",
+    "weight": "weight",
+    "order": "order",
+    "ageing_in_seconds": "ageing_ns",
+    "max_dead": "max_dead",
+    "priority": "priority",
 }
 
 
@@ -172,6 +180,19 @@ def dedupe_rules(said: shapes.DedupeBody | None, pointer: str, problems: Problem
     return None if rules == Dedupe() else rules
 
 
+def rate_of(said: shapes.RateBody | None, pointer: str, problems: Problems) -> Rate | None:
+    """Return a rate; None for none."""
+    if said is None:
+        return None
+    low, high = limits.RATE_PERIOD_NS_MIN, limits.RATE_PERIOD_NS_MAX
+    at = f"{pointer}/period_in_seconds"
+    return Rate(
+        said.tokens,
+        values.duration_ns(said.period_in_seconds, at, problems, low_ns=low, high_ns=high),
+        said.burst or 0,
+    )
+
+
 def read_queue(body: bytes, codec: Codec) -> tuple[QueueSettings, tuple[str, ...]]:
     """Return (settings, the fields that were named) of a queue's body. Raises NotParseable or InvalidInput."""
     if not body:
@@ -186,6 +207,12 @@ def read_queue(body: bytes, codec: Codec) -> tuple[QueueSettings, tuple[str, ...
         retry_of(said.retry_strategy, "/retry_strategy", problems),
         keep_of(said.keep, "/keep", problems),
         dedupe_rules(said.dedupe, "/dedupe", problems),
+        rate_of(said.rate, "/rate", problems),
+        said.weight or 0,
+        Order[said.order.upper()] if said.order else Order.STRICT,
+        values.duration_ns(said.ageing_in_seconds, "/ageing_in_seconds", problems, high_ns=limits.DAY_NS),
+        said.max_dead or 0,
+        said.priority or 0,
     )
     problems.raise_if_any()
     named = codec.decoder(dict[str, Raw]).decode(body)
@@ -240,6 +267,13 @@ def _word(member: Scope | Until | OnDuplicate | None) -> Any:
     return None if member is None else cast("Any", member.name.lower())
 
 
+def rate_answer(rate: Rate) -> shapes.RateBody:
+    """Return a rate as it travels."""
+    return shapes.RateBody(
+        tokens=rate.tokens, period_in_seconds=values.seconds(rate.period_ns), burst=rate.burst or None
+    )
+
+
 def settings_answer(settings: QueueSettings) -> shapes.QueueBody:
     """Return a queue's settings as they travel; what is left out is the built-in default."""
     dedupe = settings.dedupe
@@ -259,4 +293,10 @@ def settings_answer(settings: QueueSettings) -> shapes.QueueBody:
             on_duplicate=_word(dedupe.on_duplicate),
             overwrite_on_duplicate=cast("Any", list(dedupe.overwrite)) or None,
         ),
+        rate=None if settings.rate is None else rate_answer(settings.rate),
+        weight=settings.weight or None,
+        order=None if settings.order is Order.STRICT else "ageing",
+        ageing_in_seconds=values.seconds(settings.ageing_ns) or None,
+        max_dead=settings.max_dead or None,
+        priority=settings.priority or None,
     )

@@ -47,6 +47,7 @@ OverwriteWord = Literal[
 StatusWord = Literal["succeeded", "failed", "released"]
 ActionWord = Literal["cancel", "delete", "retry"]
 PayloadWord = Literal["none", "head", "full"]
+OrderWord = Literal["strict", "ageing"]
 OnErrorWord = Literal["continue", "stop"]
 
 
@@ -289,8 +290,25 @@ class DedupeBody(Shape, frozen=True, kw_only=True):
     overwrite_on_duplicate: list[OverwriteWord] | None = None
 
 
+class RateBody(Shape, frozen=True, kw_only=True):
+    """How many tasks may start: ``tokens`` in each period (1 ms .. 1 day), evenly; at most ``burst`` at once.
+
+    burst: default as many as tokens.
+    """
+
+    tokens: Annotated[int, Meta(ge=1, le=limits.RATE_TOKENS_MAX)]
+    period_in_seconds: Seconds
+    burst: Annotated[int, Meta(ge=1, le=limits.RATE_TOKENS_MAX)] | None = None
+
+
 class QueueBody(Shape, frozen=True, kw_only=True):
-    """Settings of a queue: PUT replaces all of them, PATCH those it names (null: back to the default)."""
+    """Settings of a queue: PUT replaces all of them, PATCH those it names (null: back to the default).
+
+    rate: how fast its tasks may be taken. weight: its share among the queues of a dequeue; 0: tasks go in their own
+    order over all of them. order: strict, or ageing: a task of priority p stands as if it had come p times
+    ageing_in_seconds (default 60) later. max_dead: how many dead tasks are kept, 0: 100,000; the oldest go first.
+    priority: queues of a dequeue, and the sub-queues that it drains with them, are drained lower first.
+    """
 
     paused: bool | None = None
     max_running: Annotated[int, Meta(ge=0, le=1_000_000_000)] | None = None
@@ -299,3 +317,9 @@ class QueueBody(Shape, frozen=True, kw_only=True):
     retry_strategy: RetryStrategyBody | None = None
     keep: KeepBody | None = None
     dedupe: DedupeBody | None = None
+    rate: RateBody | None = None
+    weight: Annotated[int, Meta(ge=0, le=limits.WEIGHT_MAX)] | None = None
+    order: OrderWord | None = None
+    ageing_in_seconds: Seconds | None = None
+    max_dead: Annotated[int, Meta(ge=0, le=limits.ENDED_PER_QUEUE_MAX)] | None = None
+    priority: Priority | None = None
