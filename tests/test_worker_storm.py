@@ -98,6 +98,30 @@ holes: list[Hole] = []
 MISHAPS = (kill, restart, stop_and_continue, swallow)
 
 
+def test_a_worker_whose_daemon_hangs_ends_with_its_grace(tmp_path: Path):
+    """The client would wait 30 s for an answer; a worker that is told to end does not."""
+    started, go_on = threading.Event(), threading.Event()
+    own = lmdbq.Tasks()
+
+    @own.task
+    def hold_on() -> None:
+        started.set()
+        go_on.wait(30)
+
+    with RealDaemon(tmp_path) as daemon:
+        with Client(daemon.where) as client, Worker(client, own, concurrency=1, grace=0.5):
+            handle = client.enqueue(hold_on)
+            assert started.wait(30)
+            assert daemon._process is not None
+            daemon._process.send_signal(signal.SIGSTOP)
+            go_on.set()
+            began_at = time.monotonic()
+        took = time.monotonic() - began_at
+        daemon._process.send_signal(signal.SIGCONT)
+        assert took < 15, f"it took {took:.1f} s to end"
+        assert handle.id
+
+
 @contextlib.contextmanager
 def workers(where: str) -> Iterator[None]:
     """A worker for each queue; each has a claim of its own on its way."""

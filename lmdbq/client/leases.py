@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from lmdbq.client.core import extend, payload_of, report
 from lmdbq.client.places import Transport
-from lmdbq.errors import LmdbqError
+from lmdbq.errors import LmdbqError, Unreachable
 from lmdbq.limits import KEEPALIVE_NS_DEFAULT, SECOND_NS
 from lmdbq.wire.answers import ReportOutcome, TaskAnswer
 from lmdbq.wire.shapes import ExtendEntry, ReportEntry
@@ -147,21 +147,26 @@ class Held:
                 self._send_at = time.monotonic() + REPORT_DELAY_SECONDS
             self._owed = [*reports, *self._owed]
 
-    def send_owed(self) -> None:
+    def send_owed(self, timeout_seconds: float | None = None) -> None:
         """Send the reports that are owed; when it returns, those that were on their way have arrived, too.
 
-        Raises LmdbqError if it cannot; they stay owed.
+        timeout_seconds: how long it may take, None = as the client says. Raises LmdbqError if it cannot; they stay
+        owed.
         """
-        with self._sending:
+        if not self._sending.acquire(timeout=-1 if timeout_seconds is None else timeout_seconds):
+            raise Unreachable("reports are on their way, and nobody has answered")
+        try:
             owed = self.take_owed()
             if not owed:
                 return
             try:
-                answer = self._transport.call(report(owed), self._stop)
+                answer = self._transport.call(report(owed)._replace(timeout_seconds=timeout_seconds), self._stop)
             except LmdbqError:
                 self.unsettled(owed)
                 raise
             self.sent += len(owed)
+        finally:
+            self._sending.release()
         note_outcomes(answer.outcomes)
 
     def close(self) -> None:

@@ -29,6 +29,7 @@ from lmdbq.limits import CLAIM_TASKS_MAX
 from lmdbq.wire.shapes import ReportEntry
 
 END_SECONDS: Final = 0.5  # for handlers to notice that they are over, and for threads that wait for a last answer
+LAST_SECONDS: Final = 1.0  # for the last reports, when the grace is over
 
 
 class Runner(Protocol):
@@ -187,16 +188,17 @@ class WorkLoop:
         if self._claimer is not None:
             self._claimer.join(self._grace)  # it may be handing back what it was just given
         self._hand_back_waiting()
-        self._send_last()
+        self._send_last(max(LAST_SECONDS, deadline - time.monotonic()))
         with self._changed:
             while self._running and (left := deadline - time.monotonic()) > 0:
                 self._changed.wait(left)
         self._end_jobs("the grace after the stop is over")
-        self._send_last()
+        self._send_last(max(LAST_SECONDS, deadline - time.monotonic()))
 
-    def _send_last(self) -> None:
+    def _send_last(self, timeout_seconds: float) -> None:
+        """Send what is owed. A daemon that hangs must not keep a worker from ending when its grace is over."""
         try:
-            self._held.send_owed()
+            self._held.send_owed(timeout_seconds)
         except LmdbqError as error:
             log.warning("the last reports could not be sent, their tasks will run again: %s", error)
 
