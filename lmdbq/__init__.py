@@ -32,11 +32,13 @@ if TYPE_CHECKING:
     from lmdbq.client.info import TaskInfo as TaskInfo
     from lmdbq.client.info import ThreadInfo as ThreadInfo
     from lmdbq.client.info import WorkerInfo as WorkerInfo
+    from lmdbq.client.options import Debounce as Debounce
     from lmdbq.client.options import Dedupe as Dedupe
     from lmdbq.client.options import Keep as Keep
     from lmdbq.client.options import Options as Options
     from lmdbq.client.options import Rate as Rate
     from lmdbq.client.options import RetryStrategy as RetryStrategy
+    from lmdbq.client.options import Throttle as Throttle
     from lmdbq.client.schedule_info import Cron as Cron
     from lmdbq.client.schedule_info import ScheduleInfo as ScheduleInfo
     from lmdbq.client.sync import Client as Client
@@ -79,7 +81,7 @@ _MODULES = {
     "client.directives": ("Dead", "Retry", "Snooze", "Stopped"),
     "client.entries": ("Entry",),
     "client.info": ("GroupInfo", "GroupRuleInfo", "QueueInfo", "TaskInfo", "ThreadInfo", "WorkerInfo"),
-    "client.options": ("Dedupe", "Keep", "Options", "Rate", "RetryStrategy"),
+    "client.options": ("Debounce", "Dedupe", "Keep", "Options", "Rate", "RetryStrategy", "Throttle"),
     "client.schedule_info": ("Cron", "ScheduleInfo"),
     "client.sync": ("Client",),
     "client.sync_groups": ("GroupHandle",),

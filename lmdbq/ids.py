@@ -41,6 +41,15 @@ def next_id(last_id: int, wall_ns: int) -> int:
     return max(last_id + 1, (wall_ns // MS_NS) << ID_COUNTER_BITS)
 
 
+def first_id_at(wall_ns: int) -> int:
+    """Return the least id that a task accepted at or after ``wall_ns`` (Unix ns) can have, at most ID_MAX.
+
+    >>> first_id_at(5_000_000) == 5 << 20
+    True
+    """
+    return min((wall_ns // MS_NS) << ID_COUNTER_BITS, ID_MAX)
+
+
 def format_id(number: int) -> str:
     """Return the printed form of a task id (0 .. 2**64-1).
 

@@ -24,6 +24,7 @@ from lmdbq.model import (
     Backoff,
     Entry,
     Exponential,
+    Fold,
     Intervals,
     Keep,
     OnDuplicate,
@@ -284,6 +285,9 @@ class ResolvedDedupe(NamedTuple):
     ttl_ns: int
     on_duplicate: OnDuplicate
     overwrite: tuple[str, ...]
+    fold: Fold | None = None
+    fold_max: int = 0
+    max_wait_ns: int = 0
 
 
 def resolve_dedupe(entry: Entry, settings: QueueSettings) -> ResolvedDedupe | None:
@@ -294,20 +298,29 @@ def resolve_dedupe(entry: Entry, settings: QueueSettings) -> ResolvedDedupe | No
     base = settings.dedupe
     scope, until, on_duplicate = said.scope, said.until, said.on_duplicate
     ttl_ns, overwrite = said.ttl_ns, said.overwrite
+    fold, fold_max = said.fold, said.fold_max
     if base is not None:
         scope = base.scope if scope is None else scope
         if until is None:
             until = base.until
             ttl_ns = ttl_ns or base.ttl_ns
-        if on_duplicate is None and not overwrite:
+        if on_duplicate is None and not overwrite and fold is None:
             on_duplicate, overwrite = base.on_duplicate, base.overwrite
+            fold, fold_max = base.fold, base.fold_max
+    if fold is not None and "payload" not in overwrite:
+        overwrite = ("payload", *overwrite)
     if on_duplicate is None:
         on_duplicate = OnDuplicate.OVERWRITE if overwrite else OnDuplicate.SKIP
+    if until is None:
+        until = Until.FINISHED if fold is None else Until.STARTED
     return ResolvedDedupe(
         said.key,
         Scope.QUEUE if scope is None else scope,
-        Until.FINISHED if until is None else until,
+        until,
         ttl_ns,
         on_duplicate,
         overwrite,
+        fold,
+        fold_max,
+        said.max_wait_ns or (base.max_wait_ns if base is not None else 0),
     )

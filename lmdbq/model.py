@@ -72,6 +72,17 @@ class OnDuplicate(IntEnum):
     REJECT = 2
 
 
+class Fold(IntEnum):
+    """How a duplicate's payload is joined to that of a waiting holder. The numbers are part of the file format."""
+
+    APPEND = 0
+    CONCAT = 1
+    MERGE = 2
+    SUM = 3
+    MAX = 4
+    REPLACE = 5
+
+
 # --- what a producer says ---
 
 
@@ -124,7 +135,10 @@ class Dedupe(Struct, frozen=True, omit_defaults=True):
     """A dedupe key and its rules. None: not said here, ask the queue, then the built-in (queue, finished, skip).
 
     key: 1..256 characters in an entry; "" in a queue's setting, which only supplies rules. overwrite: the fields (of
-    ``OVERWRITABLE``) that a duplicate overwrites; a non-empty list implies ``OnDuplicate.OVERWRITE``.
+    ``OVERWRITABLE``) that a duplicate overwrites; a non-empty list implies ``OnDuplicate.OVERWRITE``. fold: how it
+    overwrites the payload (implies that it does); the built-in until is then STARTED. fold_max: items that a folded
+    list or object may have, 0 = no limit; beyond it the newcomer is a new task. max_wait_ns: an overwritten
+    scheduled_at is at most so long after the holder was accepted, 0 = no limit.
     """
 
     key: str = ""
@@ -133,6 +147,9 @@ class Dedupe(Struct, frozen=True, omit_defaults=True):
     ttl_ns: int = 0
     on_duplicate: OnDuplicate | None = None
     overwrite: tuple[str, ...] = ()
+    fold: Fold | None = None
+    fold_max: int = 0
+    max_wait_ns: int = 0
 
 
 OVERWRITABLE: Final = (
@@ -154,7 +171,8 @@ class Options(Struct, frozen=True, omit_defaults=True, gc=False):
 
     keepalive_ns: length of a lease, 0 = not said. metadata: a JSON object as UTF-8 bytes, b"" = none.
     thread, group: the lane it waits in (1..128 bytes, "" = none; one of them at most). rejoin: a task of a thread that
-    is to be tried again does not keep its place at the head.
+    is to be tried again does not keep its place at the head. on_dead: what is enqueued when the task dies (see
+    ``store.base``, Death); its times are relative.
     """
 
     keepalive_ns: int = 0
@@ -166,12 +184,13 @@ class Options(Struct, frozen=True, omit_defaults=True, gc=False):
     thread: str = ""
     group: str = ""
     rejoin: bool = False
+    on_dead: Entry | None = None
 
 
 PLAIN: Final = Options()
 
 
-class Entry(Struct, frozen=True, gc=False):
+class Entry(Struct, frozen=True, omit_defaults=True, gc=False):
     """One task as its producer asks for it.
 
     scheduled_at / expires_at are Unix ns, 0 = not given; delay_ns / expires_in_ns count from the moment of the
@@ -269,7 +288,7 @@ class QueueSettings(Struct, frozen=True, omit_defaults=True):
     max_running: how many may run at once, 0 = no limit. expires_in_ns counts from a task's scheduled_at. rate: how fast
     tasks may be taken. weight: its share (1..1,000) among the queues of a claim, 0 = not said. order, ageing_ns: see
     Order; ageing_ns 0 = limits.AGEING_NS_DEFAULT. max_dead: how many dead tasks are kept, 0 = 100,000. priority: when
-    it is drained by a claim of its parent, lower sooner.
+    it is drained by a claim of its parent, lower sooner. on_dead: as in ``Options``, for tasks that say none.
     """
 
     paused: bool = False
@@ -285,6 +304,7 @@ class QueueSettings(Struct, frozen=True, omit_defaults=True):
     ageing_ns: int = 0
     max_dead: int = 0
     priority: int = 0
+    on_dead: Entry | None = None
 
 
 DEFAULT_SETTINGS: Final = QueueSettings()
@@ -353,6 +373,32 @@ class GroupRule(Struct, frozen=True, omit_defaults=True):
 
 
 # --- ops ---
+
+
+class Filter(Struct, frozen=True):
+    """Which tasks to list, count or change; what is empty does not restrict.
+
+    dedupe_key: tasks that hold this key, in any scope: each the last that took it. reason: why they are dead or
+    cancelled. priority, attempts: (least, most), both included. created, scheduled, ended: (from, before) in wall ns,
+    of created_at, scheduled_at and ended_at; ended restricts to tasks that have ended.
+    """
+
+    queue: str = ""
+    type: str = ""
+    states: tuple[State, ...] = ()
+    tag: str = ""
+    dedupe_key: str = ""
+    thread: str = ""
+    group: str = ""
+    reason: str = ""
+    priority: tuple[int, int] | None = None
+    attempts: tuple[int, int] | None = None
+    created: tuple[int, int] | None = None
+    scheduled: tuple[int, int] | None = None
+    ended: tuple[int, int] | None = None
+
+
+EVERY_TASK: Final = Filter()
 
 
 class Enqueue(Struct, frozen=True, tag=True):
@@ -438,29 +484,40 @@ class Report(Struct, frozen=True, tag=True):
 
 
 class Cancel(Struct, frozen=True, tag=True):
-    """Cancel waiting tasks; ask running ones to stop."""
+    """Cancel waiting tasks; ask running ones to stop. where: only those that match it then; any other is a conflict."""
 
     ids: tuple[int, ...]
+    where: Filter = EVERY_TASK
 
 
 class Edit(Struct, frozen=True, tag=True):
-    """Overwrite ``fields`` (of ``OVERWRITABLE``) of a waiting task with the values that ``entry`` has for them."""
+    """Overwrite ``fields`` (of ``OVERWRITABLE``) of a waiting task with the values that ``entry`` has for them.
+
+    where: as in Cancel.
+    """
 
     id: int
     entry: Entry
     fields: tuple[str, ...]
+    where: Filter = EVERY_TASK
 
 
 class Delete(Struct, frozen=True, tag=True):
-    """Remove tasks in any state; the lease of a running one then answers not_found."""
+    """Remove tasks in any state; the lease of a running one then answers not_found. where: as in Cancel."""
 
     ids: tuple[int, ...]
+    where: Filter = EVERY_TASK
 
 
 class Retry(Struct, frozen=True, tag=True):
-    """Make dead and cancelled tasks ready again, with all their attempts before them."""
+    """Make dead and cancelled tasks ready again, with all their attempts before them; in ``queue``, "" = their own.
+
+    where: as in Cancel.
+    """
 
     ids: tuple[int, ...]
+    queue: str = ""
+    where: Filter = EVERY_TASK
 
 
 class Purge(Struct, frozen=True, tag=True):
@@ -933,18 +990,6 @@ class Task(Struct, frozen=True):
     remove_at: int = 0
     reason: str = ""
     waiting_for: str = ""
-
-
-class Filter(Struct, frozen=True):
-    """Which tasks to list or count; what is empty does not restrict."""
-
-    queue: str = ""
-    type: str = ""
-    states: tuple[State, ...] = ()
-    tag: str = ""
-    dedupe_key: str = ""
-    thread: str = ""
-    group: str = ""
 
 
 class Page(Struct, frozen=True):

@@ -23,6 +23,7 @@ def settings_of(kind: TypeSettings, queue: QueueSettings) -> QueueSettings:
         _merge_retry(kind.retry, queue.retry),
         _merge_keep(kind.keep, queue.keep),
         _merge_dedupe(kind.dedupe, queue.dedupe),
+        on_dead=queue.on_dead,
     )
 
 
@@ -44,13 +45,21 @@ def _merge_keep(first: Keep | None, second: Keep | None) -> Keep | None:
 
 
 def _merge_dedupe(first: Dedupe | None, second: Dedupe | None) -> Dedupe | None:
-    """A ttl goes with its until, and the fields to overwrite with what becomes of a duplicate."""
+    """A ttl goes with its until, and how a duplicate overwrites with what becomes of it."""
     if first is None or second is None:
         return first or second
     until, ttl_ns = first.until, first.ttl_ns
     if until is None:
         until, ttl_ns = second.until, ttl_ns or second.ttl_ns
-    on_duplicate, overwrite = first.on_duplicate, first.overwrite
-    if on_duplicate is None and not overwrite:
-        on_duplicate, overwrite = second.on_duplicate, second.overwrite
-    return Dedupe("", second.scope if first.scope is None else first.scope, until, ttl_ns, on_duplicate, overwrite)
+    said = second if first.on_duplicate is None and not first.overwrite and first.fold is None else first
+    return Dedupe(
+        "",
+        second.scope if first.scope is None else first.scope,
+        until,
+        ttl_ns,
+        said.on_duplicate,
+        said.overwrite,
+        said.fold,
+        said.fold_max,
+        first.max_wait_ns or second.max_wait_ns,
+    )

@@ -37,6 +37,7 @@ from lmdbq.model import (
     Extension,
     Filter,
     Fire,
+    Fold,
     GroupDelete,
     GroupPatch,
     GroupPut,
@@ -111,6 +112,7 @@ retries = st.none() | st.builds(
 )
 KEPT = st.sampled_from([None, 0, S, limits.HOUR_NS])
 keeps = st.none() | st.builds(Keep, succeeded_ns=KEPT, dead_ns=KEPT, cancelled_ns=KEPT)
+FOLDS = weighted(st.none(), st.none(), st.sampled_from(Fold))
 strict_rules = st.builds(
     Dedupe,
     key=st.just(STRICT_KEY),
@@ -118,6 +120,8 @@ strict_rules = st.builds(
     until=st.just(Until.FINISHED),
     on_duplicate=st.sampled_from([OnDuplicate.SKIP, OnDuplicate.OVERWRITE, OnDuplicate.OVERWRITE, OnDuplicate.REJECT]),
     overwrite=FIELDS,
+    fold=FOLDS,
+    max_wait_ns=st.sampled_from([0, 0, 2 * S]),
 )
 free_rules = st.builds(
     Dedupe,
@@ -127,6 +131,19 @@ free_rules = st.builds(
     ttl_ns=st.sampled_from([0, 0, 0, 2 * S, 60 * S]),
     on_duplicate=st.sampled_from([None, None, None, *OnDuplicate]),
     overwrite=st.just(()) | FIELDS,
+    fold=FOLDS,
+    fold_max=st.sampled_from([0, 2]),
+    max_wait_ns=st.sampled_from([0, 0, 0, 2 * S]),
+)
+templates = st.builds(  # of what follows a death
+    Entry,
+    payload=st.sampled_from([b"null", b"5"]),
+    queue=st.sampled_from(["", "b"]),
+    type=st.sampled_from(["t", "follows"]),
+    priority=st.sampled_from([0, -1]),
+    delay_ns=SOON,
+    expires_in_ns=st.sampled_from([0, 0, 90 * S, 1000]),
+    options=st.builds(Options, dedupe=weighted(st.none(), strict_rules), keep=keeps),
 )
 options = st.builds(
     Options,
@@ -136,6 +153,7 @@ options = st.builds(
     dedupe=weighted(st.none(), strict_rules, strict_rules, free_rules, free_rules),
     tags=st.sampled_from([(), ("x",), ("x", "ÿ")]),
     metadata=st.sampled_from([b"", b'{"m":1}']),
+    on_dead=weighted(st.none(), st.none(), st.none(), templates),
 )
 
 
@@ -182,6 +200,7 @@ settings = st.builds(
     ageing_ns=st.sampled_from([0, S]),
     max_dead=st.sampled_from([0, 0, 1, 3]),
     priority=st.sampled_from([0, 0, -1, 2]),
+    on_dead=weighted(st.none(), st.none(), templates),
 )
 
 type_settings = st.builds(
@@ -201,6 +220,35 @@ LEASES = st.sampled_from([0, 0, 1, 2, 3, 4, -1])
 DELIVERIES = st.sampled_from([0, 0, 0, 0, -1, 1])
 LIMITS = st.sampled_from([1000, 1000, 1, 2])
 
+
+def _between(low: int, high: int) -> st.SearchStrategy[tuple[int, int] | None]:
+    ends = st.integers(low, high)
+    return weighted(st.none(), st.none(), st.none(), st.tuples(ends, ends))
+
+
+SPANS = weighted(
+    st.none(),
+    st.none(),
+    st.none(),
+    st.tuples(st.sampled_from([0, START, START + 2 * S]), st.sampled_from([START + S, START + 90 * S, 1 << 62])),
+)
+filters = st.builds(
+    Filter,
+    queue=st.sampled_from(["", "a", "b", "nowhere"]),
+    type=st.sampled_from(["", "", "t", "u"]),
+    states=st.lists(st.sampled_from(State), unique=True, max_size=3).map(tuple),
+    tag=st.sampled_from(["", "", "x", "ÿ"]),
+    dedupe_key=st.sampled_from(["", "", "", "k", STRICT_KEY, "u3"]),
+    thread=st.sampled_from(["", "", "", "x"]),
+    group=st.sampled_from(["", "", "", "g"]),
+    reason=st.sampled_from(["", "", "", "max_attempts", "cancelled"]),
+    priority=_between(-2, 8),
+    attempts=_between(0, 3),
+    created=SPANS,
+    scheduled=SPANS,
+    ended=SPANS,
+)
+wheres = weighted(st.just(Filter()), filters)
 enqueues = st.builds(
     Enqueue,
     st.lists(entries(), min_size=1, max_size=5),
@@ -263,10 +311,10 @@ extensions = st.builds(
 )
 setting_fields = st.lists(st.sampled_from(DEFAULT_SETTINGS.__struct_fields__), unique=True, max_size=3).map(tuple)
 changes = st.one_of(
-    st.builds(Cancel, IDS),
-    st.builds(Edit, st.integers(0, 9), entries(), FIELDS),
-    st.builds(Delete, IDS),
-    st.builds(Retry, IDS),
+    st.builds(Cancel, IDS, wheres),
+    st.builds(Edit, st.integers(0, 9), entries(), FIELDS, wheres),
+    st.builds(Delete, IDS, wheres),
+    st.builds(Retry, IDS, st.sampled_from(["", "", "a", "b", "nowhere"]), wheres),
 )
 sweeps = st.one_of(
     st.builds(Promote, LIMITS), st.builds(Lapse, LIMITS), st.builds(Expire, LIMITS), st.just(Prune()),
@@ -357,18 +405,6 @@ calls = st.builds(
     ops=st.one_of(st.tuples(ops), st.tuples(ops, ops), st.tuples(ops, ops, ops)),
     memo=weighted(st.none(), st.none(), memos),
 )
-filters = st.builds(
-    Filter,
-    queue=st.sampled_from(["", "a", "b", "nowhere"]),
-    type=st.sampled_from(["", "", "t", "u"]),
-    states=st.lists(st.sampled_from(State), unique=True, max_size=3).map(tuple),
-    tag=st.sampled_from(["", "", "x", "ÿ"]),
-    dedupe_key=st.sampled_from(["", "", "k", STRICT_KEY]),
-    thread=st.sampled_from(["", "", "", "x"]),
-    group=st.sampled_from(["", "", "", "g"]),
-)
-
-
 # --- symbols ---
 
 

@@ -70,10 +70,11 @@ _LANE_REASONS = ("thread", "rate_limited", "paused", "max_running")
 _LIVE = (State.SCHEDULED, State.READY, State.RUNNING)
 _QUICK_DIRECTORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 _SWEEPS = {Event.PROMOTE, Event.LAPSE, Event.EXPIRE}
+_SPAWNS = {Event.ENQUEUE, Event.EXPIRE, Event.EDIT}
 _EVENTS: dict[type, set[Event]] = {
     Enqueue: {Event.ENQUEUE, Event.EXPIRE, Event.EDIT},
-    Claim: {Event.CLAIM, *_SWEEPS},
-    Report: {Event.SUCCEED, Event.FAIL, Event.RELEASE},
+    Claim: {Event.CLAIM, *_SWEEPS, *_SPAWNS},
+    Report: {Event.SUCCEED, Event.FAIL, Event.RELEASE, *_SPAWNS},
     Cancel: {Event.CANCEL},
     Edit: {Event.EDIT, Event.EXPIRE},
     Delete: {Event.DELETE},
@@ -81,7 +82,7 @@ _EVENTS: dict[type, set[Event]] = {
     Purge: {Event.DELETE},
     QueueDelete: {Event.DELETE},
     Promote: {Event.PROMOTE},
-    Lapse: {Event.LAPSE},
+    Lapse: {Event.LAPSE, *_SPAWNS},
     Expire: {Event.EXPIRE},
     Prune: {Event.PRUNE},
     Fire: {Event.ENQUEUE, Event.EXPIRE, Event.EDIT},
@@ -343,7 +344,7 @@ class AgreementMachine(RuleBasedStateMachine):
         if all(isinstance(outcome, Refused) for outcome in right.outcomes):
             assert self.tasks == before, "refused calls left a trace"
         self._new_ids_rise(right.outcomes)
-        self._claims_are_right(calls, right.outcomes)
+        self._claims_are_right(calls, right.outcomes, before)
         self._moves_are_in_the_lifecycle(calls, before)
         self._overwrites_change_the_listed_fields_only(calls, right.outcomes, before, queues_before)
         self._later_entries_see_earlier_ones(calls, right.outcomes)
@@ -366,9 +367,12 @@ class AgreementMachine(RuleBasedStateMachine):
             if placed.outcome is Outcome.ENQUEUED
         }
         assert min(fresh, default=0) > max(self.ids, default=-1) or not fresh, "an id did not rise"
-        self.ids += sorted(fresh)
+        spawned = {task_id for task_id in self.tasks if task_id > max(self.ids, default=-1)}
+        self.ids += sorted(fresh | spawned)
 
-    def _claims_are_right(self, calls: Sequence[Call], outcomes: Sequence[CallOutcome]) -> None:
+    def _claims_are_right(
+        self, calls: Sequence[Call], outcomes: Sequence[CallOutcome], before: dict[int, Task]
+    ) -> None:
         now = self.clock.wall_ns()
         for place, claimed in _fresh(outcomes, Claimed):
             handed = [(task.id, task.deliveries) for task in claimed.tasks]
@@ -384,9 +388,9 @@ class AgreementMachine(RuleBasedStateMachine):
                 assert seen >= task.scheduled_at or task.id in self.retried, "handed out early"
             self.leases += handed
             if len(calls) == 1 and len(calls[0].ops) == 1:
-                self._claim_takes_the_best(calls[place].ops[0], claimed)
+                self._claim_takes_the_best(calls[place].ops[0], claimed, before)
 
-    def _claim_takes_the_best(self, op: Op, claimed: Claimed) -> None:
+    def _claim_takes_the_best(self, op: Op, claimed: Claimed, before: dict[int, Task]) -> None:
         assert isinstance(op, Claim)
         members = {name for name in self.queues if name in op.queues or parent_of(name) in op.queues}
         said = [self.queues[name].settings for name in members]
@@ -403,6 +407,7 @@ class AgreementMachine(RuleBasedStateMachine):
             place(task.id)
             for task in self.tasks.values()
             if task.state is State.READY
+            and task.id in before  # else a death in the claim has made it
             and task.queue in members
             and (not op.types or task.type in op.types)
             and not self.queues[task.queue].blocked_by

@@ -7,8 +7,10 @@ order, ids that rise, counts that are exact at any moment), which the two stores
 from __future__ import annotations
 
 from tests.contract_claim import ClaimContract, OrderCapability
+from tests.contract_dead import DeathContract, RetryElsewhereContract
 from tests.contract_dedupe import DedupeContract
 from tests.contract_enqueue import EnqueueContract, IdCapability, UniformEntriesContract
+from tests.contract_fold import CoalesceContract, FoldContract, MaxWaitContract
 from tests.contract_groups import GroupContract
 from tests.contract_lanes import ThreadContract
 from tests.contract_leases import LeaseContract
@@ -33,6 +35,11 @@ class EveryStore(
     TypeContract,
     ThreadContract,
     GroupContract,
+    DeathContract,
+    RetryElsewhereContract,
+    FoldContract,
+    MaxWaitContract,
+    CoalesceContract,
 ):
     """All that a program may rely on, whatever the store."""
 

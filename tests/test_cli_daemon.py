@@ -129,6 +129,44 @@ def test_actions_by_filter(where: str):
     assert said_json("delete", "-q", "many", where=where)["changed"] == 3
 
 
+def test_dead_tasks_are_listed_retried_elsewhere_and_removed(where: str):
+    for kind in ("a", "b"):
+        task = said("enqueue", kind, "-q", "graveyard", where=where).strip()
+        lease = said_json("dequeue", "-q", "graveyard", where=where)["tasks"][0]["lease"]
+        said("report", lease, "failed", "--error", "no such page", "--no-retry", where=where)
+    listed = said("dead", "list", "-q", "graveyard", where=where)
+    assert task in listed
+    assert "no_retry" in listed
+    assert "no such page" in listed
+    assert lmdbq("dead", "retry", "--type", "a", "--to", "nowhere", where=where).returncode == Exit.NOT_FOUND
+    said("queue", "put", "second-try", where=where)
+    words = ("dead", "retry", "-q", "graveyard", "--type", "a", "--to", "second-try")
+    assert said_json(*words, "--dry-run", where=where)["changed"] == 1
+    assert said_json(*words, where=where)["changed"] == 1
+    assert said_json("tasks", "-q", "second-try", "--state", "ready", "--count", where=where)["count"] == 1
+    assert said_json("dead", "delete", "-q", "graveyard", where=where)["changed"] == 1
+    assert said_json("dead", "list", "-q", "graveyard", where=where) == {"tasks": []}
+
+
+def test_filters_of_tasks_by_range_and_time(where: str):
+    said("enqueue", "r", "-q", "ranges", "--priority", "7", where=where)
+    said("enqueue", "r", "-q", "ranges", where=where)
+
+    def count(*words: str) -> int:
+        return int(said("tasks", "-q", "ranges", "--count", *words, where=where))
+
+    assert (count("--priority", "7"), count("--priority", "..6"), count("--priority", "0..7")) == (1, 1, 2)
+    assert (count("--created", "1h.."), count("--created", "..1h"), count("--attempts", "1..")) == (2, 0, 0)
+    assert count("--created", "2020-01-01T00:00:00Z..", "--scheduled", "..2100-01-01T00:00:00Z") == 2
+    assert lmdbq("tasks", "--priority", "x..y", where=where).returncode == Exit.USAGE
+    assert lmdbq("tasks", "--created", "1h", where=where).returncode == Exit.USAGE
+    words = ("edit", "--where", '{"queue_name": "ranges"}', "--set", '{"tags": ["moved"]}')
+    assert said_json(*words, "--dry-run", where=where)["changed"] == 2
+    assert said_json(*words, where=where)["changed"] == 2
+    assert count("--tag", "moved") == 2
+    assert lmdbq("edit", "--priority", "1", where=where).returncode == Exit.USAGE
+
+
 def test_tasks_go_page_by_page(where: str):
     ids = [said("enqueue", "send", "-q", "pages", where=where).strip() for _ in range(3)]
     first = said_json("tasks", "-q", "pages", "--limit", "2", where=where)

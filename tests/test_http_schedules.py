@@ -44,8 +44,13 @@ WHOLE_TASK: dict[str, Any] = {
     "dedupe_ttl_in_seconds": 60,
     "on_duplicate": "overwrite",
     "overwrite_on_duplicate": ["payload"],
+    "dedupe_max_wait_in_seconds": 90,
+    "fold": "append",
+    "fold_max": 7,
+    "on_dead": {"queue_name": "alerts", "type": "alert", "tags": ["pager"]},
 }
 NOT_FOR_SCHEDULES = {"scheduled_at", "expires_at", "payload_base64", "group_key"}  # or not beside the others
+NOT_FOR_SCHEDULES |= {"debounce", "throttle", "coalesce"}  # shown as what they stand for
 
 
 async def fire(daemon: Api) -> None:

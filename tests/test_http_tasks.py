@@ -265,7 +265,7 @@ async def test_actions_on_all_that_match(api: Api):  # noqa: F811
     await api.enqueue(*({"type": f"t{n % 2}"} for n in range(10)))
     body = {"action": "cancel", "filter": {"queue_name": "q", "type": "t1"}, "limit": 3}
     dry = await api.post("/v1/tasks/actions", {**body, "dry_run": True})
-    assert (dry["matched"], dry["changed"]) == (3, 0)
+    assert (dry["matched"], dry["changed"]) == (3, 3)
     assert api.counts() == {"ready": 10}
     first = await api.post("/v1/tasks/actions", body)
     assert (first["matched"], first["changed"]) == (3, 3)

@@ -77,6 +77,7 @@ TESTED = {
         "cancel": "test_actions_on_a_selection",
         "count": "test_tasks_are_selected",
         "delete": "test_actions_on_a_selection",
+        "edit": "test_a_selection_is_edited_and_retried_elsewhere",
         "retry": "test_actions_on_a_selection",
     },
     "QueueHandle": {
@@ -250,7 +251,7 @@ async def test_a_selection_goes_on_from_page_to_page(client: Any, q: str):
 async def test_actions_on_a_selection(client: Any, q: str):
     await ask(client.enqueue_many([Entry("n", number, queue=q) for number in range(3)]))
     some = client.tasks(queue=q)
-    assert await ask(some.cancel(dry_run=True)) == (3, 0)
+    assert await ask(some.cancel(dry_run=True)) == (3, 3)
     assert await ask(some.cancel()) == (3, 3)
     assert await ask(client.tasks(queue=q, state="cancelled").count()) == 3
     assert await ask(some.retry()) == (3, 3)
@@ -259,7 +260,33 @@ async def test_actions_on_a_selection(client: Any, q: str):
     assert await ask(some.count()) == 0
     with pytest.raises(lmdbq.InvalidInput, match="all"):
         await ask(client.tasks().cancel())
-    assert (await ask(client.tasks().cancel(all=True, dry_run=True))).changed == 0
+    every = await ask(client.tasks().cancel(all=True, dry_run=True))
+    assert every.changed == every.matched
+
+
+async def test_a_selection_is_edited_and_retried_elsewhere(client: Any, q: str):
+    await ask(client.enqueue_many([Entry("n", number, queue=q) for number in range(3)]))
+    some = client.tasks(queue=q, priority_max=0, created_from=datetime(2020, 1, 1, tzinfo=UTC))
+    assert await ask(some.edit(priority=4, tags=["x"], dry_run=True)) == (3, 3)
+    assert await ask(some.edit(payload={"a": 1}, priority=4, tags=["x"])) == (3, 3)
+    assert {(task.priority, task.payload["a"]) for task in await each(client.tasks(queue=q, tag="x"))} == {(4, 1)}
+    await ask(client.tasks(queue=q).cancel())
+    with pytest.raises(lmdbq.NotFound):
+        await ask(client.tasks(queue=q).retry(queue=f"{q}-other"))
+    await ask(client.queue(f"{q}-other").create())
+    assert await ask(client.tasks(queue=q, reason="cancelled").retry(queue=f"{q}-other")) == (3, 3)
+    assert await ask(client.tasks(queue=f"{q}-other", state="ready").count()) == 3
+
+
+async def test_what_follows_a_death_is_an_entry(client: Any, q: str):
+    alert = Entry("alert", queue=q, tags=["pager"])
+    dead = await ask(client.enqueue(Entry("n", 1, queue=q, on_dead=alert)))
+    (lease,) = await ask(client.dequeue(q))
+    await ask(lease.fail("boom", retry=False))
+    (told,) = await each(client.tasks(queue=q, tag="pager"))
+    assert (told.payload["task_id"], told.payload["payload"], told.payload["reason"]) == (dead.id, 1, "no_retry")
+    await ask(client.queue(q).create(on_dead=alert))
+    assert (await ask(dead.retry())).state == "ready"
 
 
 async def test_a_task_is_cancelled_and_retried(client: Any, q: str):
@@ -578,3 +605,21 @@ async def test_rules_for_groups_and_lists_of_lanes(client: Any, q: str):
         await ask(client.delete_group_rule(pattern))
     with pytest.raises(lmdbq.InvalidInput, match="thread_id for strict order"):
         await ask(client.enqueue(Entry("t", queue=q, thread="x", group="y")))
+
+
+async def test_once_for_many_calls(client: Any, q: str):
+    bounced = lmdbq.Debounce("b", wait=timedelta(minutes=1), max_wait=300)
+    handles = [await ask(client.enqueue(Entry("n", number, queue=q, debounce=bounced))) for number in range(3)]
+    assert len({handle.id for handle in handles}) == 1
+    assert (await ask(handles[0].info())).payload == 2
+    throttled = lmdbq.Throttle("t", period=60)
+    assert [(await ask(client.enqueue(Entry("n", queue=q, throttle=throttled)))).outcome for _ in range(2)] == [
+        "enqueued",
+        "skipped",
+    ]
+    folded = Dedupe("f", fold="sum")
+    for number in (1, 2, 3):
+        handle = await ask(client.enqueue(Entry("n", number, queue=q, dedupe=folded)))
+    assert (await ask(handle.info())).payload == 6
+    assert not (await ask(client.enqueue(Entry("n", queue=q, coalesce="c")))).deduped
+    assert (await ask(client.enqueue(Entry("n", queue=q, coalesce="c")))).deduped

@@ -25,6 +25,7 @@ LONGER = {
     "model.py": (1_300, "the words of the whole project in one place; data without behaviour"),
     "store/keyspace.py": (1_100, "the format's specification, read from the top; most of it is cards"),
     "store/records.py": (900, "the other half of the specification: every value, field by field"),
+    "wire/shapes.py": (420, "what callers may send, body by body; data without behaviour"),
 }
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

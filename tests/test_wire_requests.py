@@ -28,7 +28,7 @@ from lmdbq.model import (
     State,
     Until,
 )
-from lmdbq.wire import filters, policies, render, reports, requests, shapes
+from lmdbq.wire import filters, policies, queue_settings, render, reports, requests, shapes
 from lmdbq.wire.answers import EnqueueAnswer
 from lmdbq.wire.problems import JSON_CODEC, MSGPACK_CODEC
 
@@ -242,9 +242,11 @@ def test_queue_settings_go_in_and_come_back():
         "keep": {"dead_in_seconds": 0},
         "dedupe": {"scope": "type", "until": "started", "overwrite_on_duplicate": ["payload"]},
     }
-    settings, named = policies.read_queue(json.dumps(said).encode(), JSON_CODEC)
+    settings, named = queue_settings.read_queue(json.dumps(said).encode(), JSON_CODEC)
     assert len(named) == len(said)
-    again, _ = policies.read_queue(msgspec.json.encode(policies.settings_answer(settings)), JSON_CODEC)
+    again, _ = queue_settings.read_queue(
+        msgspec.json.encode(queue_settings.settings_answer(settings, JSON_CODEC)), JSON_CODEC
+    )
     assert again == settings
 
 
@@ -258,7 +260,7 @@ def test_queue_settings_go_in_and_come_back():
     ],
 )
 def test_wrong_queue_settings(body: Any, code: str, pointer: str):
-    assert (code, pointer) in problems_of(policies.read_queue, body)
+    assert (code, pointer) in problems_of(queue_settings.read_queue, body)
 
 
 @pytest.mark.parametrize(

@@ -6,5 +6,4 @@ command = action_command(
     "cancel",
     "Cancel tasks.",
     "Cancel tasks, by id or by a filter. A running one is asked to stop: its worker's next heartbeat tells.",
-    lambda client, task_id: client.cancel(task_id),
 )

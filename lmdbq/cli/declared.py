@@ -23,8 +23,8 @@ from lmdbq.errors import InvalidInput
 from lmdbq.model import Problem, ScheduleView
 from lmdbq.wire.group_shapes import RuleAnswer
 from lmdbq.wire.groups import read_group, read_rule, rule_answer, settings_body
-from lmdbq.wire.policies import read_queue, settings_answer
 from lmdbq.wire.problems import JSON_CODEC
+from lmdbq.wire.queue_settings import read_queue, settings_answer
 from lmdbq.wire.schedule_shapes import ScheduleAnswer
 from lmdbq.wire.schedules import read_schedule, schedule_answer
 
@@ -63,7 +63,7 @@ def _plain(value: Any) -> Any:
 
 def _queue_form(table: Fields) -> Fields:
     settings, named = read_queue(msgspec.json.encode(table), JSON_CODEC)
-    form: Fields = _plain(settings_answer(settings))
+    form: Fields = _plain(settings_answer(settings, JSON_CODEC))
     return form if "paused" in named else {name: value for name, value in form.items() if name != "paused"}
 
 

@@ -6,5 +6,4 @@ command = action_command(
     "delete",
     "Remove tasks.",
     "Remove tasks in any state, by id or by a filter. The worker of a running one finds its lease gone.",
-    lambda client, task_id: client.delete(task_id),
 )

@@ -30,6 +30,7 @@ COMMANDS: Final = (
     "report",
     "tasks",
     "task",
+    "dead",
     "retry",
     "cancel",
     "edit",

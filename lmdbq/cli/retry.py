@@ -6,5 +6,5 @@ command = action_command(
     "retry",
     "Run dead or cancelled tasks again.",
     "Make dead or cancelled tasks ready again, by id or by a filter, with all their attempts before them.",
-    lambda client, task_id: client.retry(task_id),
+    moves=True,
 )

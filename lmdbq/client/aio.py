@@ -140,8 +140,7 @@ class AsyncClient:
         return AsyncHandle(self._transport, id)
 
     def tasks(self, **filters: Unpack[Filters]) -> AsyncSelection:
-        """Return the tasks that match: ``queue``, ``type``, ``state``, ``tag``, ``dedupe_key``,
-        ``thread``, ``group``. Asks nothing yet."""
+        """Return the tasks that match all that is said (``lmdbq.Filters``). Asks nothing yet."""
         return AsyncSelection(self._transport, filter_fields_of(filters))
 
     def queue(self, name: str = "default", /) -> AsyncQueueHandle:

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar, Unpack
 
 from msgspec import UNSET
 
-from lmdbq.client import core
+from lmdbq.client import core, core_actions
 from lmdbq.client.encoding import convert, to_json
 from lmdbq.client.info import QueueInfo, TaskInfo, task_info
 from lmdbq.client.keys import new_key
@@ -106,20 +106,27 @@ class AsyncHandle(Generic[R]):
         """Cancel the task if it waits; ask it to stop if it runs (outcome "cancel_requested"). Raises Conflict."""
         return await self._transport.call(core.cancel(self.id))
 
-    async def retry(self) -> ChangeAnswer:
-        """Make a dead or cancelled task ready again, with all its attempts before it. Raises Conflict."""
-        return await self._transport.call(core.retry(self.id))
+    async def retry(self, *, queue: str | None = None) -> ChangeAnswer:
+        """Make a dead or cancelled task ready again, with all its attempts before it, in ``queue`` if one is named.
+
+        Raises Conflict; NotFound if there is no such queue.
+        """
+        return await self._transport.call(core.retry(self.id, queue))
 
     async def edit(self, *, payload: Any = UNSET, **options: Unpack[Options]) -> TaskInfo:
         """Change a waiting task. ``queue`` and ``dedupe`` cannot be changed. Raises Conflict once it has started."""
-        fields = fields_of(options)
-        if payload is not UNSET:
-            fields["payload"] = payload if isinstance(payload, bytes) else core.raw(to_json(payload, "/payload"))
-        return task_info(await self._transport.call(core.edit(self.id, fields)))
+        return task_info(await self._transport.call(core.edit(self.id, _edited(payload, options))))
 
     async def delete(self) -> None:
         """Remove the task, in any state."""
         await self._transport.call(core.delete(self.id))
+
+
+def _edited(payload: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    fields = fields_of(options)
+    if payload is not UNSET:
+        fields["payload"] = payload if isinstance(payload, bytes) else core.raw(to_json(payload, "/payload"))
+    return fields
 
 
 class AsyncSelection:
@@ -140,28 +147,52 @@ class AsyncSelection:
                 return
 
     async def count(self) -> int:
-        """Return how many tasks match; exact."""
+        """Return how many tasks match; exact if only queue, type and state are named, or nothing changes meanwhile."""
         return (await self._transport.call(core.count(self._filters))).count
 
     async def cancel(self, *, all: bool = False, dry_run: bool = False) -> ActionResult:
         """Cancel those that wait, ask those that run to stop. all: needed where the filter matches every task."""
         return await self._act("cancel", all, dry_run)
 
-    async def retry(self, *, all: bool = False, dry_run: bool = False) -> ActionResult:
-        """Make those that are dead or cancelled ready again. dry_run: only say how many match."""
-        return await self._act("retry", all, dry_run)
+    async def retry(self, *, queue: str | None = None, all: bool = False, dry_run: bool = False) -> ActionResult:
+        """Make those that are dead or cancelled ready again, in ``queue`` if one is named.
+
+        dry_run: only say how many match, and how many of them it would change.
+        """
+        return await self._act("retry", all, dry_run, to=queue)
+
+    async def edit(
+        self, *, payload: Any = UNSET, all: bool = False, dry_run: bool = False, **options: Unpack[Options]
+    ) -> ActionResult:
+        """Change those that wait, as ``Handle.edit`` does one."""
+        return await self._act("edit", all, dry_run, fields=_edited(payload, options))
 
     async def delete(self, *, all: bool = False, dry_run: bool = False) -> ActionResult:
         """Remove them, in any state."""
         return await self._act("delete", all, dry_run)
 
-    async def _act(self, action: str, every: bool, dry_run: bool) -> ActionResult:
+    async def _act(
+        self,
+        action: str,
+        every: bool,
+        dry_run: bool,
+        to: str | None = None,
+        fields: Mapping[str, Any] | None = None,
+    ) -> ActionResult:
         matched = changed = 0
         cursor = None
         while True:
-            page = await self._transport.call(
-                core.actions(action, self._filters, every=every, dry_run=dry_run, cursor=cursor, key=new_key())
+            request = core_actions.actions(
+                action,
+                self._filters,
+                every=every,
+                dry_run=dry_run,
+                cursor=cursor,
+                key=new_key(),
+                to=to,
+                fields=fields,
             )
+            page = await self._transport.call(request)
             matched += page.matched
             changed += page.changed
             cursor = page.next or None

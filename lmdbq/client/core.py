@@ -107,7 +107,8 @@ def raw(json: bytes) -> msgspec.Raw:
     return msgspec.Raw(json)
 
 
-def _said(**fields: object) -> dict[str, object]:
+def said(**fields: object) -> dict[str, object]:
+    """Return the fields that were said: None says nothing."""
     return {name: value for name, value in fields.items() if value is not None}
 
 
@@ -123,7 +124,7 @@ def enqueue(
     entries: Sequence[EntryBody | Fields], *, queue_name: str | None, return_tasks: bool, key: str
 ) -> Request[answers.EnqueueAnswer]:
     """Accept ``entries`` (1..10,000; a mapping has the API's field names, and its payload may be bytes)."""
-    body = _said(queue_name=queue_name, return_tasks=return_tasks, entries=[entry_body(each) for each in entries])
+    body = said(queue_name=queue_name, return_tasks=return_tasks, entries=[entry_body(each) for each in entries])
     return sending("POST", "/v1/enqueue", answers.EnqueueAnswer, body, repeatable=True, key=key)
 
 
@@ -167,22 +168,14 @@ def count(filters: Mapping[str, object]) -> Request[answers.CountAnswer]:
     return reading("/v1/tasks/count", answers.CountAnswer, filters)
 
 
-def actions(
-    action: str, filters: Mapping[str, object], *, every: bool, dry_run: bool, cursor: str | None, key: str
-) -> Request[answers.ActionAnswer]:
-    """Cancel, retry or delete a page of what matches; an empty filter needs ``every``."""
-    body = _said(action=action, filter=_said(**filters), dry_run=dry_run or None, all=every or None, cursor=cursor)
-    return sending("POST", "/v1/tasks/actions", answers.ActionAnswer, body, repeatable=True, key=key)
-
-
 def cancel(task_id: str) -> Request[answers.ChangeAnswer]:
     """Cancel a waiting task; ask a running one to stop."""
     return sending("POST", _task_path(task_id, "/cancel"), answers.ChangeAnswer, {})
 
 
-def retry(task_id: str) -> Request[answers.ChangeAnswer]:
-    """Make a dead or cancelled task ready again."""
-    return sending("POST", _task_path(task_id, "/retry"), answers.ChangeAnswer, {})
+def retry(task_id: str, to: str | None = None) -> Request[answers.ChangeAnswer]:
+    """Make a dead or cancelled task ready again, in the queue ``to`` if one is named."""
+    return sending("POST", _task_path(task_id, "/retry"), answers.ChangeAnswer, said(queue_name=to))
 
 
 def edit(task_id: str, fields: Fields) -> Request[answers.TaskAnswer]:

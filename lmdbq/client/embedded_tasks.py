@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-import msgspec
 from msgspec import UNSET
 
 from lmdbq.client.core import Request, error_of
 from lmdbq.client.embedded_file import OpenQueue
 from lmdbq.engine.finished import CODE, DETAIL
-from lmdbq.errors import InvalidInput, LmdbqError, refusal
-from lmdbq.ids import format_id, parse_id
+from lmdbq.errors import LmdbqError, refusal
+from lmdbq.ids import parse_id
 from lmdbq.model import (
     ENDED,
     WAITING,
@@ -26,20 +25,18 @@ from lmdbq.model import (
     Op,
     OpOutcome,
     Outcome,
-    Problem,
     Refused,
     Retry,
     Task,
 )
 from lmdbq.sharing import seen_at
-from lmdbq.wire import answers, filters, render, requests, shapes
+from lmdbq.wire import answers, filters, requests
 from lmdbq.wire.problems import JSON_CODEC, Problems, status_of
 from lmdbq.wire.values import format_cursor, read_cursor
-from lmdbq.wire.views import conflict_detail, task_answer
+from lmdbq.wire.views import action_answer, change_answer, conflict_detail, dry_answer, task_answer
 from lmdbq.wire.why import why
 
 LOOK_SECONDS: Final = 0.25  # how often who waits for a task's end looks, for ends that other processes brought about
-_ACTIONS: Final[dict[str, type[Cancel | Delete | Retry]]] = {"cancel": Cancel, "delete": Delete, "retry": Retry}
 Query = dict[str, list[str]]
 
 
@@ -65,9 +62,10 @@ async def one_task(queue: OpenQueue, request: Request[Any], task_id: int, verb: 
             await _change(queue, Delete((task_id,)), "")
             return None
         case "POST", "cancel":
-            return _changed(await _change(queue, Cancel((task_id,)), "this task has ended already"))
+            return change_answer(await _change(queue, Cancel((task_id,)), "this task has ended already"))
         case _:
-            return _changed(await _change(queue, Retry((task_id,)), "only a dead or cancelled task can be retried"))
+            retry = Retry((task_id,), filters.read_retry(request.body, JSON_CODEC))
+            return change_answer(await _change(queue, retry, "only a dead or cancelled task can be retried"))
 
 
 async def _until_ended(queue: OpenQueue, task_id: int, wait_seconds: float) -> Task:
@@ -114,10 +112,6 @@ async def _change(queue: OpenQueue, op: Cancel | Edit | Delete | Retry, conflict
     return changed
 
 
-def _changed(changed: Changed) -> answers.ChangeAnswer:
-    return answers.ChangeAnswer(format_id(changed.id), changed.outcome.value, render.state_word(changed.state))
-
-
 def _shown_task(queue: OpenQueue, task: Task, how: str) -> answers.TaskAnswer:
     waiting = None
     if task.state in WAITING:
@@ -134,18 +128,8 @@ def _how(query: Query) -> str:
 
 def filter_of(query: Query) -> Filter:
     """Return the filter that a query says. Raises InvalidInput."""
-    said: dict[str, Any] = {
-        name: query[name][0]
-        for name in ("queue_name", "type", "tag", "dedupe_key", "thread_id", "group_key")
-        if name in query
-    }
-    states = [word for text in query.get("state", ()) for word in text.split(",") if word]
     problems = Problems()
-    try:
-        body = msgspec.convert({**said, "state": states}, shapes.FilterBody)
-    except msgspec.ValidationError as bad:
-        raise InvalidInput([Problem("bad_parameter", "", str(bad).replace("`", "'"))]) from None
-    wanted = filters.filter_of(body, "", problems)
+    wanted = filters.read_query(query, problems)
     problems.raise_if_any()
     return wanted
 
@@ -162,23 +146,19 @@ async def page_of_tasks(queue: OpenQueue, query: Query) -> answers.TasksAnswer:
 
 
 async def act_on_tasks(queue: OpenQueue, body: bytes) -> answers.ActionAnswer:
-    """Cancel, retry or delete a page of the tasks that match."""
+    """Cancel, retry, delete or edit a page of the tasks that match."""
     action = filters.read_action(body, JSON_CODEC)
     page = await asyncio.to_thread(queue.store.tasks, action.wanted, queue.clock, action.after, action.limit)
-    following = format_cursor(page.after) if page.after else UNSET
     if action.dry_run:
-        shown = [
-            answers.ChangeAnswer(format_id(task.id), "dry_run", render.state_word(task.state)) for task in page.tasks
-        ]
-        return answers.ActionAnswer(action.action, True, len(shown), 0, shown, following)
+        return dry_answer(action, page.tasks, page.after)
     changes: list[Changed] = []
     if page.tasks:
-        told = await commit(queue, _ACTIONS[action.action](tuple(task.id for task in page.tasks)))
-        assert isinstance(told, ChangeDone)
-        changes = told.outcomes
-    changed = sum(one.outcome in (Outcome.OK, Outcome.CANCEL_REQUESTED) for one in changes)
-    told_all = [_changed(one) for one in changes]
-    return answers.ActionAnswer(action.action, False, len(changes), changed, told_all, following)
+        outcome = await queue.engine.call(*action.ops([task.id for task in page.tasks]))
+        queue.moved()
+        for told in settled(outcome).outcomes:
+            assert isinstance(told, ChangeDone)
+            changes += told.outcomes
+    return action_answer(action, changes, page.after)
 
 
 # --- committing -------------------------------------------------------------------------------------------------------

@@ -54,8 +54,8 @@ from lmdbq.model import (
 )
 from lmdbq.sharing import seen_at
 from lmdbq.wire import answers, render, render_claims, reports, requests
-from lmdbq.wire.policies import read_queue
 from lmdbq.wire.problems import JSON_CODEC, Problems
+from lmdbq.wire.queue_settings import read_queue
 from lmdbq.wire.registrations import read_registration
 from lmdbq.wire.values import check_queue_name
 from lmdbq.wire.views import queue_answer
@@ -252,4 +252,4 @@ def _shown_queue(queue: OpenQueue, view: QueueView) -> answers.QueueAnswer:
     consumers = consumers_of(queue.engine.consumers(), view.name)
     ready = [kind for kind, counts in view.counts.items() if counts.get(State.READY.word)]
     unconsumed = [kind for kind in ready if not queue.is_consumed(view.name, kind)]
-    return queue_answer(view, queue.clock.wall_ns(), consumers.parked if consumers else 0, unconsumed)
+    return queue_answer(view, queue.clock.wall_ns(), consumers.parked if consumers else 0, unconsumed, JSON_CODEC)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Mapping
 from typing import Any, Generic, TypeVar, Unpack
 
-import msgspec
-
-from lmdbq.client.encoding import to_json
-from lmdbq.client.options import Options, check_names, fields_of
+from lmdbq.client.options import Options, check_names, entry_fields
 
 R = TypeVar("R")
 
@@ -44,15 +40,4 @@ def entry_returning(returns: Any, type: str, payload: Any, options: Mapping[str,
 
 def bodies_of(entries: Iterable[Entry[Any]]) -> list[dict[str, Any]]:
     """Return entries as the API has them. Raises InvalidInput for what JSON cannot say."""
-    return [_body(entry, f"/entries/{index}/payload") for index, entry in enumerate(entries)]
-
-
-def _body(entry: Entry[Any], pointer: str) -> dict[str, Any]:
-    fields = fields_of(entry.options) if entry.options else {}
-    fields["type"] = entry.type
-    payload = entry.payload
-    if isinstance(payload, (bytes, bytearray)):
-        fields["payload_base64"] = base64.b64encode(payload).decode("ascii")
-    elif payload is not None:
-        fields["payload"] = msgspec.Raw(to_json(payload, pointer))
-    return fields
+    return [entry_fields(entry, f"/entries/{index}/payload") for index, entry in enumerate(entries)]

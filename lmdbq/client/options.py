@@ -8,62 +8,33 @@ every front end refuses the same in the same words.
 
 from __future__ import annotations
 
+import base64
 import difflib
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta, timezone
-from typing import Any, Final, Literal, TypeAlias, TypedDict
+from typing import Any, Final, Literal, Protocol, TypeAlias, TypedDict
 
 import msgspec
-from msgspec import Struct
 
-from lmdbq.errors import InvalidInput
-from lmdbq.limits import US_NS
-from lmdbq.model import Problem
-
-Seconds: TypeAlias = float | timedelta
-Instant: TypeAlias = datetime | str | int
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)  # noqa: UP017  (one spelling for pyright and 3.11)
-
-
-class RetryStrategy(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How often a task is tried, and how long it waits in between.
-
-    intervals: seconds after the 1st, 2nd ... failure; N of them alone mean N + 1 attempts. Without them the wait is
-    base x factor ** (failures - 1), at most cap; or, with an exponent, base x failures ** exponent. jitter: the share
-    (0..1) by which a wait may be shortened. max_deliveries ends the life of a task that kills its workers.
-    """
-
-    max_attempts: int | None = None
-    intervals: Sequence[Seconds] | None = None
-    base: Seconds | None = None
-    factor: float | None = None
-    cap: Seconds | None = None
-    exponent: float | None = None
-    jitter: float | None = None
-    max_deliveries: int | None = None
+from lmdbq.client.encoding import to_json
+from lmdbq.client.option_values import Debounce as Debounce
+from lmdbq.client.option_values import Dedupe as Dedupe
+from lmdbq.client.option_values import Instant as Instant
+from lmdbq.client.option_values import Keep as Keep
+from lmdbq.client.option_values import Rate as Rate
+from lmdbq.client.option_values import RetryStrategy as RetryStrategy
+from lmdbq.client.option_values import Seconds as Seconds
+from lmdbq.client.option_values import Throttle as Throttle
+from lmdbq.client.option_values import instant as instant
+from lmdbq.client.option_values import moment as moment
+from lmdbq.client.option_values import seconds as seconds
 
 
-class Dedupe(Struct, frozen=True, omit_defaults=True):
-    """A dedupe key and its rules; what is left out is the queue's rule.
+class EntryLike(Protocol):
+    """An ``Entry``, or what is made like one."""
 
-    key: 1..256 characters. scope: among which tasks it is unique. until: how long it stands in a newcomer's way. ttl:
-    seconds, for until="ttl". on_duplicate: what becomes of the newcomer. overwrite: the fields a duplicate overwrites.
-    """
-
-    key: str
-    scope: Literal["queue", "type", "global"] | None = None
-    until: Literal["started", "finished", "deleted", "ttl"] | None = None
-    ttl: Seconds | None = None
-    on_duplicate: Literal["skip", "overwrite", "reject"] | None = None
-    overwrite: Sequence[str] = ()
-
-
-class Keep(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How long an ended task is kept, by how it ended, in seconds; 0 removes it at once."""
-
-    succeeded: Seconds | None = None
-    dead: Seconds | None = None
-    cancelled: Seconds | None = None
+    type: str
+    payload: Any
+    options: Mapping[str, Any]
 
 
 class Options(TypedDict, total=False):
@@ -74,7 +45,9 @@ class Options(TypedDict, total=False):
     lease: how long (1 s .. 12 h) its worker may be silent. retry: attempts, waits in seconds, or a RetryStrategy.
     thread: tasks of one thread of a queue run one at a time, in order; rejoin: give up the place when tried again.
     group: a key whose tasks, in all queues, may have a cap and a rate. keep: seconds a succeeded task is kept, or a
-    Keep. tags: up to 16 words. metadata: up to 4 KiB of JSON object.
+    Keep. tags: up to 16 words. metadata: up to 4 KiB of JSON object. on_dead: an Entry that is enqueued when the task
+    dies; without a payload it is told what died, and why. debounce, throttle: once for many calls. coalesce: a key; one
+    task, with the latest payload, waits behind the one that runs.
     """
 
     queue: str
@@ -92,17 +65,10 @@ class Options(TypedDict, total=False):
     keep: Seconds | Keep
     tags: Sequence[str]
     metadata: Mapping[str, Any]
-
-
-class Rate(Struct, frozen=True):
-    """How many tasks may start: ``tokens`` in every ``period``, evenly, and at most ``burst`` at once.
-
-    burst: None = as many as tokens.
-    """
-
-    tokens: int
-    period: Seconds
-    burst: int | None = None
+    on_dead: EntryLike
+    debounce: Debounce
+    throttle: Throttle
+    coalesce: str
 
 
 class QueueOptions(TypedDict, total=False):
@@ -126,10 +92,15 @@ class QueueOptions(TypedDict, total=False):
     expires: Seconds
     retry: int | Sequence[Seconds] | RetryStrategy
     keep: Seconds | Keep
+    on_dead: EntryLike
 
 
 class Filters(TypedDict, total=False):
-    """Which tasks; what is left out does not restrict. state: one or more of the six states. dedupe_key: theirs."""
+    """Which tasks; what is left out does not restrict.
+
+    state: one or more of the six states. dedupe_key: those that hold it. reason: why they are dead or cancelled.
+    *_min and *_max are included; *_from is included, *_before is not.
+    """
 
     queue: str
     type: str
@@ -138,40 +109,17 @@ class Filters(TypedDict, total=False):
     dedupe_key: str
     thread: str
     group: str
-
-
-def seconds(value: Seconds) -> float:
-    """Return a duration as the API has it.
-
-    >>> seconds(timedelta(minutes=5)), seconds(30)
-    (300.0, 30)
-    """
-    return value.total_seconds() if isinstance(value, timedelta) else value
-
-
-def instant(value: Instant) -> int | str:
-    """Return an instant as the API has it. Raises InvalidInput for a datetime without a time zone.
-
-    >>> instant(datetime(2030, 1, 1, tzinfo=timezone.utc))
-    1893456000000000000
-    """
-    if not isinstance(value, datetime):
-        return value
-    if value.tzinfo is None:
-        detail = f"{value.isoformat()} has no time zone; use datetime.now(timezone.utc), or value.astimezone()"
-        raise InvalidInput([Problem("naive_datetime", "", detail)])
-    return (value - _EPOCH) // timedelta(microseconds=1) * US_NS
-
-
-def moment(instant_ns: int | Any) -> datetime | None:
-    """Return an instant of the API in UTC, None for none. Exact: instants are whole microseconds.
-
-    >>> moment(1893456000000000000).isoformat()
-    '2030-01-01T00:00:00+00:00'
-    """
-    if not instant_ns or instant_ns is msgspec.UNSET:
-        return None
-    return _EPOCH + timedelta(microseconds=instant_ns // US_NS)
+    reason: str
+    priority_min: int
+    priority_max: int
+    attempts_min: int
+    attempts_max: int
+    created_from: Instant
+    created_before: Instant
+    scheduled_from: Instant
+    scheduled_before: Instant
+    ended_from: Instant
+    ended_before: Instant
 
 
 def _retry(value: int | Sequence[Seconds] | RetryStrategy) -> dict[str, Any]:
@@ -207,8 +155,20 @@ def _dedupe(value: str | Dedupe) -> dict[str, Any]:
             "dedupe_ttl_in_seconds": _maybe(seconds, value.ttl),
             "on_duplicate": value.on_duplicate,
             "overwrite_on_duplicate": list(value.overwrite) or None,
+            "fold": value.fold,
+            "fold_max": value.fold_max,
+            "dedupe_max_wait_in_seconds": _maybe(seconds, value.max_wait),
         }
     )
+
+
+def _debounce(value: Debounce) -> dict[str, Any]:
+    wait, max_wait = seconds(value.wait), _maybe(seconds, value.max_wait)
+    return _said({"key": value.key, "wait_in_seconds": wait, "max_wait_in_seconds": max_wait})
+
+
+def _throttle(value: Throttle) -> dict[str, Any]:
+    return {"key": value.key, "period_in_seconds": seconds(value.period)}
 
 
 def _keep(value: Seconds | Keep) -> dict[str, Any]:
@@ -223,6 +183,18 @@ def rate_fields(value: Rate | tuple[int, Seconds]) -> dict[str, Any]:
     return _said({"tokens": rate.tokens, "period_in_seconds": seconds(rate.period), "burst": rate.burst})
 
 
+def entry_fields(entry: EntryLike, pointer: str = "/payload") -> dict[str, Any]:
+    """Return an entry as the API has it. Raises InvalidInput for what JSON cannot say."""
+    fields = fields_of(entry.options) if entry.options else {}
+    fields["type"] = entry.type
+    payload = entry.payload
+    if isinstance(payload, (bytes, bytearray)):
+        fields["payload_base64"] = base64.b64encode(payload).decode("ascii")
+    elif payload is not None:
+        fields["payload"] = msgspec.Raw(to_json(payload, pointer))
+    return fields
+
+
 def _said(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
@@ -235,6 +207,7 @@ def _as_it_is(value: Any) -> Any:
     return value
 
 
+_SPANS: Final = ("created", "scheduled", "ended")
 _Reader: TypeAlias = tuple[str, Callable[[Any], Any]]
 # Option -> its field of the API, and how its value is read. ``dedupe`` is several fields.
 _TASK_FIELDS: Final[dict[str, _Reader]] = {
@@ -252,6 +225,10 @@ _TASK_FIELDS: Final[dict[str, _Reader]] = {
     "keep": ("keep", _keep),
     "tags": ("tags", list),
     "metadata": ("metadata", dict),
+    "on_dead": ("on_dead", entry_fields),
+    "debounce": ("debounce", _debounce),
+    "throttle": ("throttle", _throttle),
+    "coalesce": ("coalesce", _as_it_is),
 }
 _QUEUE_FIELDS: Final[dict[str, _Reader]] = {
     "rate": ("rate", rate_fields),
@@ -266,6 +243,7 @@ _QUEUE_FIELDS: Final[dict[str, _Reader]] = {
     "expires": ("expires_in_seconds", seconds),
     "retry": ("retry_strategy", _retry),
     "keep": ("keep", _keep),
+    "on_dead": ("on_dead", entry_fields),
 }
 _FILTER_FIELDS: Final[dict[str, _Reader]] = {
     "queue": ("queue_name", _as_it_is),
@@ -275,6 +253,9 @@ _FILTER_FIELDS: Final[dict[str, _Reader]] = {
     "dedupe_key": ("dedupe_key", _as_it_is),
     "thread": ("thread_id", _as_it_is),
     "group": ("group_key", _as_it_is),
+    "reason": ("reason", _as_it_is),
+    **{f"{name}_{end}": (f"{name}_{end}", _as_it_is) for name in ("priority", "attempts") for end in ("min", "max")},
+    **{f"{name}_{end}": (f"{name}_{end}", instant) for name in _SPANS for end in ("from", "before")},
 }
 
 

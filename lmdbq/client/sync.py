@@ -136,8 +136,7 @@ class Client:
         return Handle(self._transport, id)
 
     def tasks(self, **filters: Unpack[Filters]) -> Selection:
-        """Return the tasks that match: ``queue``, ``type``, ``state``, ``tag``, ``dedupe_key``,
-        ``thread``, ``group``. Asks nothing yet."""
+        """Return the tasks that match all that is said (``lmdbq.Filters``). Asks nothing yet."""
         return Selection(self._transport, filter_fields_of(filters))
 
     def queue(self, name: str = "default", /) -> QueueHandle:

@@ -18,7 +18,7 @@ WAIT_SECONDS_MIN: Final = 0.001  # how a task ended that was not kept is told to
 
 
 class ActionResult(NamedTuple):
-    """How many tasks an action met, and how many of them it changed (a dry run: none)."""
+    """How many tasks an action met, and how many of them it changed (a dry run: would change)."""
 
     matched: int
     changed: int

@@ -10,7 +10,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
-from lmdbq.client import core, core_groups, core_schedules
+from lmdbq.client import core, core_actions, core_groups, core_schedules
 from lmdbq.client.core import Fields, Request, T
 from lmdbq.client.keys import new_key
 from lmdbq.errors import Refusal
@@ -91,18 +91,31 @@ class Verbs(ABC):
         return self.call(core.count(filters)).count
 
     def actions(
-        self, action: str, *, every: bool = False, dry_run: bool = False, cursor: str | None = None, **filters: object
+        self,
+        action: str,
+        *,
+        every: bool = False,
+        dry_run: bool = False,
+        cursor: str | None = None,
+        to: str | None = None,
+        fields: Fields | None = None,
+        **filters: object,
     ) -> answers.ActionAnswer:
-        """Cancel, retry or delete a page of the tasks that match."""
-        return self.call(core.actions(action, filters, every=every, dry_run=dry_run, cursor=cursor, key=new_key()))
+        """Cancel, retry (in the queue ``to``), delete or edit (``fields``) a page of the tasks that match."""
+        key = new_key()
+        return self.call(
+            core_actions.actions(
+                action, filters, every=every, dry_run=dry_run, cursor=cursor, key=key, to=to, fields=fields
+            )
+        )
 
     def cancel(self, task_id: str) -> answers.ChangeAnswer:
         """Cancel a waiting task; ask a running one to stop."""
         return self.call(core.cancel(task_id))
 
-    def retry(self, task_id: str) -> answers.ChangeAnswer:
-        """Make a dead or cancelled task ready again."""
-        return self.call(core.retry(task_id))
+    def retry(self, task_id: str, to: str | None = None) -> answers.ChangeAnswer:
+        """Make a dead or cancelled task ready again, in the queue ``to`` if one is named."""
+        return self.call(core.retry(task_id, to))
 
     def edit(self, task_id: str, **fields: object) -> answers.TaskAnswer:
         """Overwrite fields of a waiting task."""

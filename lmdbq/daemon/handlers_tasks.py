@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
 
-import msgspec
 from aiohttp import web
 from msgspec import UNSET
 
@@ -24,7 +22,7 @@ from lmdbq.daemon.replies import (
     settled,
 )
 from lmdbq.engine.finished import CODE, DETAIL
-from lmdbq.ids import format_id, parse_id
+from lmdbq.ids import parse_id
 from lmdbq.model import (
     ENDED,
     WAITING,
@@ -41,16 +39,12 @@ from lmdbq.model import (
     Task,
 )
 from lmdbq.sharing import seen_at
-from lmdbq.wire import filters, requests, shapes
-from lmdbq.wire.answers import ActionAnswer, ChangeAnswer, CountAnswer, TaskAnswer, TasksAnswer
+from lmdbq.wire import filters, requests
+from lmdbq.wire.answers import CountAnswer, TaskAnswer, TasksAnswer
 from lmdbq.wire.problems import Codec, Problems
-from lmdbq.wire.render import state_word
 from lmdbq.wire.values import format_cursor, read_cursor
-from lmdbq.wire.views import conflict_detail, task_answer
+from lmdbq.wire.views import action_answer, change_answer, conflict_detail, dry_answer, task_answer
 from lmdbq.wire.why import why
-
-_FILTERS = ("queue_name", "type", "state", "tag", "dedupe_key", "thread_id", "group_key")
-_ACTIONS: Final[dict[str, type[Cancel | Delete | Retry]]] = {"cancel": Cancel, "delete": Delete, "retry": Retry}
 
 
 async def get_task(request: web.Request) -> web.StreamResponse:
@@ -139,7 +133,7 @@ def _shown(
 
 async def list_tasks(request: web.Request) -> web.StreamResponse:
     """GET /v1/tasks."""
-    only_parameters(request, *_FILTERS, "limit", "cursor", "payload")
+    only_parameters(request, *filters.FILTER_NAMES, "limit", "cursor", "payload")
     daemon = request.app[DAEMON]
     limit = int(number(request, "limit", 100, 1, limits.PAGE_TASKS_MAX))
     how = _payload_parameter(request)
@@ -163,19 +157,12 @@ async def list_tasks(request: web.Request) -> web.StreamResponse:
 
 
 def _filter(request: web.Request, problems: Problems) -> Filter:
-    said = {name: request.query[name] for name in _FILTERS if name in request.query and name != "state"}
-    states = [word for text in request.query.getall("state", []) for word in text.split(",") if word]
-    try:
-        body = msgspec.convert({**said, "state": states}, shapes.FilterBody)
-    except msgspec.ValidationError as bad:
-        problems.add("bad_parameter", "", str(bad).replace("`", "'"))
-        return Filter()
-    return filters.filter_of(body, "", problems)
+    return filters.read_query({name: request.query.getall(name) for name in request.query}, problems)
 
 
 async def count_tasks(request: web.Request) -> web.StreamResponse:
     """GET /v1/tasks/count."""
-    only_parameters(request, *_FILTERS)
+    only_parameters(request, *filters.FILTER_NAMES)
     daemon = request.app[DAEMON]
     problems = Problems()
     wanted = _filter(request, problems)
@@ -200,27 +187,27 @@ async def edit_task(request: web.Request) -> web.StreamResponse:
 
 async def delete_task(request: web.Request) -> web.StreamResponse:
     """DELETE /v1/tasks/{id}, in any state."""
-    await _change(request, Delete, "")
+    await _change(request, Delete((_task_id(request),)), "")
     return web.Response(status=204)
 
 
 async def cancel_task(request: web.Request) -> web.StreamResponse:
     """POST /v1/tasks/{id}/cancel: a running task is asked to stop at its next extend."""
-    changed = await _change(request, Cancel, "this task has ended already")
-    return reply(request, _changed(changed))
+    changed = await _change(request, Cancel((_task_id(request),)), "this task has ended already")
+    return reply(request, change_answer(changed))
 
 
 async def retry_task(request: web.Request) -> web.StreamResponse:
-    """POST /v1/tasks/{id}/retry: a dead or cancelled task becomes ready again."""
-    changed = await _change(request, Retry, "only a dead or cancelled task can be retried")
-    return reply(request, _changed(changed))
+    """POST /v1/tasks/{id}/retry: a dead or cancelled task becomes ready again, where it was or in another queue."""
+    queue = filters.read_retry(await read_body(request), codec_in(request))
+    changed = await _change(request, Retry((_task_id(request),), queue), "only a dead or cancelled task can be retried")
+    return reply(request, change_answer(changed))
 
 
-async def _change(request: web.Request, op: type[Cancel | Delete | Retry], conflict: str) -> Changed:
+async def _change(request: web.Request, op: Cancel | Delete | Retry, conflict: str) -> Changed:
     only_parameters(request)
     daemon = request.app[DAEMON]
-    task_id = _task_id(request)
-    done = settled(await daemon.engine.call(op((task_id,))))
+    done = settled(await daemon.engine.call(op))
     changed = _one(done.outcomes[0], conflict)
     _tell(daemon, [changed])
     return changed
@@ -238,15 +225,11 @@ def _one(outcome: object, conflict: str) -> Changed:
     return changed
 
 
-def _changed(changed: Changed) -> ChangeAnswer:
-    return ChangeAnswer(format_id(changed.id), changed.outcome.value, state_word(changed.state))
-
-
 # --- many tasks -------------------------------------------------------------------------------------------------------
 
 
 async def act(request: web.Request) -> web.StreamResponse:
-    """POST /v1/tasks/actions: cancel, delete or retry one page of the tasks that match."""
+    """POST /v1/tasks/actions: cancel, delete, retry or edit one page of the tasks that match."""
     only_parameters(request)
     daemon = request.app[DAEMON]
     codec = codec_in(request)
@@ -254,23 +237,22 @@ async def act(request: web.Request) -> web.StreamResponse:
     action = filters.read_action(body, codec)
     memo = memo_of(request, daemon, body)
     page = await asyncio.to_thread(daemon.store.tasks, action.wanted, daemon.clock, action.after, action.limit)
-    following = format_cursor(page.after) if page.after else UNSET
+    following = page.after
     if action.dry_run:
-        shown = [ChangeAnswer(format_id(task.id), "dry_run", state_word(task.state)) for task in page.tasks]
-        return reply(request, ActionAnswer(action.action, True, len(shown), 0, shown, following))
-    changes = await _act(daemon, action.action, tuple(task.id for task in page.tasks), memo)
-    changed = sum(one.outcome in (Outcome.OK, Outcome.CANCEL_REQUESTED) for one in changes)
-    answer = ActionAnswer(action.action, False, len(changes), changed, [_changed(one) for one in changes], following)
-    return reply(request, answer)
+        return reply(request, dry_answer(action, page.tasks, following))
+    changes = await _act(daemon, action, [task.id for task in page.tasks], memo)
+    return reply(request, action_answer(action, changes, following))
 
 
-async def _act(daemon: Daemon, action: str, ids: tuple[int, ...], memo: Memo | None) -> list[Changed]:
+async def _act(daemon: Daemon, action: filters.Action, ids: list[int], memo: Memo | None) -> list[Changed]:
     if not ids and memo is None:
         return []
-    done = settled(await daemon.engine.call(_ACTIONS[action](ids), memo=memo)).outcomes[0]
-    assert isinstance(done, ChangeDone)
-    _tell(daemon, done.outcomes)
-    return done.outcomes
+    changes: list[Changed] = []
+    for done in settled(await daemon.engine.call(*action.ops(ids), memo=memo)).outcomes:
+        assert isinstance(done, ChangeDone)
+        changes += done.outcomes
+    _tell(daemon, changes)
+    return changes
 
 
 def _tell(daemon: Daemon, changes: list[Changed]) -> None:

@@ -27,9 +27,20 @@ _FILTERS: Final = (
     Parameter("type", shapes.TypeName, "Only tasks of this type."),
     Parameter("state", list[shapes.StateWord], "Only tasks in one of these states."),
     Parameter("tag", shapes.Tag, "Only tasks with this tag."),
-    Parameter("dedupe_key", str, "Only tasks with this dedupe key."),
+    Parameter("dedupe_key", str, "Only the task that holds this dedupe key, in each scope."),
     Parameter("thread_id", str, "Only tasks of this thread."),
     Parameter("group_key", str, "Only tasks of this group."),
+    Parameter("reason", str, "Only tasks that are dead or cancelled for this reason."),
+    Parameter("priority_min", shapes.Priority, "Only tasks of this priority or more."),
+    Parameter("priority_max", shapes.Priority, "Only tasks of this priority or less."),
+    Parameter("attempts_min", shapes.AttemptsNumber, "Only tasks with so many attempts or more."),
+    Parameter("attempts_max", shapes.AttemptsNumber, "Only tasks with so many attempts or fewer."),
+    Parameter("created_from", shapes.Instant, "Only tasks accepted then or later."),
+    Parameter("created_before", shapes.Instant, "Only tasks accepted earlier."),
+    Parameter("scheduled_from", shapes.Instant, "Only tasks whose scheduled_at is then or later."),
+    Parameter("scheduled_before", shapes.Instant, "Only tasks whose scheduled_at is earlier."),
+    Parameter("ended_from", shapes.Instant, "Only tasks that ended then or later."),
+    Parameter("ended_before", shapes.Instant, "Only tasks that ended earlier."),
 )
 _PAYLOAD: Final = Parameter("payload", shapes.PayloadWord, "none, head (the first 256 characters as text) or full.")
 _IMPORT: Final = (
@@ -176,6 +187,7 @@ TASKS: Final = (
         "retry_task",
         ADMIN,
         {200: answers.ChangeAnswer},
+        shapes.RetryRequest,
         errors=(404, 409, 410),
     ),
 )

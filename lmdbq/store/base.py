@@ -42,7 +42,10 @@ that says nothing removes it. It holds at once, for tasks that are stored, too. 
 4. Blocked, on_duplicate: SKIP answers ``skipped``; OVERWRITE changes the listed fields of a holder that is scheduled
    or ready, as Edit does (``overwritten``), and is ``skipped`` for any other; REJECT is the problem ``duplicate`` with
    the holder's id at /entries/i/dedupe_key. ``Placed.reason`` is said for holders that are neither scheduled nor
-   ready.
+   ready. With a rule that folds, the payload of a new task is ``folding.first`` of the entry's, and an overwritten one
+   ``folding.folded`` of both; what cannot be folded is the problem ``fold_failed`` at /entries/i/payload (spawned: the
+   new task keeps its payload, the duplicate is skipped), and ``Full`` makes the entry a new task after all (step 3).
+   An overwritten scheduled_at is that of ``folding.resolve_wait``.
 Any problem refuses the whole call; ``Refused.code`` is that of the first problem, and at most 20 are listed. A problem
 does not stop the planning of later entries; a rejected entry takes no slot.
 Then ids are allotted to the new tasks: grouped by (queue, priority, rank) as they stand after the whole call, groups
@@ -51,7 +54,8 @@ each.
 ``Enqueued.odd`` holds exactly the entries whose ``Placed`` differs from the plain case. If a later entry of the call
 overwrote a new task, the earlier one's Placed shows the final state and times.
 Totals: enqueued +1 per new task, deduplicated +1 per skipped or overwritten entry (of the entry's queue).
-An entry has at most one problem: queue_not_found, expires_too_early, duplicate or too_many_types, asked in this order.
+An entry has at most one problem: queue_not_found, expires_too_early, duplicate, fold_failed or too_many_types, asked in
+this order.
 "The call" in these steps is one Enqueue op: ids are given at its end, so that a later op can use them; the holder of a
 duplicate that is new in the same op has no id yet (0). A purge frees also the slots that a ttl holds for tasks gone.
 
@@ -59,6 +63,9 @@ duplicate that is new in the same op has no id yet (0). A purge frees also the s
 They are enqueued when the op that made them is through, in its call, in the order in which they were made, one by one
 as Enqueue ops of one entry; and those that these make, after them. Nothing refuses them: their times are relative, a
 duplicate that would be rejected is skipped, and the limit on types does not hold.
+
+**Death.** When a task becomes dead, ``followups.resolve_on_dead`` (entry, then queue) may say a template; the entry
+that ``wire.followups.after_death`` makes of it is spawned, also if the dead task is not kept.
 
 **Order.** A ready task stands at (priority, rank, id). rank is scheduled_at as accepted. Edit and overwrite set it
 anew (to the new scheduled_at) only if scheduled_at is among the fields; a failure sets it to due_at; a release with a
@@ -135,9 +142,14 @@ too_many_types at /type.
 **Retry**: DEAD and CANCELLED only, else CONFLICT; expires_at passed: EXPIRED; its dedupe slot is held by another task
 (expired first, if overdue) and blocks it by the rules of now: DEDUPE_CONFLICT; else READY with rank now, failures 0,
 result and reason forgotten, errors and deliveries kept, cancel_requested False, and the slot is its own again
-(taken_at = now, unless it still named this task).
-All four: an id that is not stored is GONE if it is at most the last id given, else NOT_FOUND. Totals: cancelled,
-deleted.
+(taken_at = now, unless it still named this task). With ``queue`` (unknown: queue_not_found, pointer /queue_name) it is
+then a task of that queue, by whose settings all this is decided; a key that is unique in its queue is looked up there,
+and is free in the queue that it left, even if a ttl would hold it. The limit on types does not hold.
+All four: an id that is not stored is GONE if it is at most the last id given, else NOT_FOUND; a task that does not
+match ``where`` is a CONFLICT. Totals: cancelled, deleted.
+
+**Filters** restrict by all that they name. ``attempts`` are those that a Task shows. A task matches ``dedupe_key`` if
+that is its own key, and the slot of it still names this task.
 
 **Timed ops** take the earliest due first, at most ``limit``, and answer how many tasks they moved. Promote: due_at <=
 now.wall. Expire: waiting and expires_at <= now.wall; removed, total expired. Lapse: deadline <= now.steady in this boot
@@ -242,7 +254,8 @@ class Store(Protocol):
         ...
 
     def count(self, wanted: Filter) -> int:
-        """Return how many tasks match; exact. Queue, type and states are answered from counts, the rest by a scan."""
+        """Return how many tasks match: from the counts, exact, if only queue, type and states are named; else tasks are
+        looked at step by step, and of those that change meanwhile some may be missed."""
         ...
 
     def queues(self) -> list[QueueView]:

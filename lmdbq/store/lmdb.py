@@ -170,7 +170,12 @@ class LmdbStore:
 
     def count(self, wanted: Filter) -> int:
         """Return how many tasks match."""
-        return self._read(None, lambda work: reads.count(work, wanted))
+        total, after = 0, 0
+        while True:  # each step is a read transaction of its own, so that none keeps pages from being used again
+            counted, after = self._read(None, lambda work, after=after: reads.count(work, wanted, after))  # type: ignore[misc]
+            total += counted
+            if not after:
+                return total
 
     def queues(self) -> list[QueueView]:
         """Return every queue."""

@@ -23,7 +23,7 @@ def patch_queue(work: Work, op: QueuePatch) -> QueueChanged | Refused:
     """Run one QueuePatch."""
     queue = work.queue(op.queue)
     if queue is None:
-        return _unknown(op.queue)
+        return unknown_queue(op.queue)
     settings = replace(queue.settings, **{field: getattr(op.settings, field) for field in op.fields})
     work.save_queue(Queue(queue.no, queue.name, queue.created_at, settings))
     work.stirred.add(op.queue)
@@ -34,7 +34,7 @@ def delete_queue(work: Work, op: QueueDelete) -> QueueChanged | Refused:
     """Run one QueueDelete."""
     queue = work.queue(op.queue)
     if queue is None:
-        return _unknown(op.queue)
+        return unknown_queue(op.queue)
     work.stirred.add(op.queue)
     return QueueChanged(op.queue, tasks=work.bury(queue, keep_name=False))
 
@@ -43,11 +43,12 @@ def purge(work: Work, op: Purge) -> QueueChanged | Refused:
     """Run one Purge."""
     queue = work.queue(op.queue)
     if queue is None:
-        return _unknown(op.queue)
+        return unknown_queue(op.queue)
     work.stirred.add(op.queue)
     return QueueChanged(op.queue, tasks=work.bury(queue, keep_name=True))
 
 
-def _unknown(name: str) -> Refused:
+def unknown_queue(name: str, pointer: str = "/name") -> Refused:
+    """Return the refusal of a call that names a queue which does not exist."""
     detail = f"there is no queue {name!r}; GET /v1/queues lists those that exist"
-    return Refused("queue_not_found", (Problem("queue_not_found", "/name", detail),))
+    return Refused("queue_not_found", (Problem("queue_not_found", pointer, detail),))

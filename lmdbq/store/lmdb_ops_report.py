@@ -26,6 +26,7 @@ from lmdbq.model import (
     State,
 )
 from lmdbq.store import records as rec
+from lmdbq.store.lmdb_filter import Matcher
 from lmdbq.store.lmdb_reporter import Reporter
 from lmdbq.store.lmdb_standing import find_lease, leave, move_lease
 from lmdbq.store.lmdb_tasks import end, sound
@@ -93,14 +94,15 @@ def _extend_not_running(work: Work, wanted: Extension) -> Outcome:
 
 def cancel(work: Work, op: Cancel) -> ChangeDone:
     """Run one Cancel."""
-    return ChangeDone([_cancel_one(work, task_id) for task_id in op.ids])
+    matcher = Matcher(work, op.where)
+    return ChangeDone([_cancel_one(work, task_id, matcher) for task_id in op.ids])
 
 
-def _cancel_one(work: Work, task_id: int) -> Changed:
+def _cancel_one(work: Work, task_id: int, matcher: Matcher) -> Changed:
     task = sound(work, task_id)
     if task is None:
         return absent(work, task_id)
-    if not lifecycle.may(task.state, lifecycle.Event.CANCEL):
+    if not lifecycle.may(task.state, lifecycle.Event.CANCEL) or not matcher.matches(task):
         return Changed(task_id, Outcome.CONFLICT, task.state)
     if task.state is State.RUNNING:
         if not task.history.cancel_requested:

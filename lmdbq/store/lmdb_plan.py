@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from msgspec.structs import replace
+
 from lmdbq import lifecycle, limits
 from lmdbq.lifecycle import ExpiresTooEarly, ResolvedDedupe
 from lmdbq.model import (
@@ -35,6 +37,7 @@ from lmdbq.store.lmdb_rows import read_slot
 from lmdbq.store.lmdb_standing import locate
 from lmdbq.store.lmdb_types import rules
 from lmdbq.store.lmdb_work import Queue, Work
+from lmdbq.wire.folding import Full, Unfoldable, first, folded, resolve_wait
 
 _BLOCKING: dict[Until, frozenset[State]] = {
     Until.STARTED: frozenset({State.SCHEDULED, State.READY}),
@@ -109,9 +112,19 @@ class Planner:
         name = self._slot_name(entry, rule)
         taken = self._taken(plan, name)
         if taken is not None and self._is_blocked(taken, rule):
-            self._plan_duplicate(plan, index, entry, rule, taken, (scheduled_at, expires_at))
-            return
+            try:
+                self._plan_duplicate(plan, index, entry, rule, taken, (scheduled_at, expires_at))
+                return
+            except Full:
+                pass  # the holder stays as it is, and this is a new task
         draft = Draft(entry, scheduled_at, expires_at, state)
+        if rule.fold is not None:
+            try:
+                draft.payload, draft.encoding = first(rule.fold, (entry.payload, entry.encoding))
+            except Unfoldable as bad:
+                if not plan.spawned:
+                    plan.problems.append(fold_failed(index, bad))
+                    return
         if self._plan_new(plan, index, entry, draft):
             until = now_wall + rule.ttl_ns if rule.until is Until.TTL else 0
             plan.slots[name] = Taken(0, draft, now_wall, until)
@@ -234,6 +247,17 @@ class Planner:
             reason = "ttl" if holder is None else "" if waits or holder.state is None else holder.state.word
             plan.rows.append((holder, Outcome.SKIPPED, True, reason, holder_id))
             return
+        if rule.fold is not None:
+            old, new = (holder.payload, holder.encoding), (entry.payload, entry.encoding)
+            try:
+                payload, encoding = folded(rule.fold, old, new, rule.fold_max)
+            except Unfoldable as bad:
+                if plan.spawned:
+                    plan.rows.append((holder, Outcome.SKIPPED, True, "", holder_id))
+                else:
+                    plan.problems.append(fold_failed(index, bad))
+                return
+            entry = replace(entry, payload=payload, encoding=encoding)
         if "type" in rule.overwrite and entry.type != holder.type:
             queue = self._work.queue(holder.queue_name)
             problem = self._plan_type(plan, queue, entry, f"/entries/{index}/type")
@@ -245,7 +269,10 @@ class Planner:
             plan.drafts[holder.id] = holder
             taken.draft = holder
             plan.slots[self._slot_name(entry, rule)] = taken
-        overwrite(holder, entry, rule.overwrite, *times, self._work.now.wall)
+        now_wall = self._work.now.wall
+        created_at = now_wall if holder.stored is None else holder.stored.record.created_at
+        scheduled_at = resolve_wait(rule, times[0], created_at, now_wall)
+        overwrite(holder, entry, rule.overwrite, scheduled_at, times[1], now_wall)
         plan.rows.append((holder, Outcome.OVERWRITTEN, True, "", holder_id))
 
     @staticmethod
@@ -264,6 +291,11 @@ def blocks(rule: ResolvedDedupe, now_wall: int, taken_at: int, blocks_until: int
     if rule.until is Until.TTL:
         return young
     return state in _BLOCKING[rule.until] and (young or not rule.ttl_ns)
+
+
+def fold_failed(index: int, bad: Unfoldable) -> Problem:
+    """Return the problem of an entry whose payload cannot be folded."""
+    return Problem("fold_failed", f"/entries/{index}/payload", str(bad))
 
 
 def too_many_types(pointer: str, queue_name: str) -> Problem:

@@ -12,11 +12,12 @@ from lmdbq.model import ENDED, Due, Filter, Outcome, Page, QueueView, State, Tas
 from lmdbq.sharing import no_token_until
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
+from lmdbq.store.lmdb_filter import is_counted, looked_at, wanted_queues
 from lmdbq.store.lmdb_known_lanes import is_laned
 from lmdbq.store.lmdb_lane_reads import waiting_for
 from lmdbq.store.lmdb_ops_schedule import first_fire
 from lmdbq.store.lmdb_paces import read_pace
-from lmdbq.store.lmdb_standing import Located, locate, seen_lease, stand
+from lmdbq.store.lmdb_standing import Located, locate, seen_lease
 from lmdbq.store.lmdb_types import rules
 from lmdbq.store.lmdb_work import Queue, Work
 
@@ -77,12 +78,7 @@ def view(work: Work, found: Located) -> Task:
 def tasks(work: Work, wanted: Filter, after: int, limit: int) -> Page:
     """Return the next tasks that match, by id; gives up after limits.SCAN_TASKS_MAX records."""
     found: list[Task] = []
-    cursor = work.cursor("task")
-    if after >= 2**64 - 1 or not cursor.set_range(ks.task(after + 1)):
-        return Page([], 0)
-    for seen, (key, value) in enumerate(cursor.iternext(), 1):
-        task_id = ks.read_id(key)
-        matched = _match(work, wanted, task_id, value)
+    for seen, (task_id, matched) in enumerate(looked_at(work, wanted, after), 1):
         if matched is not None:
             found.append(view(work, matched))
         if len(found) >= limit or seen >= limits.SCAN_TASKS_MAX:
@@ -90,46 +86,31 @@ def tasks(work: Work, wanted: Filter, after: int, limit: int) -> Page:
     return Page(found, 0)
 
 
-def _match(work: Work, wanted: Filter, task_id: int, value: bytes) -> Located | None:
-    try:
-        record = rec.read_task(value)
-        queue = work.queue_of(record.queue_no)
-        if queue is None or (wanted.queue and queue.name != wanted.queue):
-            return None
-        if wanted.type and work.type_name(record.type_no) != wanted.type:
-            return None
-        if wanted.tag and wanted.tag not in record.options.tags:
-            return None
-        if wanted.thread not in ("", record.options.thread) or wanted.group not in ("", record.options.group):
-            return None
-        dedupe = record.options.dedupe
-        if wanted.dedupe_key and (dedupe is None or dedupe.key != wanted.dedupe_key):
-            return None
-        found = stand(work, task_id, queue, record, work.get_history(task_id) or rec.History())
-    except (rec.Damaged, ValueError):
-        return None
-    return found if not wanted.states or found.state in wanted.states else None
+def count(work: Work, wanted: Filter, after: int = 0) -> tuple[int, int]:
+    """Return how many tasks match, and where to go on counting, 0 = that was all.
 
-
-def count(work: Work, wanted: Filter) -> int:
-    """Return how many tasks match: from the tallies, or by a scan if a tag, dedupe key or lane is asked for."""
-    if wanted.tag or wanted.dedupe_key or wanted.thread or wanted.group:
-        return sum(
-            _match(work, wanted, ks.read_id(key), value) is not None for key, value in work.cursor("task").iternext()
-        )
-    queue = work.queue(wanted.queue) if wanted.queue else None
-    if wanted.queue and queue is None:
-        return 0
+    By queue, type and states the tallies tell; by anything else tasks are looked at, limits.SCAN_TASKS_MAX at a time.
+    """
+    if is_counted(wanted):
+        return _counted(work, wanted), 0
     total = 0
+    for seen, (task_id, matched) in enumerate(looked_at(work, wanted, after), 1):
+        total += matched is not None
+        if seen >= limits.SCAN_TASKS_MAX:
+            return total, task_id
+    return total, 0
+
+
+def _counted(work: Work, wanted: Filter) -> int:
     type_no = work.type_no(wanted.type) if wanted.type else 0
     if wanted.type and not type_no:
         return 0
-    states = wanted.states or tuple(State)
-    for one in [queue] if queue else work.all_queues():
-        for number, tally in work.queue_tallies(one.no).items():
-            if not type_no or number == type_no:
-                total += sum(tally[state] for state in states)
-    return total
+    return sum(
+        sum(tally[state] for state in wanted.states or State)
+        for queue in wanted_queues(work, wanted)
+        for number, tally in work.queue_tallies(queue.no).items()
+        if not type_no or number == type_no
+    )
 
 
 def queues(work: Work) -> list[QueueView]:

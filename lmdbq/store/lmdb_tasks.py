@@ -12,6 +12,7 @@ from lmdbq import lifecycle, limits
 from lmdbq.model import ENDED, ErrorInfo, Failure, State, Status
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
+from lmdbq.store.lmdb_followers import follow_death
 from lmdbq.store.lmdb_known_lanes import Member, is_laned
 from lmdbq.store.lmdb_rows import read_lane_standing, read_lease_run, read_ready_run, read_slot, read_standing
 from lmdbq.store.lmdb_standing import Located, ReadyTask, cut_ready, enter, lease_over, leave, locate, shorten_lease
@@ -86,6 +87,8 @@ def end(
     work.total(task.queue.no, state.word)
     options = task.record.options
     settings = rules(work, task.queue, task.record.type_no)
+    if state is State.DEAD:
+        follow_death(work, task, reason)
     keep = lifecycle.resolve_keep(state, result is not None, options.keep, settings.keep)
     if not keep:
         remove(work, task)

@@ -29,8 +29,10 @@ from lmdbq.model import (
     Problem,
     State,
 )
+from lmdbq.store.memory_reads import matches
 from lmdbq.store.memory_rows import Denied, Row, Slot, slot_name
 from lmdbq.store.memory_state import Tables
+from lmdbq.wire import folding
 
 _OPTION_OF_FIELD = {
     "keepalive_timeout_in_seconds": "keepalive_ns",
@@ -75,9 +77,21 @@ class _Plan:
         rule = lifecycle.resolve_dedupe(entry, settings)
         slot = rule and self.tables.blocking(rule, slot_name(rule, entry.queue, entry.type), self.now)
         if rule and slot:
-            self._meet_duplicate(pointer, entry, rule, slot, times)
-        else:
-            self._store(pointer, entry, rule, times)
+            try:
+                self._meet_duplicate(pointer, entry, rule, slot, times)
+                return
+            except folding.Full:
+                pass  # the holder stays as it is, and this is a new task
+        if rule and rule.fold is not None:
+            try:
+                payload, encoding = folding.first(rule.fold, (entry.payload, entry.encoding))
+            except folding.Unfoldable as bad:
+                if not self.spawned:
+                    self.problems.append(Problem("fold_failed", f"{pointer}/payload", str(bad)))
+                    return
+            else:
+                entry = replace(entry, payload=payload, encoding=encoding)
+        self._store(pointer, entry, rule, times)
 
     def _find_queue(self, queue: str, pointer: str) -> bool:
         if queue in self.tables.queues:
@@ -127,18 +141,35 @@ class _Plan:
             self.problems.append(Problem("duplicate", f"{pointer}/dedupe_key", detail, holder=max(slot.id, 0)))
             return
         if rule.on_duplicate is OnDuplicate.OVERWRITE and holder is not None and holder.is_waiting():
-            if "type" in rule.overwrite and not self._has_room_for_type(pointer, holder.queue, entry.type):
-                return
-            if "scheduled_at" in rule.overwrite:
-                self.tables.let_go(holder)
-            self.tables.put(overwritten(holder, entry, rule.overwrite, times, self.now))
-            answer = _Answer(slot.id, Outcome.OVERWRITTEN)
+            try:
+                entry = self._folded(entry, rule, holder)
+            except folding.Unfoldable as bad:
+                if not self.spawned:
+                    self.problems.append(Problem("fold_failed", f"{pointer}/payload", str(bad)))
+                    return
+                answer = _Answer(slot.id, Outcome.SKIPPED)
+            else:
+                if "type" in rule.overwrite and not self._has_room_for_type(pointer, holder.queue, entry.type):
+                    return
+                if "scheduled_at" in rule.overwrite:
+                    self.tables.let_go(holder)
+                start = folding.resolve_wait(rule, times[0], holder.created_at, self.now.wall)
+                self.tables.put(overwritten(holder, entry, rule.overwrite, (start, times[1]), self.now))
+                answer = _Answer(slot.id, Outcome.OVERWRITTEN)
         elif holder is None:
             answer = _Answer(slot.id, Outcome.SKIPPED, "ttl")
         else:
             answer = _Answer(slot.id, Outcome.SKIPPED, "" if holder.is_waiting() else holder.state.word)
         self.tables.tally(entry.queue, "deduplicated")
         self.answers.append(answer)
+
+    @staticmethod
+    def _folded(entry: Entry, rule: ResolvedDedupe, holder: Row) -> Entry:
+        if rule.fold is None:
+            return entry
+        old, new = (holder.payload, holder.encoding), (entry.payload, entry.encoding)
+        payload, encoding = folding.folded(rule.fold, old, new, rule.fold_max)
+        return replace(entry, payload=payload, encoding=encoding)
 
     def _has_room_for_type(self, pointer: str, queue: str, type_: str) -> bool:
         if self.spawned or self.tables.has_room_for_type(queue, type_, limits.TYPES_PER_QUEUE_MAX):
@@ -226,7 +257,7 @@ def edit(tables: Tables, op: Edit, now: Now) -> ChangeDone:
     row = tables.rows.get(op.id)
     if row is None:
         return ChangeDone([Changed(op.id, tables.missing(op.id))])
-    if not row.is_waiting():
+    if not row.is_waiting() or not matches(tables, row, op.where):
         return ChangeDone([Changed(op.id, Outcome.CONFLICT, row.state)])
     if row.has_expired(now):
         tables.expire(row, now)

@@ -15,6 +15,7 @@ from lmdbq.model import (
     DaemonStart,
     Delete,
     Entry,
+    Filter,
     Outcome,
     Problem,
     Purge,
@@ -23,11 +24,13 @@ from lmdbq.model import (
     QueuePatch,
     QueuePut,
     Retry,
+    Scope,
     Started,
     State,
     TypeChanged,
     TypePut,
 )
+from lmdbq.store.memory_reads import matches
 from lmdbq.store.memory_rows import Denied, Row
 from lmdbq.store.memory_state import Tables
 
@@ -36,26 +39,39 @@ from lmdbq.store.memory_state import Tables
 
 def cancel(tables: Tables, op: Cancel, now: Now) -> ChangeDone:
     """Cancel waiting tasks; ask running ones to stop."""
-    return _each(tables, op.ids, now, _cancel_one)
+    return _each(tables, op.ids, op.where, now, _cancel_one)
 
 
 def delete(tables: Tables, op: Delete, now: Now) -> ChangeDone:
     """Remove tasks in any state."""
-    return _each(tables, op.ids, now, _delete_one)
+    return _each(tables, op.ids, op.where, now, _delete_one)
 
 
 def retry(tables: Tables, op: Retry, now: Now) -> ChangeDone:
-    """Make dead and cancelled tasks ready again."""
-    return _each(tables, op.ids, now, _retry_one)
+    """Make dead and cancelled tasks ready again, where they were or in another queue."""
+    if op.queue:
+        _must_exist(tables, op.queue, "/queue_name")
+
+    def change(tables: Tables, row: Row, now: Now) -> Outcome:
+        return _retry_one(tables, row, op.queue or row.queue, now)
+
+    return _each(tables, op.ids, op.where, now, change)
 
 
 def _each(
-    tables: Tables, task_ids: tuple[int, ...], now: Now, change: Callable[[Tables, Row, Now], Outcome]
+    tables: Tables,
+    task_ids: tuple[int, ...],
+    where: Filter,
+    now: Now,
+    change: Callable[[Tables, Row, Now], Outcome],
 ) -> ChangeDone:
     outcomes: list[Changed] = []
     for task_id in task_ids:
         row = tables.rows.get(task_id)
-        outcome = tables.missing(task_id) if row is None else change(tables, row, now)
+        if row is None:
+            outcome = tables.missing(task_id)
+        else:
+            outcome = change(tables, row, now) if matches(tables, row, where) else Outcome.CONFLICT
         after = tables.rows.get(task_id)
         outcomes.append(Changed(task_id, outcome, after.state if after else None))
     return ChangeDone(outcomes)
@@ -77,21 +93,29 @@ def _delete_one(tables: Tables, row: Row, now: Now) -> Outcome:
     return Outcome.OK
 
 
-def _retry_one(tables: Tables, row: Row, now: Now) -> Outcome:
+def _retry_one(tables: Tables, row: Row, queue: str, now: Now) -> Outcome:
     if row.state not in (State.DEAD, State.CANCELLED):
         return Outcome.CONFLICT
     if 0 < row.expires_at <= now.wall:
         return Outcome.EXPIRED
-    rule = lifecycle.resolve_dedupe(Entry(options=row.options), tables.rules(row.queue, row.type))
+    rule = lifecycle.resolve_dedupe(Entry(options=row.options), tables.rules(queue, row.type))
     if row.slot is not None and rule is not None:
-        slot = tables.slots.get(row.slot)
+        name = row.slot._replace(home=queue) if row.slot.scope is Scope.QUEUE else row.slot
+        slot = tables.slots.get(name)
         if slot is None or slot.id != row.id:
-            if tables.blocking(rule, row.slot, now):
+            if tables.blocking(rule, name, now):
                 return Outcome.DEDUPE_CONFLICT
-            tables.take_slot(row, rule, now)
+            held = tables.slots.get(row.slot)
+            if held is not None and held.id == row.id:  # it leaves the queue that it was unique in
+                tables.discard(tables.slots, row.slot)
+            tables.take_slot(replace(row, queue=queue, slot=name), rule, now)
+        elif slot.queue != queue:
+            tables.assign(tables.slots, name, replace(slot, queue=queue))
+        row = replace(row, slot=name)
     tables.put(
         replace(
             row,
+            queue=queue,
             state=State.READY,
             rank=now.wall,
             failures=0,
@@ -110,9 +134,9 @@ def _retry_one(tables: Tables, row: Row, now: Now) -> Outcome:
 # --- queues -----------------------------------------------------------------------------------------------------------
 
 
-def _must_exist(tables: Tables, queue: str) -> None:
+def _must_exist(tables: Tables, queue: str, pointer: str = "/name") -> None:
     if queue not in tables.queues:
-        raise Denied([Problem("queue_not_found", "/name", f"there is no queue {queue!r}; look at the list of queues")])
+        raise Denied([Problem("queue_not_found", pointer, f"there is no queue {queue!r}; look at the list of queues")])
 
 
 def put_type(tables: Tables, op: TypePut, _now: Now) -> TypeChanged:

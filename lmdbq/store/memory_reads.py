@@ -47,30 +47,39 @@ def task(tables: Tables, row: Row, now: Now) -> Task:
     )
 
 
-def _matches(row: Row, wanted: Filter) -> bool:
-    key = row.options.dedupe.key if row.options.dedupe else ""
+def matches(tables: Tables, row: Row, wanted: Filter) -> bool:
+    """Whether a task is one of those that a filter means."""
+    slot = tables.slots.get(row.slot) if row.slot else None
+    held = row.slot.key if row.slot and slot and slot.id == row.id else ""
+    attempts = lifecycle.attempts(row.state, row.failures, tables.retry_of(row).max_attempts)
     return (
         wanted.queue in ("", row.queue)
         and wanted.type in ("", row.type)
         and (not wanted.states or row.state in wanted.states)
         and (not wanted.tag or wanted.tag in row.options.tags)
-        and wanted.dedupe_key in ("", key)
+        and wanted.dedupe_key in ("", held)
         and wanted.thread in ("", row.options.thread)
         and wanted.group in ("", row.options.group)
+        and wanted.reason in ("", row.reason)
+        and (wanted.priority is None or wanted.priority[0] <= row.priority <= wanted.priority[1])
+        and (wanted.attempts is None or wanted.attempts[0] <= attempts <= wanted.attempts[1])
+        and (wanted.created is None or wanted.created[0] <= row.created_at < wanted.created[1])
+        and (wanted.scheduled is None or wanted.scheduled[0] <= row.scheduled_at < wanted.scheduled[1])
+        and (wanted.ended is None or (row.state in ENDED and wanted.ended[0] <= row.ended_at < wanted.ended[1]))
     )
 
 
 def page(tables: Tables, wanted: Filter, now: Now, after: int, limit: int) -> Page:
     """Return the first ``limit`` matching tasks behind ``after``."""
     rows = [tables.rows[task_id] for task_id in sorted(tables.rows) if task_id > after]
-    found = [row for row in rows if _matches(row, wanted)]
+    found = [row for row in rows if matches(tables, row, wanted)]
     tasks = [task(tables, row, now) for row in found[:limit]]
     return Page(tasks, tasks[-1].id if len(found) > limit else 0)
 
 
 def count(tables: Tables, wanted: Filter) -> int:
     """Return how many tasks match."""
-    return sum(_matches(row, wanted) for row in tables.rows.values())
+    return sum(matches(tables, row, wanted) for row in tables.rows.values())
 
 
 def queue_view(tables: Tables, name: str, now: Now) -> QueueView:

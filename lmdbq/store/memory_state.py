@@ -23,6 +23,7 @@ from lmdbq.lifecycle import ResolvedDedupe, ResolvedRetry
 from lmdbq.model import ENDED, Entry, GroupRule, GroupSettings, Outcome, QueueSettings, State, Totals, TypePut, Until
 from lmdbq.sharing import Pace
 from lmdbq.store.memory_rows import LaneName, Queue, Remembered, RememberedClaim, Row, Slot, SlotName
+from lmdbq.wire.followups import after_death, resolve_on_dead
 
 _ABSENT: Final = object()
 _BLOCKING_STATES: Final = {
@@ -217,6 +218,8 @@ class Tables:
         rules = self.rules(row.queue, row.type)
         keep_ns = lifecycle.resolve_keep(state, row.result is not None, row.options.keep, rules.keep)
         self.tally(row.queue, state.word)
+        if state is State.DEAD:
+            self._follow_death(row, reason)
         if not keep_ns:
             self.remove(row, now)
             return None
@@ -240,6 +243,12 @@ class Tables:
         dead = sorted(self.standing_in(State.DEAD, queue=queue), key=lambda row: (row.remove_at, row.id))
         for row in dead[: max(0, len(dead) - self.settings(queue).max_dead)]:
             self.remove(row, now)
+
+    def _follow_death(self, row: Row, reason: str) -> None:
+        template = resolve_on_dead(row.options.on_dead, self.settings(row.queue), row.queue, row.type)
+        if template is not None:
+            place = (row.id, row.queue, row.type)
+            self.spawned.append(after_death(template, *place, row.payload, row.encoding, reason, row.errors))
 
     def expire(self, row: Row, now: Now) -> None:
         """Remove a task that waited for too long."""

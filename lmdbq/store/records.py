@@ -48,17 +48,19 @@ order: enqueued, deduplicated, claimed, succeeded, failed, released, lapsed, dea
 The maps within maps. An absent number is 0, an absent list or text empty, anything else absent is nil, and all of it
 means "not said here"; *_ns are durations in nanoseconds:
     options      keepalive_ns, retry, keep, dedupe, tags (list of text), metadata (bin: a JSON object), thread, group,
-                 rejoin (the last three since format 2)
+                 rejoin, on_dead (the last four since format 2)
     settings     paused, max_running, keepalive_ns, expires_in_ns, retry, keep, dedupe
                  (those of a type: without the first two); of a queue since format 2 also rate, weight, order
-                 (0 strict, 2 ageing), ageing_ns, max_dead, priority
+                 (0 strict, 2 ageing), ageing_ns, max_dead, priority, on_dead
+    on_dead      an entry, as in a schedule
     rate         tokens, period_ns, burst; a bucket's rest counts ns x tokens, period_ns of them are a token
     retry        max_attempts, max_deliveries, backoff: a map of kind "intervals" (intervals_ns: a list), "exponential"
                  (base_ns, factor, cap_ns, jitter) or "polynomial" (base_ns, exponent, jitter); defaults as in model
     settings     of a group: paused, max_running (nil and 0 differ), rate (tokens, period_ns, burst), weight
     bucket       tokens, rest, boot_no, at, rate: as buckets.Bucket counts them
     keep         succeeded_ns, dead_ns, cancelled_ns (nil and 0 differ: 0 is said)
-    dedupe       key, scope, until, ttl_ns, on_duplicate (nil: not said), overwrite (list of field names)
+    dedupe       key, scope, until, ttl_ns, on_duplicate (nil: not said), overwrite (list of field names), fold (nil;
+                 0 append, 1 concat, 2 merge, 3 sum, 4 max, 5 replace), fold_max, max_wait_ns
     schedule     cron, timezone ("UTC"), catch_up (1), paused, entry; catch_up 0 none, 1 one, 2 all
     entry        payload, queue, type, encoding, priority, delay_ns, expires_in_ns, options (map); others are 0
     errors       a list of maps: at, delivery, message, type, backtrace (the first two are never absent)
@@ -111,6 +113,7 @@ CRC_RESIDUE: Final = 0x2144DF1C  # of any bytes followed by their own CRC-32, le
 _CRC: Final = struct.Struct("<I")
 _NUMBER: Final = struct.Struct(">I")
 _TASK_HEAD: Final = struct.Struct(">BBIIHQQQBII")
+_TASK_PEEK: Final = struct.Struct(">2xIIHQQ")
 _READY_RUN: Final = struct.Struct(">IIHI")
 _LEASE_RUN: Final = struct.Struct(">IIIIQQIHI")
 _STANDING: Final = struct.Struct(">IIHI")
@@ -269,6 +272,21 @@ def says_nothing(value: bytes) -> bool:
     """Whether a record says nothing but a place, times and a payload: no options, no dedupe slot. Not whether it is
     sound."""
     return value[_SLOT_SCOPE_AT:TASK_HEAD_BYTES] == _PLAIN_TAIL
+
+
+class Peek(NamedTuple):
+    """What the first bytes of a TaskRecord say, whether it is sound or not."""
+
+    queue_no: int
+    type_no: int
+    priority: int
+    created_at: int
+    scheduled_at: int
+
+
+def peek_task(value: bytes) -> Peek | None:
+    """Return what the first bytes of a record say, unchecked; a sixth of the time of ``read_task``. None: too short."""
+    return Peek._make(_TASK_PEEK.unpack_from(value)) if len(value) >= _TASK_PEEK.size else None
 
 
 def read_task(value: bytes) -> TaskRecord:

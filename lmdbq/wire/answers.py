@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from lmdbq.wire.shapes import KeepBody, QueueBody, RetryStrategyBody, StateWord
+from lmdbq.wire.shapes import EntryBody, KeepBody, QueueBody, RetryStrategyBody, StateWord
 
 TaskId = Annotated[str, Meta(pattern="^tsk_[0-9A-Za-z]{11}$")]
 Lease = Annotated[str, Meta(pattern=r"^tsk_[0-9A-Za-z]{11}\.[0-9]+$")]
@@ -68,6 +68,7 @@ class TaskAnswer(Struct):
     keep: KeepBody | UnsetType = UNSET
     tags: list[str] | UnsetType = UNSET
     metadata: Raw | UnsetType = UNSET
+    on_dead: EntryBody | UnsetType = UNSET
     cancel_requested: bool | UnsetType = UNSET
     progress: float | UnsetType = UNSET
     errors: list[FailureAnswer] | UnsetType = UNSET

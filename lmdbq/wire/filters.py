@@ -2,41 +2,123 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
-from lmdbq.model import Filter, State
-from lmdbq.wire import shapes, values
+import msgspec
+from msgspec import UNSET, Raw
+
+from lmdbq import limits
+from lmdbq.lifecycle import Event, may
+from lmdbq.model import (
+    EVERY_TASK,
+    WAITING,
+    Cancel,
+    Delete,
+    Edit,
+    Entry,
+    Filter,
+    Op,
+    Retry,
+    State,
+)
+from lmdbq.wire import requests, shapes, values
 from lmdbq.wire.problems import Codec, Problems, decode_as
+
+FILTER_NAMES: Final = shapes.FilterBody.__struct_fields__
+_NUMBERS: Final = frozenset({"priority_min", "priority_max", "attempts_min", "attempts_max"})
+_EVENTS: Final = {"cancel": Event.CANCEL, "retry": Event.RETRY, "edit": Event.EDIT, "delete": Event.DELETE}
+# What an action looks at, unless its filter names states: all others would only be conflicts.
+_STATES: Final = {
+    "cancel": (*WAITING, State.RUNNING),
+    "retry": (State.DEAD, State.CANCELLED),
+    "edit": WAITING,
+    "delete": (),
+}
 
 
 def filter_of(wanted: shapes.FilterBody | None, pointer: str, problems: Problems) -> Filter:
     """Return the filter in engine units; what is wrong with it goes to ``problems``."""
     if wanted is None:
-        return Filter()
+        return EVERY_TASK
     if wanted.queue_name is not None:
         values.check_queue_name(wanted.queue_name, f"{pointer}/queue_name", problems)
     if wanted.type is not None:
         values.check_type_name(wanted.type, f"{pointer}/type", problems)
     states = [wanted.state] if isinstance(wanted.state, str) else wanted.state or []
     return Filter(
-        wanted.queue_name or "",
-        wanted.type or "",
-        tuple(dict.fromkeys(State[word.upper()] for word in states)),
-        wanted.tag or "",
-        wanted.dedupe_key or "",
-        wanted.thread_id or "",
-        wanted.group_key or "",
+        queue=wanted.queue_name or "",
+        type=wanted.type or "",
+        states=tuple(dict.fromkeys(State[word.upper()] for word in states)),
+        tag=wanted.tag or "",
+        dedupe_key=wanted.dedupe_key or "",
+        thread=wanted.thread_id or "",
+        group=wanted.group_key or "",
+        reason=wanted.reason or "",
+        priority=_range(wanted.priority_min, wanted.priority_max, limits.PRIORITY_MIN, limits.PRIORITY_MAX),
+        attempts=_range(wanted.attempts_min, wanted.attempts_max, 0, limits.DELIVERIES_MAX),
+        created=_span(wanted, "created", pointer, problems),
+        scheduled=_span(wanted, "scheduled", pointer, problems),
+        ended=_span(wanted, "ended", pointer, problems),
     )
 
 
+def _range(low: int | None, high: int | None, least: int, most: int) -> tuple[int, int] | None:
+    if low is None and high is None:
+        return None
+    return (least if low is None else low, most if high is None else high)
+
+
+def _span(wanted: shapes.FilterBody, name: str, pointer: str, problems: Problems) -> tuple[int, int] | None:
+    start, before = getattr(wanted, f"{name}_from"), getattr(wanted, f"{name}_before")
+    if start is None and before is None:
+        return None
+    return (
+        values.instant_ns(start, f"{pointer}/{name}_from", problems),
+        limits.INSTANT_NS_MAX if before is None else values.instant_ns(before, f"{pointer}/{name}_before", problems),
+    )
+
+
+def read_query(query: Mapping[str, Sequence[str]], problems: Problems) -> Filter:
+    """Return the filter that the parameters of a query say; what is wrong with them goes to ``problems``."""
+    said: dict[str, Any] = {}
+    for name in FILTER_NAMES:
+        for text in query.get(name, ())[:1]:
+            is_number = name in _NUMBERS or (name.endswith(("_from", "_before")) and text.isdigit())
+            said[name] = int(text) if is_number and text.removeprefix("-").isdecimal() else text
+    if "state" in said:
+        said["state"] = [word for text in query["state"] for word in text.split(",") if word]
+    try:
+        body = msgspec.convert(said, shapes.FilterBody)
+    except msgspec.ValidationError as bad:
+        problems.add("bad_parameter", "", str(bad).replace("`", "'"))
+        return EVERY_TASK
+    return filter_of(body, "", problems)
+
+
 class Action(NamedTuple):
-    """A decoded /v1/tasks/actions."""
+    """A decoded /v1/tasks/actions. queue: where a retry goes. entry, fields: what an edit sets."""
 
     action: str
     wanted: Filter
     dry_run: bool
     limit: int
     after: int
+    queue: str = ""
+    entry: Entry = Entry()
+    fields: tuple[str, ...] = ()
+
+    def ops(self, ids: Sequence[int]) -> tuple[Op, ...]:
+        """Return what does it to the tasks ``ids``, as far as they still match then."""
+        if self.action == "edit":
+            return tuple(Edit(task_id, self.entry, self.fields, self.wanted) for task_id in ids)
+        if self.action == "retry":
+            return (Retry(tuple(ids), self.queue, self.wanted),)
+        return ((Cancel if self.action == "cancel" else Delete)(tuple(ids), self.wanted),)
+
+    def may(self, state: State) -> bool:
+        """Whether it can be done to a task in ``state``."""
+        return may(state, _EVENTS[self.action])
 
 
 def read_action(body: bytes, codec: Codec) -> Action:
@@ -44,8 +126,32 @@ def read_action(body: bytes, codec: Codec) -> Action:
     request = decode_as(shapes.ActionRequest, body, codec)
     problems = Problems()
     wanted = filter_of(request.filter, "/filter", problems)
-    if wanted == Filter() and not request.all:
+    if wanted == EVERY_TASK and not request.all:
         problems.add("missing_field", "/filter", 'a filter that matches every task needs "all": true beside it')
     after = values.read_cursor(request.cursor, "/cursor", problems)
+    if request.queue_name is not None:
+        values.check_queue_name(request.queue_name, "/queue_name", problems)
+        if request.action != "retry":
+            problems.add("not_allowed", "/queue_name", "only a retry takes tasks to another queue")
+    entry = Entry()
+    fields: tuple[str, ...] = ()
+    if (request.action == "edit") != (request.fields is not UNSET):
+        problems.add("missing_field", "/fields", "an edit, and only an edit, says the `fields` it changes")
+    elif request.action == "edit":
+        raw = codec.decoder(dict[str, Raw]).decode(body)["fields"]
+        entry, fields = requests.read_fields(bytes(raw), codec, "/fields", problems)
     problems.raise_if_any()
-    return Action(request.action, wanted, request.dry_run, request.limit, after)
+    if not wanted.states:
+        wanted = msgspec.structs.replace(wanted, states=_STATES[request.action])
+    after_all = request.dry_run, request.limit, after
+    return Action(request.action, wanted, *after_all, request.queue_name or "", entry, fields)
+
+
+def read_retry(body: bytes, codec: Codec) -> str:
+    """Return the queue that a /v1/tasks/{id}/retry body names, "" for none. Raises NotParseable or InvalidInput."""
+    said = decode_as(shapes.RetryRequest, body, codec).queue_name if body else None
+    problems = Problems()
+    if said is not None:
+        values.check_queue_name(said, "/queue_name", problems)
+    problems.raise_if_any()
+    return said or ""

@@ -5,52 +5,36 @@ Both directions stand side by side, so that what is answered can be sent again.
 
 from __future__ import annotations
 
-from typing import Any, Final, cast
+from typing import Any, Final
 
-from msgspec import Raw
+import msgspec
 
 from lmdbq import limits
 from lmdbq.model import (
     Backoff,
     Dedupe,
     Exponential,
+    Fold,
     Intervals,
     Keep,
     OnDuplicate,
-    Order,
     Polynomial,
-    QueueSettings,
     Rate,
     RetryStrategy,
     Scope,
     Until,
 )
 from lmdbq.wire import shapes, values
-from lmdbq.wire.problems import Codec, Problems, decode_as
-
-# Field of a queue's settings, by its key on the wire.
-SETTING_OF_KEY: Final = {
-    "paused": "paused",
-    "max_running": "max_running",
-    "keepalive_timeout_in_seconds": "keepalive_ns",
-    "expires_in_seconds": "expires_in_ns",
-    "retry_strategy": "retry",
-    "keep": "keep",
-    "dedupe": "dedupe",
-    "rate": "rate",
-    "weight": "weight",
-    "order": "order",
-    "ageing_in_seconds": "ageing_ns",
-    "max_dead": "max_dead",
-    "priority": "priority",
-}
-
+from lmdbq.wire.problems import Problems
 
 _DEDUPE_RULES: Final = (
     "dedupe_scope",
     "dedupe_until",
     "dedupe_ttl_in_seconds",
     "on_duplicate",
+    "fold",
+    "fold_max",
+    "dedupe_max_wait_in_seconds",
     "overwrite_on_duplicate",
 )
 
@@ -146,6 +130,9 @@ def dedupe_of(entry: shapes.EntryBody, pointer: str, problems: Problems) -> Dedu
         problems.add("both_given", f"{pointer}/on_duplicate", "overwrite_on_duplicate means on_duplicate overwrite")
     if entry.on_duplicate == "overwrite" and not overwrite:
         problems.add("missing_field", f"{pointer}/overwrite_on_duplicate", "list the fields a duplicate overwrites")
+    if entry.fold and entry.on_duplicate in ("skip", "reject"):
+        problems.add("both_given", f"{pointer}/on_duplicate", "fold means on_duplicate overwrite")
+    max_wait = values.duration_ns(entry.dedupe_max_wait_in_seconds, f"{pointer}/dedupe_max_wait_in_seconds", problems)
     return Dedupe(
         entry.dedupe_key,
         Scope[entry.dedupe_scope.upper()] if entry.dedupe_scope else None,
@@ -153,6 +140,9 @@ def dedupe_of(entry: shapes.EntryBody, pointer: str, problems: Problems) -> Dedu
         ttl_ns,
         OnDuplicate[entry.on_duplicate.upper()] if entry.on_duplicate else None,
         overwrite,
+        Fold[entry.fold.upper()] if entry.fold else None,
+        entry.fold_max or 0,
+        max_wait,
     )
 
 
@@ -193,30 +183,44 @@ def rate_of(said: shapes.RateBody | None, pointer: str, problems: Problems) -> R
     )
 
 
-def read_queue(body: bytes, codec: Codec) -> tuple[QueueSettings, tuple[str, ...]]:
-    """Return (settings, the fields that were named) of a queue's body. Raises NotParseable or InvalidInput."""
-    if not body:
-        return QueueSettings(), ()
-    said = decode_as(shapes.QueueBody, body, codec)
-    problems = Problems()
-    settings = QueueSettings(
-        bool(said.paused),
-        said.max_running or 0,
-        values.keepalive_ns(said.keepalive_timeout_in_seconds, "/keepalive_timeout_in_seconds", problems),
-        values.duration_ns(said.expires_in_seconds, "/expires_in_seconds", problems),
-        retry_of(said.retry_strategy, "/retry_strategy", problems),
-        keep_of(said.keep, "/keep", problems),
-        dedupe_rules(said.dedupe, "/dedupe", problems),
-        rate_of(said.rate, "/rate", problems),
-        said.weight or 0,
-        Order[said.order.upper()] if said.order else Order.STRICT,
-        values.duration_ns(said.ageing_in_seconds, "/ageing_in_seconds", problems, high_ns=limits.DAY_NS),
-        said.max_dead or 0,
-        said.priority or 0,
-    )
-    problems.raise_if_any()
-    named = codec.decoder(dict[str, Raw]).decode(body)
-    return settings, tuple(SETTING_OF_KEY[name] for name in named)
+def spelled_out(entry: shapes.EntryBody, pointer: str, problems: Problems) -> shapes.EntryBody:
+    """Return an entry with its debounce, throttle or coalesce as the rules that they stand for.
+
+    debounce: a waiting task with this key takes the new payload, and starts `wait` from now; max_wait is counted from
+    when it was accepted. throttle: a task with this key is skipped until the period of the first is over. coalesce: a
+    task that waits takes the new payload, and one that runs holds the thread that both stand in.
+    """
+    names = [name for name in ("debounce", "throttle", "coalesce") if getattr(entry, name) is not None]
+    for name in names[1:]:
+        problems.add("both_given", f"{pointer}/{name}", f"give {names[0]} or {name}, not both")
+    rules: dict[str, Any] = {"debounce": None, "throttle": None, "coalesce": None}
+    if entry.debounce is not None:
+        rules |= _debounce(entry.debounce)
+    elif entry.throttle is not None:
+        rules |= _throttle(entry.throttle)
+    elif entry.coalesce:
+        rules |= {"dedupe_key": entry.coalesce, "thread_id": entry.coalesce, **_LATEST}
+    for name in rules:
+        if name not in names and getattr(entry, name) is not None:
+            problems.add("both_given", f"{pointer}/{name}", f"{names[0]} says it already")
+    return msgspec.structs.replace(entry, **rules)
+
+
+_LATEST: Final = {"dedupe_until": "started", "overwrite_on_duplicate": ["payload"]}
+
+
+def _debounce(said: shapes.DebounceBody) -> dict[str, Any]:
+    return {
+        "dedupe_key": said.key,
+        "dedupe_until": "started",
+        "overwrite_on_duplicate": ["payload", "scheduled_at"],
+        "delay_in_seconds": said.wait_in_seconds,
+        "dedupe_max_wait_in_seconds": said.max_wait_in_seconds,
+    }
+
+
+def _throttle(said: shapes.ThrottleBody) -> dict[str, Any]:
+    return {"dedupe_key": said.key, "dedupe_until": "ttl", "dedupe_ttl_in_seconds": said.period_in_seconds}
 
 
 # --- and back ---------------------------------------------------------------------------------------------------------
@@ -263,40 +267,8 @@ def keep_answer(keep: Keep) -> shapes.KeepBody:
     )
 
 
-def _word(member: Scope | Until | OnDuplicate | None) -> Any:
-    return None if member is None else cast("Any", member.name.lower())
-
-
 def rate_answer(rate: Rate) -> shapes.RateBody:
     """Return a rate as it travels."""
     return shapes.RateBody(
         tokens=rate.tokens, period_in_seconds=values.seconds(rate.period_ns), burst=rate.burst or None
-    )
-
-
-def settings_answer(settings: QueueSettings) -> shapes.QueueBody:
-    """Return a queue's settings as they travel; what is left out is the built-in default."""
-    dedupe = settings.dedupe
-    return shapes.QueueBody(
-        paused=settings.paused,
-        max_running=settings.max_running or None,
-        keepalive_timeout_in_seconds=values.seconds(settings.keepalive_ns) or None,
-        expires_in_seconds=values.seconds(settings.expires_in_ns) or None,
-        retry_strategy=None if settings.retry is None else retry_answer(settings.retry),
-        keep=None if settings.keep is None else keep_answer(settings.keep),
-        dedupe=None
-        if dedupe is None
-        else shapes.DedupeBody(
-            scope=_word(dedupe.scope),
-            until=_word(dedupe.until),
-            ttl_in_seconds=values.seconds(dedupe.ttl_ns) or None,
-            on_duplicate=_word(dedupe.on_duplicate),
-            overwrite_on_duplicate=cast("Any", list(dedupe.overwrite)) or None,
-        ),
-        rate=None if settings.rate is None else rate_answer(settings.rate),
-        weight=settings.weight or None,
-        order=None if settings.order is Order.STRICT else "ageing",
-        ageing_in_seconds=values.seconds(settings.ageing_ns) or None,
-        max_dead=settings.max_dead or None,
-        priority=settings.priority or None,
     )

@@ -10,7 +10,8 @@ from msgspec import UNSET, Struct
 from lmdbq import limits
 from lmdbq.model import NO_TYPE_SETTINGS, QueueSettings, TypePut, TypeSettings, TypeView
 from lmdbq.wire import policies, values
-from lmdbq.wire.problems import Codec, Problems, decode_as
+from lmdbq.wire.problems import JSON_CODEC, Codec, Problems, decode_as
+from lmdbq.wire.queue_settings import settings_answer
 from lmdbq.wire.workers import TypeAnswer, TypeDefaults, WorkerBody, WorkerType
 
 SCHEMA_BYTES_MAX: Final = 16 * 1024
@@ -58,7 +59,7 @@ def type_answer(view: TypeView) -> TypeAnswer:
     """Return what is known of a type as it travels."""
     said = view.settings
     queue = QueueSettings(False, 0, said.keepalive_ns, said.expires_in_ns, said.retry, said.keep, said.dedupe)
-    shown = policies.settings_answer(queue)
+    shown = settings_answer(queue, JSON_CODEC)
     defaults = TypeDefaults(
         keepalive_timeout_in_seconds=shown.keepalive_timeout_in_seconds,
         expires_in_seconds=shown.expires_in_seconds,

@@ -29,7 +29,7 @@ from lmdbq.wire import payloads
 from lmdbq.wire.answers import EnqueueAnswer, EntryOutcome, TaskAnswer
 from lmdbq.wire.problems import Codec
 from lmdbq.wire.requests import Batch
-from lmdbq.wire.views import payload_fields, task_answer
+from lmdbq.wire.views import payload_fields, state_word, task_answer
 
 json_text = msgspec.json.encode
 _KEY_NAME: Final = b'"dedupe_key":'
@@ -215,11 +215,6 @@ def entry_outcome(entry: Entry, placed: Placed, stored: Task | None) -> EntryOut
         task.priority,
         placed.reason or UNSET,
     )
-
-
-def state_word(state: State | None) -> Any:
-    """Return the word of a state, None for none."""
-    return None if state is None else state.word
 
 
 def placed_task(entry: Entry, placed: Placed, now: int, stored: Task | None, codec: Codec) -> TaskAnswer:

@@ -17,8 +17,8 @@ from lmdbq.model import PLAIN, Claimed, ClaimedTask, Encoding, Extended, Options
 from lmdbq.wire import values
 from lmdbq.wire.answers import DequeueAnswer, ExtendOutcome, ReportAnswer, ReportOutcome, TaskAnswer
 from lmdbq.wire.problems import Codec
-from lmdbq.wire.render import in_json, json_text, state_word, task_head
-from lmdbq.wire.views import payload_fields
+from lmdbq.wire.render import in_json, json_text, task_head
+from lmdbq.wire.views import payload_fields, state_word
 
 _NEXT_TASK: Final = b',{"lease":"'
 

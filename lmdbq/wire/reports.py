@@ -11,8 +11,8 @@ from lmdbq import limits
 from lmdbq.ids import parse_leases
 from lmdbq.model import Claim, Completion, Encoding, ErrorInfo, Extend, Extension, Report, Status
 from lmdbq.wire import payloads, shapes, values
+from lmdbq.wire.fields import Incoming
 from lmdbq.wire.problems import Codec, Problems, decode_as
-from lmdbq.wire.requests import Incoming
 
 # What a claim's tasks may hold, so that its answer stays within limits.CLAIM_BYTES_MAX: a quarter is left for base64,
 # and a kilobyte per task for everything but its payload.

@@ -7,10 +7,10 @@ The work is in ``read_enqueue``. A batch of plain entries decodes into a small S
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, Raw
 from msgspec.structs import replace
 
 from lmdbq import limits
@@ -22,8 +22,8 @@ from lmdbq.model import (
     Options,
     UniformEntries,
 )
-from lmdbq.wire import payloads, shapes, values
-from lmdbq.wire.policies import dedupe_of, keep_of, retry_of
+from lmdbq.wire import fields, payloads, shapes, values
+from lmdbq.wire.policies import dedupe_of, keep_of, retry_of, spelled_out
 from lmdbq.wire.problems import Codec, Problems, check_parseable, decode_as, explain
 
 FIELD_OF_KEY: Final = {
@@ -42,26 +42,9 @@ class Batch(NamedTuple):
     return_tasks: bool
 
 
-class Incoming:
-    """Accepts the raw values of one body, whichever format it is in. Raises NotParseable for JSON that is not UTF-8."""
-
-    def __init__(self, body: bytes, codec: Codec) -> None:
-        self.text = payloads.BodyText(body) if codec.is_json else None
-
-    @property
-    def plain(self) -> bool:
-        """Whether values can be taken as they are, but for depth and line breaks."""
-        return self.text is not None and not self.text.numbers
-
-    def accept(self, raw: Raw) -> tuple[bytes, Encoding]:
-        if self.text is not None:
-            return self.text.accept(bytes(raw)), Encoding.JSON
-        return payloads.accept_msgpack(bytes(raw))
-
-
 def read_enqueue(body: bytes, codec: Codec) -> Batch:
     """Return the entries of a /v1/enqueue body. Raises NotParseable or InvalidInput."""
-    accept = Incoming(body, codec)
+    accept = fields.Incoming(body, codec)
     if accept.plain:
         batch = _plain_batch(body, codec, accept)
         if batch is not None:
@@ -85,7 +68,7 @@ def read_enqueue(body: bytes, codec: Codec) -> Batch:
     return Batch(entries, request.return_tasks)
 
 
-def _plain_batch(body: bytes, codec: Codec, accept: Incoming) -> Batch | None:
+def _plain_batch(body: bytes, codec: Codec, accept: fields.Incoming) -> Batch | None:
     """Return a batch whose entries say payload, type, priority, queue and dedupe key only; None if it is not one, or is
     wrong."""
     try:
@@ -135,7 +118,7 @@ def _plain_batch(body: bytes, codec: Codec, accept: Incoming) -> Batch | None:
     return Batch(entries, request.return_tasks)
 
 
-def _explain_batch(body: bytes, codec: Codec, accept: Incoming, problems: Problems) -> None:
+def _explain_batch(body: bytes, codec: Codec, accept: fields.Incoming, problems: Problems) -> None:
     """Say all that is wrong with a body that is no EnqueueRequest, wrong values of the sound entries included."""
     check_parseable(body, codec)
     try:
@@ -163,7 +146,7 @@ def _explain_batch(body: bytes, codec: Codec, accept: Incoming, problems: Proble
 
 def read_entry(body: bytes, codec: Codec, queue: str = "default") -> Entry:
     """Return the one entry of a POST /v1/tasks body or of an import line. Raises NotParseable or InvalidInput."""
-    accept = Incoming(body, codec)
+    accept = fields.Incoming(body, codec)
     shape = decode_as(shapes.EntryBody, body, codec)
     problems = Problems()
     entry = to_entry(shape, queue, "", problems, accept)
@@ -171,15 +154,20 @@ def read_entry(body: bytes, codec: Codec, queue: str = "default") -> Entry:
     return entry
 
 
-def to_entry(entry: shapes.EntryBody, queue: str, pointer: str, problems: Problems, accept: Incoming) -> Entry:
+def to_entry(entry: shapes.EntryBody, queue: str, pointer: str, problems: Problems, accept: fields.Incoming) -> Entry:
     """Return an entry in engine units; what is wrong with it goes to ``problems``."""
     if entry.queue_name is not None:
         values.check_queue_name(entry.queue_name, f"{pointer}/queue_name", problems)
         queue = entry.queue_name
+    if entry.debounce is not None or entry.throttle is not None or entry.coalesce is not None:
+        entry = spelled_out(entry, pointer, problems)
     made = _to_entry(entry, queue, dedupe_of(entry, pointer, problems), pointer, problems, accept)
     if entry.thread_id or entry.group_key or entry.rejoin:
-        return replace(made, options=_laned(made.options, entry, pointer, problems))
-    return made
+        made = replace(made, options=_laned(made.options, entry, pointer, problems))
+    if entry.on_dead is None:
+        return made
+    follower = template_of(entry.on_dead, f"{pointer}/on_dead", problems, accept)
+    return replace(made, options=replace(made.options, on_dead=follower))
 
 
 def _laned(options: Options, entry: shapes.EntryBody, pointer: str, problems: Problems) -> Options:
@@ -196,89 +184,65 @@ def _laned(options: Options, entry: shapes.EntryBody, pointer: str, problems: Pr
     return replace(options, thread=thread, group=group, rejoin=bool(entry.rejoin))
 
 
+def template_of(said: shapes.EntryBody, pointer: str, problems: Problems, accept: fields.Incoming) -> Entry:
+    """Return an entry that is to be enqueued later, by itself: its times are relative, and nothing follows it.
+
+    Without a queue_name its queue is "".
+    """
+    for name in ("scheduled_at", "expires_at", "on_dead"):
+        if getattr(said, name) is not None:
+            problems.add("not_in_template", f"{pointer}/{name}", f"what is enqueued by itself later has no {name}")
+    made = to_entry(said, "", pointer, problems, accept)
+    if 0 < made.expires_in_ns <= made.delay_ns:
+        problems.add("expires_too_early", f"{pointer}/expires_in_seconds", "it must be longer than delay_in_seconds")
+    return made
+
+
 def read_edit(body: bytes, codec: Codec) -> tuple[Entry, tuple[str, ...]]:
     """Return (values, fields to overwrite) of a PATCH /v1/tasks/{id} body. Raises NotParseable or InvalidInput."""
-    accept = Incoming(body, codec)
+    problems = Problems()
+    read = read_fields(body, codec, "", problems)
+    problems.raise_if_any()
+    return read
+
+
+def read_fields(body: bytes, codec: Codec, pointer: str, problems: Problems) -> tuple[Entry, tuple[str, ...]]:
+    """Return (values, fields to overwrite) of an object of a task's fields. Raises NotParseable or InvalidInput."""
+    accept = fields.Incoming(body, codec)
     shape = decode_as(shapes.TaskFields, body, codec)
     said = codec.decoder(dict[str, Raw]).decode(body)
-    problems = Problems()
-    entry = _to_entry(shape, "default", None, "", problems, accept)
-    fields = tuple(dict.fromkeys(FIELD_OF_KEY[name] for name in said))
-    if not fields:
-        problems.add("missing_field", "", "name at least one field to change")
-    problems.raise_if_any()
-    return entry, fields
+    entry = _to_entry(shape, "default", None, pointer, problems, accept)
+    named = tuple(dict.fromkeys(FIELD_OF_KEY[name] for name in said))
+    if not named:
+        problems.add("missing_field", pointer, "name at least one field to change")
+    return entry, named
 
 
 def _to_entry(
-    entry: shapes.TaskFields, queue: str, dedupe: Dedupe | None, pointer: str, problems: Problems, accept: Incoming
+    entry: shapes.TaskFields,
+    queue: str,
+    dedupe: Dedupe | None,
+    pointer: str,
+    problems: Problems,
+    accept: fields.Incoming,
 ) -> Entry:
     kind = entry.type
     if kind is not None:
         values.check_type_name(kind, f"{pointer}/type", problems)
-    payload, encoding = _payload(entry, pointer, problems, accept)
+    payload, encoding = fields.payload(entry, pointer, problems, accept)
     return Entry(
         payload,
         queue,
         "default" if kind is None else kind,
         encoding,
         entry.priority or 0,
-        *_times(entry, pointer, problems),
+        *fields.times(entry, pointer, problems),
         _options(entry, dedupe, pointer, problems, accept),
     )
 
 
-def _times(entry: shapes.TaskFields, pointer: str, problems: Problems) -> tuple[int, int, int, int]:
-    """Return (scheduled_at, delay, expires_at, expires_in) in ns. Most entries say none of them."""
-    at, delay, expires_at, expires_in = (
-        entry.scheduled_at,
-        entry.delay_in_seconds,
-        entry.expires_at,
-        entry.expires_in_seconds,
-    )
-    if at is None is delay and expires_at is None is expires_in:
-        return 0, 0, 0, 0
-    _only_one(at, delay, "scheduled_at", "delay_in_seconds", pointer, problems)
-    _only_one(expires_at, expires_in, "expires_at", "expires_in_seconds", pointer, problems)
-    return (
-        values.instant_ns(at, f"{pointer}/scheduled_at", problems),
-        values.duration_ns(delay, f"{pointer}/delay_in_seconds", problems),
-        values.instant_ns(expires_at, f"{pointer}/expires_at", problems),
-        values.duration_ns(expires_in, f"{pointer}/expires_in_seconds", problems, low_ns=limits.US_NS),
-    )
-
-
-def _only_one(first: Any, second: Any, name: str, other: str, pointer: str, problems: Problems) -> None:
-    if first and second is not None:
-        problems.add("both_given", f"{pointer}/{other}", f"give {name} or {other}, not both")
-
-
-def _payload(entry: shapes.TaskFields, pointer: str, problems: Problems, accept: Incoming) -> tuple[bytes, Encoding]:
-    try:
-        if entry.payload_base64 is not None:
-            if entry.payload is not UNSET:
-                problems.add("both_given", f"{pointer}/payload_base64", "give payload or payload_base64, not both")
-            kept = payloads.accept_base64(entry.payload_base64), Encoding.BYTES
-        elif entry.payload is not UNSET:
-            kept = accept.accept(entry.payload)
-        else:
-            return b"null", Encoding.JSON
-    except payloads.Unreadable as bad:
-        name = "payload" if entry.payload_base64 is None else "payload_base64"
-        problems.add(bad.code, f"{pointer}/{name}", bad.detail)
-        return b"null", Encoding.JSON
-    if len(kept[0]) > limits.PAYLOAD_BYTES_MAX:
-        problems.add(
-            "payload_too_large",
-            f"{pointer}/payload",
-            f"a payload has at most {limits.PAYLOAD_BYTES_MAX} bytes, this one {len(kept[0])}; "
-            "put the data elsewhere and send where it is",
-        )
-    return kept
-
-
 def _options(
-    entry: shapes.TaskFields, dedupe: Dedupe | None, pointer: str, problems: Problems, accept: Incoming
+    entry: shapes.TaskFields, dedupe: Dedupe | None, pointer: str, problems: Problems, accept: fields.Incoming
 ) -> Options:
     said = entry.keepalive_timeout_in_seconds
     if said is None is entry.retry_strategy and entry.keep is None is entry.tags and entry.metadata is UNSET:
@@ -292,24 +256,6 @@ def _options(
         keep_of(entry.keep, f"{pointer}/keep", problems),
         dedupe,
         tuple(entry.tags or ()),
-        _metadata(entry.metadata, f"{pointer}/metadata", problems, accept),
+        fields.metadata(entry.metadata, f"{pointer}/metadata", problems, accept),
     )
     return PLAIN if options == PLAIN else options
-
-
-def _metadata(raw: Raw | UnsetType, pointer: str, problems: Problems, accept: Incoming) -> bytes:
-    if raw is UNSET:
-        return b""
-    try:
-        kept, encoding = accept.accept(raw)
-        text = b"" if encoding is Encoding.BYTES else payloads.to_json(kept, encoding)
-    except payloads.Unreadable as bad:
-        problems.add(bad.code, pointer, bad.detail)
-        return b""
-    if text == b"null":
-        return b""
-    if text[:1] != b"{":
-        problems.add("wrong_type", pointer, "metadata is an object")
-    elif len(text) > limits.METADATA_BYTES_MAX:
-        problems.add("out_of_range", pointer, f"metadata has at most {limits.METADATA_BYTES_MAX} bytes of JSON")
-    return b"" if text == b"{}" else text

@@ -1,7 +1,7 @@
 """Schedules: from the wire to engine units and back.
 
 A schedule's ``task`` is the entry that POST /v1/tasks takes, without an instant in it. What is answered as ``task`` can
-be sent again, so ``entry_body`` says every field of an entry that is not at its default.
+be sent again, so ``template_answer`` says every field of an entry that is not at its default.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from typing import Any, Final, cast
 from msgspec import UNSET, Raw
 
 from lmdbq import cron
-from lmdbq.model import CatchUp, Dedupe, Encoding, Entry, Problem, Schedule, ScheduleView
+from lmdbq.model import CatchUp, Entry, Problem, Schedule, ScheduleView
 from lmdbq.schedules import problems_of
-from lmdbq.wire import payloads, shapes, values
-from lmdbq.wire.policies import keep_answer, retry_answer
+from lmdbq.wire import values
+from lmdbq.wire.fields import Incoming
 from lmdbq.wire.problems import Codec, Problems, decode_as
-from lmdbq.wire.requests import Incoming, to_entry
+from lmdbq.wire.requests import to_entry
 from lmdbq.wire.schedule_shapes import ScheduleAnswer, ScheduleBody, UpcomingAnswer
+from lmdbq.wire.templates import template_answer
 
 _FIELD_OF_KEY: Final = {
     "cron": "cron",
@@ -66,7 +67,7 @@ def schedule_answer(view: ScheduleView, codec: Codec, now_wall: int, count: int 
         catch_up=cast("Any", said.catch_up.name.lower()),
         paused=said.paused,
         paused_because=view.reason,
-        task=entry_body(said.entry, codec),
+        task=template_answer(said.entry, codec),
         created_at=view.created_at,
         next_at=view.next_at,
         last_at=view.last_at,
@@ -83,45 +84,6 @@ def upcoming(view: ScheduleView, now_wall: int, count: int) -> list[UpcomingAnsw
         return [UpcomingAnswer(*one) for one in cron.upcoming(said.cron, said.timezone, after, count)]
     except ValueError:  # and so it is paused, or will be: paused_because says why
         return []
-
-
-def entry_body(entry: Entry, codec: Codec) -> shapes.EntryBody:
-    """Return an entry as it is sent to be enqueued; its times are durations."""
-    options = entry.options
-    said: dict[str, Any] = {
-        "queue_name": entry.queue,
-        "type": entry.type,
-        "priority": entry.priority or None,
-        "delay_in_seconds": values.seconds(entry.delay_ns) or None,
-        "expires_in_seconds": values.seconds(entry.expires_in_ns) or None,
-        "keepalive_timeout_in_seconds": values.seconds(options.keepalive_ns) or None,
-        "retry_strategy": None if options.retry is None else retry_answer(options.retry),
-        "keep": None if options.keep is None else keep_answer(options.keep),
-        "thread_id": options.thread or None,
-        "rejoin": options.rejoin or None,
-        "group_key": options.group or None,
-        "tags": list(options.tags) or None,
-        "metadata": Raw(codec.of_json(options.metadata)) if options.metadata else UNSET,
-        **_dedupe_fields(options.dedupe),
-    }
-    if codec.is_json and entry.encoding is Encoding.BYTES:
-        said["payload_base64"] = payloads.to_base64(entry.payload)
-    elif entry.payload != b"null" or entry.encoding is not Encoding.JSON:
-        to = payloads.to_json if codec.is_json else payloads.to_msgpack
-        said["payload"] = Raw(to(entry.payload, entry.encoding))
-    return shapes.EntryBody(**said)
-
-
-def _dedupe_fields(dedupe: Dedupe | None) -> dict[str, Any]:
-    if dedupe is None:
-        return {}
-    words = (("dedupe_scope", dedupe.scope), ("dedupe_until", dedupe.until), ("on_duplicate", dedupe.on_duplicate))
-    return {
-        "dedupe_key": dedupe.key,
-        "dedupe_ttl_in_seconds": values.seconds(dedupe.ttl_ns) or None,
-        "overwrite_on_duplicate": list(dedupe.overwrite) or None,
-        **{name: None if word is None else word.name.lower() for name, word in words},
-    }
 
 
 def check_schedule_name(name: str, pointer: str, problems: Problems) -> None:

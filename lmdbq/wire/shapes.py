@@ -23,6 +23,7 @@ InstantNumber = Annotated[int, Meta(ge=0, le=limits.INSTANT_NS_MAX, description=
 InstantText = Annotated[str, Meta(max_length=64, description="An RFC 3339 date and time with its offset.")]
 Instant = InstantNumber | InstantText
 Priority = Annotated[int, Meta(ge=limits.PRIORITY_MIN, le=limits.PRIORITY_MAX, description="Lower runs sooner.")]
+AttemptsNumber = Annotated[int, Meta(ge=0, le=limits.DELIVERIES_MAX)]
 LeaseText = Annotated[str, Meta(max_length=64, description="What dequeue answered as `lease`.")]
 Tag = Annotated[str, Meta(min_length=1, max_length=limits.TAG_BYTES_MAX)]
 LaneName = Annotated[str, Meta(max_length=limits.NAME_BYTES_MAX)]
@@ -30,6 +31,7 @@ Tags = Annotated[list[Tag], Meta(max_length=limits.TAGS_MAX)]
 
 ScopeWord = Literal["queue", "type", "global"]
 UntilWord = Literal["started", "finished", "deleted", "ttl"]
+FoldWord = Literal["append", "concat", "merge", "sum", "max", "replace"]
 OnDuplicateWord = Literal["skip", "overwrite", "reject"]
 StateWord = Literal["scheduled", "ready", "running", "succeeded", "dead", "cancelled"]
 OverwriteWord = Literal[
@@ -45,7 +47,7 @@ OverwriteWord = Literal[
     "metadata",
 ]
 StatusWord = Literal["succeeded", "failed", "released"]
-ActionWord = Literal["cancel", "delete", "retry"]
+ActionWord = Literal["cancel", "delete", "retry", "edit"]
 PayloadWord = Literal["none", "head", "full"]
 OrderWord = Literal["strict", "ageing"]
 OnErrorWord = Literal["continue", "stop"]
@@ -116,11 +118,35 @@ class TaskFields(Shape, frozen=True, kw_only=True):
     metadata: Raw | UnsetType = UNSET
 
 
+class DebounceBody(Shape, frozen=True, kw_only=True):
+    """Run once for many calls, `wait` after the last of them, at the latest `max_wait` after the first."""
+
+    key: Annotated[str, Meta(min_length=1, max_length=limits.DEDUPE_KEY_CHARS_MAX)]
+    wait_in_seconds: Seconds
+    max_wait_in_seconds: Seconds | None = None
+
+
+class ThrottleBody(Shape, frozen=True, kw_only=True):
+    """Run at most once in a period: the first call runs, those within `period` after it are skipped."""
+
+    key: Annotated[str, Meta(min_length=1, max_length=limits.DEDUPE_KEY_CHARS_MAX)]
+    period_in_seconds: Seconds
+
+
 class EntryBody(TaskFields, frozen=True, kw_only=True):
     """One task to enqueue; the body of POST /v1/tasks and a line of a bulk import.
 
     thread_id: it waits for all tasks of its queue's thread before it; with rejoin it gives up its place when it is to
     be tried again. group_key: its group, in all queues together, may have a cap and a rate. Not both.
+
+    on_dead: what is enqueued when the task dies: an entry, its times as durations. Without a queue_name it goes to the
+    queue of the dead task; without a payload it is told what has died, why, and every failure.
+
+    fold: what becomes of the payload of a waiting task with the same dedupe_key: append (to a list of what was sent),
+    concat, merge, sum, max or replace; beyond fold_max items this is a task of its own. dedupe_max_wait_in_seconds: for
+    how long after it was accepted a task's start can be put off by duplicates. debounce, throttle and coalesce stand
+    for rules like these, and are answered as such; coalesce: one task, with the latest payload, waits behind the one
+    that runs under this key, in a thread of that name.
     """
 
     queue_name: QueueName | None = None
@@ -133,6 +159,13 @@ class EntryBody(TaskFields, frozen=True, kw_only=True):
     dedupe_ttl_in_seconds: Seconds | None = None
     on_duplicate: OnDuplicateWord | None = None
     overwrite_on_duplicate: list[OverwriteWord] | None = None
+    dedupe_max_wait_in_seconds: Seconds | None = None
+    fold: FoldWord | None = None
+    fold_max: Annotated[int, Meta(ge=1, le=limits.ENTRIES_MAX)] | None = None
+    debounce: DebounceBody | None = None
+    throttle: ThrottleBody | None = None
+    coalesce: Annotated[str, Meta(max_length=limits.NAME_BYTES_MAX)] | None = None
+    on_dead: EntryBody | None = None
 
 
 class PlainEntry(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
@@ -258,7 +291,11 @@ class ExtendRequest(Shape, frozen=True, kw_only=True):
 
 
 class FilterBody(Shape, frozen=True, kw_only=True):
-    """Which tasks; what is left out does not restrict."""
+    """Which tasks; what is left out does not restrict.
+
+    dedupe_key: the task that holds this key, in each scope. reason: why it is dead or cancelled. *_min, *_max are
+    included; *_from is included, *_before is not. ended_*: only tasks that have ended.
+    """
 
     queue_name: QueueName | None = None
     type: TypeName | None = None
@@ -267,15 +304,38 @@ class FilterBody(Shape, frozen=True, kw_only=True):
     dedupe_key: Annotated[str, Meta(max_length=limits.DEDUPE_KEY_CHARS_MAX)] | None = None
     thread_id: LaneName | None = None
     group_key: LaneName | None = None
+    reason: Annotated[str, Meta(max_length=limits.NAME_BYTES_MAX)] | None = None
+    priority_min: Priority | None = None
+    priority_max: Priority | None = None
+    attempts_min: AttemptsNumber | None = None
+    attempts_max: AttemptsNumber | None = None
+    created_from: Instant | None = None
+    created_before: Instant | None = None
+    scheduled_from: Instant | None = None
+    scheduled_before: Instant | None = None
+    ended_from: Instant | None = None
+    ended_before: Instant | None = None
+
+
+class RetryRequest(Shape, frozen=True, kw_only=True):
+    """Body of POST /v1/tasks/{id}/retry. queue_name: the queue in which it is to be ready, instead of its own."""
+
+    queue_name: QueueName | None = None
 
 
 class ActionRequest(Shape, frozen=True, kw_only=True):
-    """Body of POST /v1/tasks/actions. A filter that restricts nothing needs `all`: true. cursor: an earlier `next`."""
+    """Body of POST /v1/tasks/actions. A filter that restricts nothing needs `all`: true. cursor: an earlier `next`.
+
+    Unless the filter names states, only tasks are looked at that the action can change. queue_name: for retry, the
+    queue in which they are to be ready, instead of their own. fields: for edit, what is changed.
+    """
 
     action: ActionWord
     filter: FilterBody | None = None
     dry_run: bool = False
     all: bool = False
+    queue_name: QueueName | None = None
+    fields: TaskFields | UnsetType = UNSET
     limit: Annotated[int, Meta(ge=1, le=limits.PAGE_TASKS_MAX)] = limits.PAGE_TASKS_MAX
     cursor: Annotated[str, Meta(max_length=128)] | None = None
 
@@ -308,6 +368,7 @@ class QueueBody(Shape, frozen=True, kw_only=True):
     order over all of them. order: strict, or ageing: a task of priority p stands as if it had come p times
     ageing_in_seconds (default 60) later. max_dead: how many dead tasks are kept, 0: 100,000; the oldest go first.
     priority: queues of a dequeue, and the sub-queues that it drains with them, are drained lower first.
+    on_dead: as in an entry, for tasks that say none; it does not follow a task of its own queue and type.
     """
 
     paused: bool | None = None
@@ -323,3 +384,4 @@ class QueueBody(Shape, frozen=True, kw_only=True):
     ageing_in_seconds: Seconds | None = None
     max_dead: Annotated[int, Meta(ge=0, le=limits.ENDED_PER_QUEUE_MAX)] | None = None
     priority: Priority | None = None
+    on_dead: EntryBody | None = None

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
-from msgspec import UNSET, Raw
+from msgspec import UNSET, Raw, UnsetType
 
 from lmdbq import limits
 from lmdbq.ids import format_id
 from lmdbq.model import Changed, Encoding, Options, Outcome, QueueView, State, Task
 from lmdbq.wire import payloads, values
-from lmdbq.wire.answers import FailureAnswer, QueueAnswer, TaskAnswer, WaitingFor
-from lmdbq.wire.policies import keep_answer, retry_answer, settings_answer
+from lmdbq.wire.answers import ActionAnswer, ChangeAnswer, FailureAnswer, QueueAnswer, TaskAnswer, WaitingFor
+from lmdbq.wire.filters import Action
+from lmdbq.wire.policies import keep_answer, retry_answer
 from lmdbq.wire.problems import Codec
+from lmdbq.wire.queue_settings import settings_answer
+from lmdbq.wire.templates import template_answer
 from lmdbq.wire.why import why
 
 HEAD_CHARS: Final = 256
@@ -53,6 +56,7 @@ def _option_fields(options: Options, codec: Codec) -> dict[str, Any]:
         "group_key": options.group or UNSET,
         "tags": list(options.tags),
         "metadata": Raw(codec.of_json(options.metadata or b"{}")),
+        "on_dead": template_answer(options.on_dead, codec) if options.on_dead else UNSET,
     }
 
 
@@ -92,13 +96,19 @@ def task_answer(
 
 
 def queue_answer(
-    queue: QueueView, now_wall: int, consumers: int, unconsumed: Collection[str], *, draining: bool = False
+    queue: QueueView,
+    now_wall: int,
+    consumers: int,
+    unconsumed: Collection[str],
+    codec: Codec,
+    *,
+    draining: bool = False,
 ) -> QueueAnswer:
-    """Return a queue as people see it. unconsumed, draining: see ``why``."""
+    """Return a queue as people see it, in ``codec``. unconsumed, draining: see ``why``."""
     oldest = max(0, now_wall - queue.oldest_ready_at) if queue.oldest_ready_at else 0
     return QueueAnswer(
         name=queue.name,
-        settings=settings_answer(queue.settings),
+        settings=settings_answer(queue.settings, codec),
         counts={state.word: queue.count(state) for state in State},
         types=queue.counts,
         totals={name: getattr(queue.totals, name) for name in queue.totals.__struct_fields__},
@@ -120,3 +130,34 @@ def conflict_detail(changed: Changed, conflict: str) -> str | None:
         Outcome.EXPIRED: "its expires_at has passed, so it would never run; enqueue it anew",
     }
     return details.get(changed.outcome)
+
+
+def state_word(state: State | None) -> Any:
+    """Return the word of a state, None for none."""
+    return None if state is None else state.word
+
+
+def change_answer(changed: Changed) -> ChangeAnswer:
+    """Return what became of one task."""
+    return ChangeAnswer(format_id(changed.id), changed.outcome.value, state_word(changed.state))
+
+
+def action_answer(action: Action, changes: Sequence[Changed], following: int) -> ActionAnswer:
+    """Return what an action did to a page of tasks. following: where the next page begins, 0 = that was all."""
+    changed = sum(one.outcome in (Outcome.OK, Outcome.CANCEL_REQUESTED) for one in changes)
+    shown = [change_answer(one) for one in changes]
+    return ActionAnswer(action.action, False, len(changes), changed, shown, _next(following))
+
+
+def dry_answer(action: Action, tasks: Sequence[Task], following: int) -> ActionAnswer:
+    """Return what an action would do to a page of tasks; ``changed`` counts those whose state allows it."""
+    shown = [
+        ChangeAnswer(format_id(task.id), "dry_run" if action.may(task.state) else "conflict", state_word(task.state))
+        for task in tasks
+    ]
+    changed = sum(one.outcome == "dry_run" for one in shown)
+    return ActionAnswer(action.action, True, len(shown), changed, shown, _next(following))
+
+
+def _next(following: int) -> str | UnsetType:
+    return values.format_cursor(following) if following else UNSET
