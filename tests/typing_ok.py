@@ -61,6 +61,9 @@ def produce(client: Client) -> None:
         lease.succeed({"anything": 1})
     client.wait([handle, client.enqueue(nightly)], timeout=10)
     client.queue("orders").edit(max_running=3, paused=None or False)
+    with client.environment().begin(write=True) as transaction:
+        assert_type(client.within(transaction).enqueue(plain, Order(1, 2.5)), Handle[str])
+        assert_type(client.within(transaction).enqueue_many([nightly.entry()]), list[Handle[int]])
 
 
 async def produce_async(client: AsyncClient) -> None:
@@ -69,6 +72,8 @@ async def produce_async(client: AsyncClient) -> None:
     assert_type(await handle.result(), str)
     assert_type(await (await client.enqueue(fetch, url="x")).result(timeout=1.5), list[int])
     assert_type(await client.enqueue_many([nightly.entry()]), list[AsyncHandle[int]])
+    with client.environment().begin(write=True) as transaction:
+        assert_type(client.within(transaction).enqueue(plain, Order(1, 2.5)), AsyncHandle[str])
     async for task in client.tasks(type="mail.send"):
         assert_type(task, TaskInfo)
 

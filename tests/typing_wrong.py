@@ -36,6 +36,9 @@ def wrong(client: Client) -> None:
     client.tasks(queues="mail")  # wrong
     client.queue("mail").edit(max_runing=3)  # wrong
     client.enqueue(greet, "Ada").result(5)  # wrong
+    client.within("transaction")  # wrong
+    with client.environment().begin(write=True) as transaction:
+        client.within(transaction).enqueue(greet, 7)  # wrong
     print(number, text)
 
 
