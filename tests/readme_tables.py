@@ -10,8 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lmdbq.cli import serve
-from lmdbq.cli.exits import MEANINGS
-from lmdbq.daemon import serve as daemon
+from lmdbq.cli.exits import MEANINGS, SERVE_MEANINGS
 from lmdbq.daemon.settings import DEFAULTS, SETTINGS, Settings
 
 README = Path(__file__).resolve().parent.parent / "README.md"
@@ -50,14 +49,7 @@ def exits() -> str:
 
 
 def serve_exits() -> str:
-    rows = [
-        (daemon.EXIT_OK, "it was asked to stop, and has drained"),
-        (daemon.EXIT_DATA, "the file cannot be used: not ours, damaged, or of another format; it was not touched"),
-        (daemon.EXIT_COMMIT, "a commit failed; the next start verifies the file first"),
-        (daemon.EXIT_TAKEN, "another daemon has the file, or another program the address"),
-        (daemon.EXIT_SETTING, "a setting is wrong, or unsafe without being meant"),
-    ]
-    return table(("status", "meaning"), rows)
+    return table(("status", "meaning"), SERVE_MEANINGS.items())
 
 
 TABLES = {"settings": settings, "defaults": defaults, "exits": exits, "serve_exits": serve_exits}

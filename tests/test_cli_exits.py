@@ -18,8 +18,10 @@ import pytest
 from click.testing import CliRunner
 
 from lmdbq import errors
-from lmdbq.cli.exits import HINTS, MEANINGS, OUTCOMES, STATUSES, Exit, exit_of, hint_of
+from lmdbq.cli.exits import HINTS, MEANINGS, OUTCOMES, SERVE_MEANINGS, STATUSES, Exit, exit_of, hint_of
 from lmdbq.cli.main import COMMANDS, cli
+from lmdbq.daemon import serve
+from lmdbq.daemon.ownership import AlreadyServed
 from lmdbq.model import Outcome, Problem
 from lmdbq.wire.shapes import StatusWord
 from tests.fake_daemon import FakeDaemon, answer, hold
@@ -83,10 +85,37 @@ def test_the_table_knows_every_outcome_a_change_or_a_report_can_have():
     assert set(OUTCOMES) == {str(outcome) for outcome in set(Outcome) - of_enqueue}
 
 
+def test_the_daemon_has_the_numbers_of_its_table_and_no_other():
+    numbers = {value for name, value in vars(serve).items() if name.startswith("EXIT_")}
+    assert numbers == set(SERVE_MEANINGS)
+    said = CliRunner().invoke(cli, ["serve", "--help"]).output
+    for status in SERVE_MEANINGS:
+        assert re.search(rf"^ +{status} +\w", said, re.MULTILINE)
+
+
+WITHOUT_A_HINT = {
+    "error": "every error",
+    "client_error": "every error of a call",
+    "store_error": "every error of a file",
+    "task_error": "every end without a result",
+    "refused": "every refusal",
+    **dict.fromkeys(("dead", "cancelled", "timeout"), "of a result; `enqueue --wait` has words of its own"),
+    **dict.fromkeys(
+        ("transaction_unusable", "store_closed", "not_parseable"), "a program's mistake, not one of typing"
+    ),
+    **dict.fromkeys(("stale_lease", "not_now", "bad_setting"), "its detail has the remedy"),
+}
+
+
 def all_errors(root: type[errors.LmdbqError] = errors.LmdbqError) -> Iterator[type[errors.LmdbqError]]:
     yield root
     for child in root.__subclasses__():
         yield from all_errors(child)
+
+
+@pytest.mark.parametrize("kind", sorted(set(all_errors()), key=lambda kind: kind.__name__))
+def test_every_error_that_can_be_typed_says_the_next_command(kind: type[errors.LmdbqError]):
+    assert (kind.code in HINTS) != (kind.code in WITHOUT_A_HINT), kind
 
 
 def made(kind: type[errors.LmdbqError]) -> errors.LmdbqError:
@@ -110,6 +139,7 @@ EXITS = {
     errors.Duplicate: Exit.CONFLICT,
     errors.InUse: Exit.CONFLICT,
     errors.NotEmpty: Exit.CONFLICT,
+    AlreadyServed: Exit.CONFLICT,
 }
 
 

@@ -20,6 +20,7 @@ from lmdbq.errors import CorruptFile, InUse, NotEmpty, StoreError
 from lmdbq.store.copies import COMPACT_NAME, PART_SUFFIX, backup, compact, restore
 from lmdbq.store.dump import dump_lines
 from lmdbq.store.lmdb import open_store
+from tests.fake_daemon import FakeDaemon, answer
 from tests.real_daemon import RealDaemon
 
 FILLER = "x" * 2_000
@@ -221,3 +222,39 @@ def test_who_opens_the_file_meanwhile_waits_and_gets_the_new_one(tmp_path: Path)
 def waits_for_a_lock(pid: int) -> bool:
     waiting = (line.split() for line in Path("/proc/locks").read_text().splitlines() if "->" in line)
     return any(words[5] == str(pid) for words in waiting)
+
+
+def test_a_daemon_sends_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with RealDaemon(tmp_path) as daemon, lmdbq.Client(daemon.where) as client:
+        known = {job.id for job in client.enqueue_many([lmdbq.Entry("fill", {"f": FILLER}) for _ in range(500)])}
+        said = json.loads(run("backup", "--json", "--at", daemon.where, tmp_path / "copy").stdout)
+        assert said == {"daemon": daemon.where, "file": str(tmp_path / "copy"), "bytes": said["bytes"]}
+        assert said["bytes"] == (tmp_path / "copy").stat().st_size > 500 * len(FILLER)
+        assert run("backup", "--at", daemon.where, tmp_path / "copy").exit_code == Exit.CONFLICT
+        assert not [path for path in daemon.data.iterdir() if path.name.startswith("tmp")]
+        monkeypatch.setenv("LMDBQ_URL", daemon.where)
+        assert run("backup", tmp_path / "second").exit_code == Exit.OK
+    assert run("restore", tmp_path / "copy", tmp_path / "back").exit_code == Exit.OK
+    with lmdbq.Client(tmp_path / "back") as client:
+        assert {info.id for info in client.tasks()} == known
+    verified(tmp_path / "back")
+
+
+def test_a_backup_that_breaks_off_or_is_refused_leaves_nothing(tmp_path: Path):
+    def half(handler: Any) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", "1000")
+        handler.end_headers()
+        handler.wfile.write(b"x" * 500)
+        handler.close_connection = True
+
+    problem = {"type": "x", "title": "t", "status": 507, "code": "full", "detail": "no room", "request_id": "r"}
+    with FakeDaemon() as daemon:
+        daemon.script = [half, answer(507, problem)]
+        broken = run("backup", "--at", daemon.where, tmp_path / "copy")
+        refused = run("backup", "--at", daemon.where, tmp_path / "copy")
+        assert (daemon.next().path, daemon.next().method) == ("/v1/backup", "POST")
+    assert (broken.exit_code, refused.exit_code) == (Exit.UNREACHABLE, Exit.FAILED)
+    assert "no room" in refused.stderr
+    assert run("backup", "--at", "http://127.0.0.1:1", tmp_path / "copy").exit_code == Exit.UNREACHABLE
+    assert list(tmp_path.iterdir()) == []

@@ -1,8 +1,10 @@
-"""``lmdbq backup``: the file as it is at one moment, while others write."""
+"""``lmdbq backup``: the file as it is at one moment, while others write; or a daemon's, wherever that is."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -21,14 +23,35 @@ def command(session: Session, target: Path, directory: Path | None) -> int:
     """Copy the file in DIRECTORY (the default: where `lmdbq serve` keeps its data) to the new file FILE.
 
     The copy is of one moment, and without free pages; a daemon and workers may go on meanwhile. It lies on disk when
-    this ends, and nothing of an interrupted one stays. `lmdbq restore FILE` is the way back.
+    this ends, and nothing of an interrupted one stays. `lmdbq restore FILE` is the way back. With --at, or LMDBQ_URL,
+    and no DIRECTORY the daemon there sends its file.
     """
+    where = "" if directory else session.at or os.environ.get("LMDBQ_URL") or ""
+    if "://" in where:
+        said = _from_daemon(where, target, session.as_json)
+    else:
+        said = _from_directory(data_directory(directory or (Path(where) if where else None)), target, session.as_json)
+    size = said["bytes"]
+    session.answer(said, lambda: f"{target}: {render.size(size)}; `lmdbq restore {target} DIRECTORY` puts it back")
+    return Exit.OK
+
+
+def _from_directory(place: Path, target: Path, quiet: bool) -> dict[str, Any]:
     from lmdbq.store.copies import backup
     from lmdbq.store.creation import DATA_NAME
 
-    place = data_directory(directory)
-    with bytes_bar("copying", (place / DATA_NAME).stat().st_size, quiet=session.as_json) as tell:
-        size = backup(place, target, tell)
-    said = {"directory": str(place), "file": str(target), "bytes": size}
-    session.answer(said, lambda: f"{target}: {render.size(size)}; `lmdbq restore {target} DIRECTORY` puts it back")
-    return Exit.OK
+    with bytes_bar("copying", (place / DATA_NAME).stat().st_size, quiet=quiet) as tell:
+        return {"directory": str(place), "file": str(target), "bytes": backup(place, target, tell)}
+
+
+def _from_daemon(where: str, target: Path, quiet: bool) -> dict[str, Any]:
+    from lmdbq.client import core
+    from lmdbq.client.download import download
+    from lmdbq.store.copies import new_backup
+
+    with new_backup(target) as write, bytes_bar("copying", 0, quiet=quiet) as tell:
+        size = 0
+        for block in download(where, core.backup()):
+            size = write(block)
+            tell(size)
+    return {"daemon": where, "file": str(target), "bytes": size}

@@ -6,6 +6,7 @@ numbers. 130 and 141 are what a shell reports for a program ended by Ctrl-C or b
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import Final
 
@@ -34,6 +35,15 @@ MEANINGS: Final = {
     Exit.CONFLICT: "its state, a duplicate, or who uses it does not allow it",
     Exit.INTERRUPTED: "Ctrl-C",
     Exit.CLOSED_PIPE: "the reader of the output went away",
+}
+
+# What `lmdbq serve`, and `dev` for it, ends with besides; the numbers are those of sysexits.h.
+SERVE_MEANINGS: Final = {
+    0: "it was asked to stop, and has drained",
+    65: "the file cannot be used: not ours, damaged, or of another format; it was not touched",
+    74: "a commit failed; the next start verifies the file first",
+    75: "another daemon has the file, or another program the address",
+    78: "a setting is wrong, or unsafe without being meant",
 }
 
 # HTTP status of a refusal -> exit status; any other refusal is FAILED.
@@ -77,9 +87,22 @@ HINTS: Final = {
     "draining": "the daemon is stopping; type it again when it is back",
     "busy": "another process holds the file's lock; type it again in a moment",
     "quarantined": "its bytes were damaged and are kept aside; `lmdbq check` names all such tasks",
+    "already_served": "stop that daemon, or copy the file while it runs: `lmdbq backup FILE`",
+    "commit_unknown": "start again: the file is verified first; `lmdbq check` does so, too",
+    "corrupt_file": "`lmdbq check DIR` lists all that is damaged; `lmdbq restore BACKUP NEWDIR` makes another",
+    "format_unknown": "`lmdbq version` says what is installed here",
+    "invalid": "add --help for what there is to say",
+    "not_committed": "nothing was changed: type it again",
+    "not_empty": "name a new place; nothing is overwritten",
     "in_use": "stop the daemon and the workers on this directory; type it again then",
     "not_our_file": "name the data directory: `lmdbq check DIR`; `lmdbq config` shows the default one",
 }
+
+
+def epilog(meanings: Mapping[Exit, str] | Mapping[int, str]) -> str:
+    """Return exit statuses and what they mean as the end of a help text."""
+    lines = "\n".join(f"  {int(status):<4} {meaning}" for status, meaning in meanings.items())
+    return f"\b\nExit status:\n{lines}"
 
 
 def exit_of(error: LmdbqError) -> Exit:

@@ -16,7 +16,7 @@ from typing import Any, Final
 import click
 
 from lmdbq.cli.common import complain
-from lmdbq.cli.exits import MEANINGS, Exit, exit_of
+from lmdbq.cli.exits import MEANINGS, Exit, epilog, exit_of
 from lmdbq.errors import LmdbqError
 
 # In the order of the help text.
@@ -119,12 +119,7 @@ def _silence_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _epilog() -> str:
-    lines = "\n".join(f"  {status.value:<4} {meaning}" for status, meaning in MEANINGS.items())
-    return f"\b\nExit status:\n{lines}"
-
-
-@click.group("lmdbq", cls=LazyGroup, epilog=_epilog(), context_settings={"help_option_names": ["-h", "--help"]})
+@click.group("lmdbq", cls=LazyGroup, epilog=epilog(MEANINGS), context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--at", metavar="WHERE", help="As behind the command: http://HOST:PORT, unix:///PATH, or a directory.")
 @click.option("--json", "as_json", is_flag=True, help="As behind the command: answer in JSON.")
 @click.version_option(package_name="lmdbq", message="%(prog)s %(version)s")

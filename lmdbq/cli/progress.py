@@ -19,4 +19,4 @@ def bytes_bar(what: str, total: int, *, quiet: bool) -> Iterator[Callable[[int],
     columns = (TextColumn(what), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         row = bar.add_task(what, total=total)
-        yield lambda done: bar.update(row, completed=done, total=max(total, done))
+        yield lambda done: bar.update(row, completed=done, total=max(total, done) or None)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from lmdbq.cli.exits import Exit
+from lmdbq.cli.exits import SERVE_MEANINGS, Exit, epilog
 from lmdbq.daemon.settings import SETTINGS, Setting, Settings, load
 
 _FIELDS = dict(zip(Settings.__struct_fields__, Settings.__struct_defaults__, strict=True))
@@ -31,7 +31,7 @@ def _options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-@click.command("serve", short_help="Run the daemon.")
+@click.command("serve", short_help="Run the daemon.", epilog=epilog(SERVE_MEANINGS))
 @_options
 def command(**given: Any) -> int:
     """Run the daemon until Ctrl-C or SIGTERM. Every answer is on disk before it is given.

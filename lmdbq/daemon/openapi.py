@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from lmdbq import __version__
+from lmdbq.daemon.handlers_backup import BINARY
 from lmdbq.daemon.replies import NDJSON, PROBLEM
 from lmdbq.daemon.routes import COMMON_ERRORS, ROUTES, Parameter, Route
 from lmdbq.wire import answers
@@ -145,6 +146,8 @@ def _responses(route: Route, known: dict[str, Any]) -> dict[str, Any]:
     for status, kind in route.answers.items():
         if kind is None:
             found[str(status)] = {"description": "Done."}
+        elif kind is bytes:
+            found[str(status)] = {"description": "The file.", "content": {BINARY: {"schema": {"type": "string"}}}}
         elif kind is str:
             found[str(status)] = {"description": "Text.", "content": {"text/plain": {"schema": {"type": "string"}}}}
         else:

@@ -13,6 +13,7 @@ from lmdbq.daemon import handlers_queues as queues
 from lmdbq.daemon import handlers_tasks as tasks
 from lmdbq.daemon import handlers_workers as workers
 from lmdbq.daemon.access import ADMIN, OPEN, PRODUCE, READ, WORK
+from lmdbq.daemon.handlers_backup import backup
 from lmdbq.daemon.handlers_stream import stream
 from lmdbq.daemon.route import Parameter as Parameter
 from lmdbq.daemon.route import Route as Route
@@ -260,6 +261,7 @@ WORKERS: Final = (
 )
 
 ABOUT: Final = (
+    Route("POST", "/v1/backup", backup, "backup", ADMIN, {200: bytes}, errors=(501, 507)),
     Route("GET", "/v1/info", about.info, "info", READ, {200: answers.InfoAnswer}),
     Route("GET", "/livez", about.live, "live", OPEN, {200: answers.HealthAnswer}),
     Route("GET", "/readyz", about.ready, "ready", OPEN, {200: answers.HealthAnswer, 503: answers.HealthAnswer}),

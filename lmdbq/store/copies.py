@@ -42,14 +42,36 @@ def backup(directory: Path, target: Path, tell: Tell) -> int:
 
     Others may write meanwhile. Raises NotEmpty if ``target`` exists, StoreFull without room, StoreError.
     """
-    if target.exists():
-        raise NotEmpty(f"{target} exists, and a backup overwrites nothing; name a new file")
+    _refuse_existing(target)
     shared = open_environment(directory, max_bytes=0, metasync=True)
     try:
         with _new_file(target) as fd, shared.reading() as txn:
             return _write_all(_copied(shared.use(), txn), fd, tell)
     finally:
         shared.release()
+
+
+@contextlib.contextmanager
+def new_backup(target: Path) -> Iterator[Callable[[bytes], int]]:
+    """Yield what writes blocks to the new file ``target`` and says how many bytes that are by now.
+
+    It gets its name at the end of the block, once it is whole and synced. Raises NotEmpty, StoreFull.
+    """
+    _refuse_existing(target)
+    written = 0
+    with _new_file(target) as fd:
+
+        def write(block: bytes) -> int:
+            nonlocal written
+            written += _write(fd, block)
+            return written
+
+        yield write
+
+
+def _refuse_existing(target: Path) -> None:
+    if target.exists():
+        raise NotEmpty(f"{target} exists, and a backup overwrites nothing; name a new file")
 
 
 def restore(source: Path, directory: Path, tell: Tell, *, check: bool = True) -> int:
@@ -203,12 +225,16 @@ def _write_all(blocks: Generator[bytes, None, None], fd: int, tell: Tell) -> int
     written = 0
     with contextlib.closing(blocks):  # not when it is collected: an error's traceback keeps it, and with it the copy
         for block in blocks:
-            view = memoryview(block)
-            while view:
-                view = view[os.write(fd, view) :]
-            written += len(block)
+            written += _write(fd, block)
             tell(written)
     return written
+
+
+def _write(fd: int, block: bytes) -> int:
+    view = memoryview(block)
+    while view:
+        view = view[os.write(fd, view) :]
+    return len(block)
 
 
 def _sync(directory: Path) -> None:

@@ -250,6 +250,18 @@ class LmdbStore:
         number: int = self._environment().env.info()["last_txnid"]
         return number
 
+    def copy_to(self, fd: int) -> None:
+        """Write the file, as it is at this moment and without free pages, to a descriptor. Raises OSError, StoreError.
+
+        Others may write meanwhile; the map is not resized before it is done.
+        """
+        shared = self._environment()
+        with shared.reading() as txn:
+            try:
+                shared.use().copyfd(fd, compact=True, txn=txn)
+            except lmdb.Error as error:
+                raise OSError(getattr(error, "code", 0), f"the file could not be copied: {error}") from error
+
     def check(self) -> list[str]:
         """Verify every invariant."""
         shared = self._environment()
