@@ -413,3 +413,19 @@ def test_groups_and_threads_from_the_command_line(where: str):
     for wrong in (("set", "acme"), ("set", "acme", "--rate", "fast"), ("set", "acme", "--burst", "3")):
         assert lmdbq("group", *wrong, where=where).returncode == Exit.USAGE
     assert lmdbq("group", "show", "nobody", where=where).returncode == Exit.NOT_FOUND
+
+
+def test_waiting_for_what_nobody_takes_says_so(where: str):
+    command = [*LMDBQ, "enqueue", "grete", "-q", "mistyped", "--wait", "--at", where]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            said = process.stderr.readline()
+            with Program(where, "mistyped", "--exec", "echo 5"):
+                assert process.wait(60) == Exit.OK
+        finally:
+            process.kill()
+        assert process.stdout is not None
+        assert process.stdout.read() == "5\n"
+    assert said.startswith("it waits: ")
+    assert "grete" in said

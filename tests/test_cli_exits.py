@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -201,12 +202,19 @@ def test_a_report_is_for_its_status_only():
         assert words[1] in result.stderr
 
 
+def wait_until_asleep(pid: int) -> None:
+    """Return when a process of one thread is in a call that blocks."""
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
+        os.sched_yield()
+
+
 def test_ctrl_c_ends_with_130_and_no_traceback(daemon: FakeDaemon):
     let_go = threading.Event()
     daemon.script = [hold(let_go)]
     command = [*LMDBQ, "dequeue", "--wait", "30s", "--at", daemon.where]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         daemon.next()
+        wait_until_asleep(process.pid)  # Python does not hear a signal between its last look and the call that blocks
         process.send_signal(signal.SIGINT)
         output, said = process.communicate(timeout=30)
     let_go.set()

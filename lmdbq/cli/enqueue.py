@@ -18,6 +18,7 @@ _PAIR: Final = re.compile(r"([A-Za-z_][-\w.]*)=(.*)", re.DOTALL)
 _ENDED: Final = frozenset({"succeeded", "dead", "cancelled"})
 # A task that is waited for must still be there when its end is asked for; a plain one goes when it succeeds.
 _KEEP_SECONDS: Final = 3600
+FIRST_LOOK_SECONDS: Final = 2.0  # then it is said why it does not run yet
 
 
 @click.command("enqueue", short_help="Put a task into a queue.")
@@ -109,15 +110,19 @@ def _wait(session: Session, task_id: str) -> int:
     """Wait for the end of a task and print its result, or why it has none."""
     from lmdbq.client.core import result_of
 
+    patience = FIRST_LOOK_SECONDS
     while True:
         try:
-            task = session.client.task(task_id, wait=WAIT_SECONDS_MAX, payload="none")
+            task = session.client.task(task_id, wait=patience, payload="none")
         except Refusal as refusal:
             if refusal.status == 410:
                 fail(f"{task_id} has ended, and nothing of it was kept", Exit.NOT_FOUND)
             raise
         if task.state in _ENDED:
             break
+        if patience == FIRST_LOOK_SECONDS and task.waiting_for:
+            session.note(f"it waits: {task.waiting_for.detail}")  # nobody to run it, perhaps: a typing error
+        patience = WAIT_SECONDS_MAX
     session.answer(task, lambda: None if task.state != "succeeded" else _shown(result_of(task)))
     if task.state == "succeeded":
         return Exit.OK

@@ -33,7 +33,7 @@ def described(queues: Sequence[QueueAnswer]) -> str:
 def unconsumed(queues: Sequence[QueueAnswer]) -> list[str]:
     """Return a line for each ready type that nobody is asking for: a typing error looks like this."""
     return [
-        f"no consumer for type {name} in queue {queue.name}: `lmdbq worker -q {queue.name} --exec COMMAND` is one"
+        f"no consumer for type {name} in queue {queue.name}: `lmdbq worker MODULE:TASKS -q {queue.name}` would be one"
         for queue in queues
         for name in queue.unconsumed_types
     ]
