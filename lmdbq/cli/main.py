@@ -59,7 +59,9 @@ COMMANDS: Final = (
 )
 
 # Those that ask one thing and end; all others may go on for long.
-SHORT: Final = frozenset({"enqueue", "dequeue", "report", "task", "queues", "queue", "completion", "version", "config"})
+SHORT: Final = frozenset(
+    {"enqueue", "dequeue", "report", "task", "queues", "queue", "completion", "version", "config", "stats"}
+)
 
 
 class LazyGroup(click.Group):
