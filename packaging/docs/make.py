@@ -50,10 +50,11 @@ PYTHON: dict[str, tuple[str, ...]] = {
             "QueueHandle",
             "AsyncQueueHandle",
         ),
-        *("ScheduleHandle", "AsyncScheduleHandle", "Lease", "AsyncLease", "TaskInfo", "QueueInfo"),
+        *("ScheduleHandle", "AsyncScheduleHandle", "GroupHandle", "AsyncGroupHandle", "Lease", "AsyncLease"),
+        *("TaskInfo", "QueueInfo", "ScheduleInfo", "GroupInfo", "GroupRuleInfo", "ThreadInfo", "WorkerInfo"),
     ),
     "Tasks": ("Tasks", "Task", "Entry"),
-    "Options": ("Options", "RetryStrategy", "Dedupe", "Keep", "Cron"),
+    "Options": ("Options", "RetryStrategy", "Dedupe", "Keep", "Cron", "Rate"),
     "Worker": ("Worker", "current", "Context", "Retry", "Snooze", "Dead", "Stopped"),
 }
 
