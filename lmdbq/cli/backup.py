@@ -45,13 +45,12 @@ def _from_directory(place: Path, target: Path, quiet: bool) -> dict[str, Any]:
 
 
 def _from_daemon(where: str, target: Path, quiet: bool) -> dict[str, Any]:
-    from lmdbq.client import core
-    from lmdbq.client.download import download
+    from lmdbq.client.download import BACKUP, download
     from lmdbq.store.copies import new_backup
 
     with new_backup(target) as write, bytes_bar("copying", 0, quiet=quiet) as tell:
         size = 0
-        for block in download(where, core.backup()):
+        for block in download(where, BACKUP):
             size = write(block)
             tell(size)
     return {"daemon": where, "file": str(target), "bytes": size}

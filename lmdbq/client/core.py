@@ -259,11 +259,6 @@ def info() -> Request[answers.InfoAnswer]:
     return reading("/v1/info", answers.InfoAnswer)
 
 
-def backup() -> Request[None]:
-    """Ask for a copy of the whole file; its answer is not decoded, see ``download``."""
-    return sending("POST", "/v1/backup", type(None), {})
-
-
 def health(ready: bool) -> Request[answers.HealthAnswer]:
     """Ask whether the daemon lives, or (``ready``) takes writes. Not repeatable: its 503 is the answer."""
     return Request("GET", "/readyz" if ready else "/livez", answers.HealthAnswer)

@@ -9,11 +9,14 @@ from typing import Any, Final
 from lmdbq.client.address import parse_where
 from lmdbq.client.connection import Pool
 from lmdbq.client.conversation import Broken, Reply, settle
-from lmdbq.client.core import JSON_TYPE, Request
+from lmdbq.client.core import JSON_TYPE, Request, sending
 from lmdbq.client.sending import authorization
 
 BLOCK_BYTES: Final = 1 << 18
 TIMEOUT_SECONDS: Final = 120.0  # until it begins, and between two blocks
+
+
+BACKUP: Final[Request[None]] = sending("POST", "/v1/backup", type(None), {})  # a copy of the whole file
 
 
 def download(where: str, request: Request[Any]) -> Generator[bytes, None, None]:
