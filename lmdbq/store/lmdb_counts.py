@@ -15,7 +15,7 @@ import lmdb
 from lmdbq.model import State
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
-from lmdbq.store.lmdb_rows import Broken, Rows, read_lease_run, read_ready_run, read_standing
+from lmdbq.store.lmdb_rows import Broken, Rows, read_lane_standing, read_lease_run, read_ready_run, read_standing
 
 TOTAL_INDEX = {field: index for index, field in enumerate(rec.TOTALS_ORDER)}
 
@@ -133,6 +133,10 @@ class Counts(Rows):
         for key, value in self.of("ready", ks.of_ready_list(queue_no, type_no)):
             last_id, length = ks.read_ready(key).last_id, read_ready_run(key, value).length
             tally[State.READY] += len(self.stored_ids(last_id - length + 1, last_id))
+        for key, value in self.of("lane", b""):
+            parts = ks.read_lane(key)
+            if parts.lane_no and parts.queue_no == queue_no:
+                tally[State.READY] += read_lane_standing(key, value).type_no == type_no
         for key, value in self.of("lease", b""):
             run = read_lease_run(key, value)
             if (run.queue_no, run.type_no) == (queue_no, type_no):

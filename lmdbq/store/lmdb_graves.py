@@ -11,8 +11,9 @@ from collections.abc import Callable
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.lmdb_known_lanes import Member, is_laned
+from lmdbq.store.lmdb_lane_repair import forget_in_lanes
 from lmdbq.store.lmdb_rows import read_lease_run, read_ready_run
-from lmdbq.store.lmdb_tasks import forget_in_lanes, free_slots, get_slot
+from lmdbq.store.lmdb_tasks import free_slots, get_slot
 from lmdbq.store.lmdb_work import Work
 
 

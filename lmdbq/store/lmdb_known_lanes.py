@@ -103,6 +103,7 @@ class KnownLanes:
         self._lanes: dict[bytes, Lane | None] = {}
         self._keys: dict[int, bytes] = {}
         self._rules: list[GroupRule] | None = None
+        self._limits: dict[bytes, tuple[GroupSettings | None, GroupSettings]] = {}  # what holds, beside its own
         self._last_no = 0
 
     def fork(self, work: Work) -> Self:
@@ -165,6 +166,13 @@ class KnownLanes:
             lane.changed = True
         return lane
 
+    def remake(self, key: bytes, record: rec.LaneRecord) -> Lane:
+        """Return the lane of a key, with a record made anew."""
+        lane = self._lanes[key] = Lane(key, record)
+        self._keys[lane.no] = key
+        lane.changed = True
+        return lane
+
     def _take_no(self) -> int:
         if not self._last_no:
             self._last_no = self._read_last_no()
@@ -199,6 +207,7 @@ class KnownLanes:
     def rules_changed(self) -> None:
         """Forget the rules that were read."""
         self._rules = None
+        self._limits = {}
 
     def rule_of(self, lane: Lane) -> GroupRule | None:
         """Return the rule that holds for a group."""
@@ -206,7 +215,10 @@ class KnownLanes:
 
     def limits(self, lane: Lane) -> GroupSettings:
         """Return what holds for a group."""
-        return rules.resolve(lane.record.settings, self.rule_of(lane))
+        own, known = lane.record.settings, self._limits.get(lane.key)
+        if known is None or known[0] is not own:
+            known = self._limits[lane.key] = (own, rules.resolve(own, self.rule_of(lane)))
+        return known[1]
 
     def _bucket(self, lane: Lane) -> Bucket | None:
         return self.bucket(lane, self.limits(lane))

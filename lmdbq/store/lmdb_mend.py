@@ -20,6 +20,8 @@ from typing import Final
 from lmdbq import lifecycle
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
+from lmdbq.store.lmdb_known_lanes import Member, is_laned
+from lmdbq.store.lmdb_lane_repair import remake_lane
 from lmdbq.store.lmdb_rows import Broken
 from lmdbq.store.lmdb_standing import put_lease
 from lmdbq.store.lmdb_tasks import free_slots, long_key, put_aside
@@ -115,6 +117,11 @@ def _stands(work: Work, task_id: int, record: rec.TaskRecord, history: rec.Histo
         task_id, ks.read_id(cursor.key()), lambda: rec.read_lease_run(cursor.key(), cursor.value()).length
     ):
         return True
+    if is_laned(record.options):
+        key = work.lanes.standing_key(
+            Member(record.options, record.queue_no, record.type_no, record.priority, rank, task_id)
+        )
+        return key is not None and work.get("lane", key) is not None
     cursor = work.cursor("ready")
     if not cursor.set_range(ks.ready(record.queue_no, record.type_no, record.priority, rank, task_id)):
         return False
@@ -227,6 +234,52 @@ def _mend_memo(work: Work, key: bytes, _: set[_Tally]) -> None:
             work.delete("forget", found)
 
 
+def _mend_lane_key(work: Work, key: bytes, counts: set[_Tally]) -> None:
+    """Make a ready task's lane key anew; an exposure goes with its lane's, and is made anew with them."""
+    parts = ks.read_lane(key)
+    work.delete("lane", key)
+    if parts.lane_no:
+        sound = _read(work, parts.id, counts)
+        if sound is not None:
+            _, record, history = sound
+            rank = history.rank or record.scheduled_at
+            place = rec.LaneStanding(record.type_no, record.priority, rank, history.last_delivery, _failures(history))
+            work.put("lane", key, rec.write_lane_standing(key, place))
+            counts.add((record.queue_no, record.type_no))
+        return
+    for lane in work.lanes.all():
+        if key in lane.record.exposed:
+            lane.record.exposed = tuple(one for one in lane.record.exposed if one != key)
+            work.lanes.settle(lane)
+
+
+def _mend_catalog(work: Work, key: bytes, _: set[_Tally]) -> None:
+    """Make a lane anew: what it counts, who holds it, its number's key. A group's own settings and tokens are lost."""
+    if key[:1] == b"l":
+        owner = next((name for name, value in work.of("catalog", b"L") if _is_lane(value, ks.read_number(key))), None)
+        work.delete("catalog", key)
+        if owner is not None:
+            work.put("catalog", key, rec.seal(owner[1:]))
+        return
+    number = next((ks.read_number(no) for no, value in work.of("catalog", b"l") if value == rec.seal(key[1:])), 0)
+    work.delete("catalog", key)
+    for exposure, value in list(work.of("lane", ks.of_lane(0))):
+        if value == rec.write_number(number):
+            work.delete("lane", exposure)
+    for wake, _value in list(work.of("wake", b"")):
+        if ks.read_wake(wake).lane_no == number:
+            work.delete("wake", wake)
+    if number:
+        remake_lane(work, key, number)
+
+
+def _is_lane(value: bytes, lane_no: int) -> bool:
+    try:
+        return rec.read_lane(value).no == lane_no
+    except rec.Damaged:
+        return False
+
+
 def _mend_tally(_: Work, key: bytes, counts: set[_Tally]) -> None:
     counts.add(ks.read_count(key))
 
@@ -239,4 +292,6 @@ _MENDERS: Final[dict[str, _Mender]] = {
     "dedupe": _mend_slot,
     "memo": _mend_memo,
     "count": _mend_tally,
+    "lane": _mend_lane_key,
+    "catalog": _mend_catalog,
 }

@@ -6,15 +6,14 @@ by the caller) and puts it where it belongs, with counts, totals, history and de
 
 from __future__ import annotations
 
-from collections import Counter
-
 from lmdbq import lifecycle, limits
 from lmdbq.model import ENDED, ErrorInfo, Failure, State, Status
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.lmdb_followers import follow_death
-from lmdbq.store.lmdb_known_lanes import Member, is_laned
-from lmdbq.store.lmdb_rows import read_lane_standing, read_lease_run, read_ready_run, read_slot, read_standing
+from lmdbq.store.lmdb_known_lanes import is_laned
+from lmdbq.store.lmdb_lane_repair import forget_in_lanes
+from lmdbq.store.lmdb_rows import read_lane_standing, read_ready_run, read_slot, read_standing
 from lmdbq.store.lmdb_standing import Located, ReadyTask, cut_ready, enter, lease_over, leave, locate, shorten_lease
 from lmdbq.store.lmdb_types import retry_rule, rules
 from lmdbq.store.lmdb_work import Work
@@ -227,38 +226,6 @@ def put_aside(work: Work, task_id: int, reason: str) -> None:
     work.delete("task", ks.task(task_id))
     work.delete("history", ks.history(task_id))
     work.forget_extension(task_id)
-
-
-def forget_in_lanes(work: Work, task_id: int, *, is_running: bool) -> None:
-    """Take a task whose record cannot tell which lane it is in out of all of them, but for where it is ready now."""
-    lanes = work.lanes.all()
-    for lane in lanes:
-        if lane.record.held_by == task_id:
-            lane.record.held_by = 0
-            lane.changed = True
-    if is_running and lanes:
-        recount_running(work)
-
-
-def recount_running(work: Work) -> None:
-    """Count the running tasks of every lane anew, from the records."""
-    running: Counter[tuple[bytes, int]] = Counter()
-    for key, value in work.of("lease", b""):
-        last_id, length = ks.read_id(key), read_lease_run(key, value).length
-        for task_id in work.stored_ids(last_id - length + 1, last_id):
-            try:
-                record = rec.read_task(work.get("task", ks.task(task_id)) or b"")
-            except rec.Damaged:
-                continue
-            if is_laned(record.options):
-                member = Member(record.options, record.queue_no, record.type_no, record.priority, 0, task_id)
-                running[member.lane_key, record.queue_no] += 1
-    for lane in work.lanes.all():
-        counts = lane.record.counts
-        queue_nos = {*counts, *(queue_no for key, queue_no in running if key == lane.key)}
-        found = {no: (counts.get(no, (0, 0))[0], running[lane.key, no]) for no in queue_nos}
-        lane.record.counts = {no: both for no, both in found.items() if any(both)}
-        lane.changed = True
 
 
 def free_slots(work: Work, task_id: int, *, with_ttl: bool = False) -> None:
