@@ -19,6 +19,7 @@ from lmdbq.model import (
     GroupRule,
     GroupSettings,
     Intervals,
+    Order,
     Outcome,
     Prune,
     Purge,
@@ -443,3 +444,12 @@ class GroupContract:
 
         assert [task.id for task in q.all_tasks(Filter(group="g"))] == ids
         assert q.store.count(Filter(group="g", states=(State.READY,))) == 2
+
+    def test_in_an_ageing_queue_the_tasks_of_a_group_age_too(self, q: Driver):
+        q.put_queue(order=Order.AGEING, ageing_ns=S)
+        old = q.add(group="g", priority=5)
+        q.clock.advance(6)
+        young = q.add(group="g", priority=0)
+
+        assert q.claim_ids(limit=1) == [old]
+        assert q.claim_ids() == [young]

@@ -20,6 +20,7 @@ from lmdbq.errors import LmdbqError
 from lmdbq.model import Report, State
 from lmdbq.store import (
     lmdb_calls,
+    lmdb_lanes,
     lmdb_ops_claim,
     lmdb_ops_report,
     lmdb_ops_timed,
@@ -140,6 +141,24 @@ def an_idempotency_key_is_not_remembered(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(lmdb_calls, "remember", lambda work, call, done: None)
 
 
+def a_thread_gives_up_its_head_when_it_is_tried_again(patch: pytest.MonkeyPatch) -> None:
+    stopped = lmdb_lanes.Lanes.stopped
+
+    def forgetful(self: Any, task: Any, *, is_running: bool, keeps_head: bool) -> None:
+        stopped(self, task, is_running=is_running, keeps_head=False)
+
+    patch.setattr(lmdb_lanes.Lanes, "stopped", forgetful)
+
+
+def a_full_group_that_is_freed_is_not_looked_at(patch: pytest.MonkeyPatch) -> None:
+    wanted = lmdb_lanes.Lanes._wanted
+
+    def stubborn(self: Any, lane: Any, known: Any) -> Any:
+        return known if not known and not lane.is_thread and lane.record.settings else wanted(self, lane, known)
+
+    patch.setattr(lmdb_lanes.Lanes, "_wanted", stubborn)
+
+
 BUGS: list[Plant] = [
     a_key_is_free_as_soon_as_its_task_runs,
     a_report_is_accepted_whatever_its_delivery,
@@ -150,6 +169,8 @@ BUGS: list[Plant] = [
     a_heartbeat_is_answered_but_not_kept,
     a_failed_task_keeps_its_place_in_the_order,
     an_idempotency_key_is_not_remembered,
+    a_thread_gives_up_its_head_when_it_is_tried_again,
+    a_full_group_that_is_freed_is_not_looked_at,
 ]
 
 

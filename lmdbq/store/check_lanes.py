@@ -89,7 +89,7 @@ def k15(file: File) -> Iterator[str]:
     listed = {exposure: no for no, (_, lane) in file.lanes.items() for exposure in lane.exposed}
     if listed != file.exposures:
         yield f"K15: exposures and the lists of lanes differ: {set(listed.items()) ^ set(file.exposures.items())}"
-    expected: dict[int, dict[tuple[int, int], bytes]] = {}
+    expected: dict[int, dict[tuple[int, int, int], bytes]] = {}
     for key, value in file.items("lane"):
         parts = ks.read_lane(key)
         found = file.lanes.get(parts.lane_no)
@@ -102,7 +102,7 @@ def k15(file: File) -> Iterator[str]:
         if is_thread and found[1].held_by not in (0, parts.id):
             continue
         exposure = ks.lane(0, parts.queue_no, standing.type_no, standing.priority, standing.rank, parts.id)
-        expected.setdefault(parts.lane_no, {}).setdefault((parts.queue_no, parts.type_no), exposure)
+        expected.setdefault(parts.lane_no, {}).setdefault((parts.queue_no, parts.type_no, parts.priority), exposure)
     for lane_no, (key, lane) in file.lanes.items():
         wanted = set(expected.get(lane_no, {}).values())
         is_thread = ks.lane_owner(key)[0] is Scope.QUEUE

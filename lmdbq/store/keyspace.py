@@ -86,8 +86,8 @@ and from ``records`` (the values). Only this module joins or slices key bytes; i
     K13 Names and numbers of schedules point at each other; one with a next_at has its one key in lmdbq/schedule.
     K14 Lane names and numbers point at each other. A LaneRecord counts the tasks of its lane that are ready and that
         run, by queue_no, those of graves too; a thread is held by one of its tasks, or by none.
-    K15 An exposure stands for the first ready task of a lane in its queue and type (of a thread: at all, and only the
-        holder if there is one), and in the LaneRecord's list. A group has one for each (queue, type), or none.
+    K15 An exposure stands for the first ready task of a lane in its queue, type and priority (of a thread: at all, and
+        only the holder if there is one), and in the LaneRecord's list. A group has one for each of these, or none.
     K16 A wake key belongs to the LaneRecord that names it.
 
 4. HOW TO CHANGE IT. Raise ``FORMAT`` in ``records`` first; add a reader of the old shape and a fixture written by the
@@ -135,6 +135,7 @@ PRIORITY_BIAS: Final = 32_768
 PRIORITY_HIGHEST: Final = 65_535  # of the biased ones
 U32: Final = struct.Struct(">I")
 U64: Final = struct.Struct(">Q")
+RANK_MAX: Final = 2**64 - 1
 
 _READY: Final = struct.Struct(">IIHQQ")
 _SCHEDULED: Final = struct.Struct(">IQQ")
@@ -146,6 +147,7 @@ _SLOT_HEAD: Final = struct.Struct(">BI")
 _FORGET_HEAD: Final = struct.Struct(">QB")
 _LANE: Final = struct.Struct(">IIIHQQ")
 _WAKE: Final = struct.Struct(">IQI")
+_LANE_PLACE: Final = struct.Struct(">IIIH")
 _LANE_LIST: Final = struct.Struct(">III")
 _SCHEDULE: Final = struct.Struct(">QI")
 _DIGEST_BYTES: Final = 32
@@ -895,6 +897,11 @@ def of_lane(lane_no: int) -> bytes:
 def of_lane_list(lane_no: int, queue_no: int, type_no: int) -> bytes:
     """Return the prefix of every lane key of a lane in one queue and type; of lane 0 that of the exposures there."""
     return _LANE_LIST.pack(lane_no, queue_no, type_no)
+
+
+def of_lane_place(lane_no: int, queue_no: int, type_no: int, priority: int) -> bytes:
+    """Return the prefix of every lane key of a lane in one queue, type and (biased) priority."""
+    return _LANE_PLACE.pack(lane_no, queue_no, type_no, priority)
 
 
 def of_lanes(scope: Scope, owner_no: int) -> bytes:

@@ -80,7 +80,7 @@ class Exposed:
         if lane is None:
             self._work.delete("lane", raw)
             return None
-        found = lanes.first(lane, key.queue_no, 0 if lane.is_thread else key.type_no)
+        found = lanes.first(lane, key.queue_no, *((0, 0) if lane.is_thread else key[2:4]))
         if found is not None and ks.read_lane(found[0]).id == key.id and not lanes.blocked_by(lane):
             return lane, *found
         lanes.settle(lane)
@@ -175,10 +175,10 @@ def blocked_lanes(work: Work, wanted: dict[int, list[int]]) -> Iterator[Lane]:
 
 def _waits_in(work: Work, lane: Lane, wanted: dict[int, list[int]]) -> bool:
     if lane.is_thread:
-        found = work.lanes.first(lane, lane.owner_no, 0)
+        found = work.lanes.first(lane, lane.owner_no)
         return found is not None and lane.owner_no in wanted
     return any(
-        work.lanes.first(lane, queue_no, type_no) is not None
+        work.lanes.any_in(lane, queue_no, type_no)
         for queue_no, type_nos in wanted.items()
         if queue_no in lane.record.counts
         for type_no in type_nos

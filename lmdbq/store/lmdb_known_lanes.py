@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lmdbq.store.lmdb_work import Work
 
 LANES_NO_MAX: Final = 2**32 - 1
-List = tuple[int, int]  # queue_no, type_no (0 for a thread)
+List = tuple[int, int, int]  # queue_no, type_no, priority (the last two 0 for a thread)
 
 _log = logging.getLogger(__name__)
 

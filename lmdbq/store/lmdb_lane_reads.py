@@ -102,6 +102,6 @@ def waiting_for(work: Work, task: Located) -> str:
         return ""
     if not lane.is_thread:
         return rules.waiting_for_group(lane.name, work.lanes.limits(lane), work.lanes.blocked_by(lane))
-    found = work.lanes.first(lane, lane.owner_no, 0)
+    found = work.lanes.first(lane, lane.owner_no)
     before = lane.record.held_by or (ks.read_lane(found[0]).id if found is not None else task.id)
     return "" if before == task.id else rules.waiting_for_thread(lane.name, before)

@@ -3,8 +3,8 @@
 Whatever makes a task ready, or takes it away, says so here (``enter``, ``leave``), as does what starts and stops one
 (``started``, ``stopped``). That changes the lane's own index and counts at once; which of its tasks are *exposed*, to
 be found by claims, is worked out once, by ``sync``, before a claim looks and at the end of the transaction. A group
-that may start a task exposes the first of each (queue, type), one that may not exposes none; a thread exposes its
-holder if that is ready, and its first task if nobody holds it. So a cap, a pause or a token touches a lane's heads,
+that may start a task exposes the first of each (queue, type, priority), one that may not exposes none; a thread exposes
+its holder if that is ready, and its first task if nobody holds it. So a cap, a pause or a token touches a lane's heads,
 never its tasks.
 
 The trap: what a lane may do depends on time (tokens) and on rules, which change without it. Exposures are a hint that
@@ -22,7 +22,8 @@ from lmdbq.store import records as rec
 from lmdbq.store.lmdb_known_lanes import KnownLanes, Lane, Member
 from lmdbq.store.lmdb_rows import read_lane_standing
 
-_List = tuple[int, int]  # queue_no, type_no (0 for a thread)
+_Found = tuple[bytes, rec.LaneStanding]
+_Place = tuple[int, int, int]  # queue_no, type_no, priority (the last two 0 for a thread)
 
 
 class Lanes(KnownLanes):
@@ -98,7 +99,7 @@ class Lanes(KnownLanes):
     @staticmethod
     def _touch(lane: Lane, key: bytes) -> None:
         parts = ks.read_lane(key)
-        lane.lists.add((parts.queue_no, parts.type_no))
+        lane.lists.add((parts.queue_no, parts.type_no, parts.priority))
 
     def settle(self, lane: Lane) -> None:
         """Count a group's tokens up to now, under what holds for it now, and look at all of it at the next sync."""
@@ -107,9 +108,15 @@ class Lanes(KnownLanes):
 
     # --- exposures ---
 
-    def first(self, lane: Lane, queue_no: int, type_no: int) -> tuple[bytes, rec.LaneStanding] | None:
-        """Return the key and value of the first ready task of a lane in a queue and type (0: a thread's, of any)."""
-        prefix = ks.of_lane_list(lane.no, queue_no, type_no)
+    def first(self, lane: Lane, queue_no: int, type_no: int = 0, priority: int = 0) -> _Found | None:
+        """Return the key and value of the first ready task of a lane in a place; of a thread in its queue."""
+        return self._first(ks.of_lane_place(lane.no, queue_no, type_no, priority))
+
+    def any_in(self, lane: Lane, queue_no: int, type_no: int) -> bool:
+        """Whether a group has a ready task in a queue and type."""
+        return self._first(ks.of_lane_list(lane.no, queue_no, type_no)) is not None
+
+    def _first(self, prefix: bytes) -> _Found | None:
         found = self._work.first_from("lane", prefix)
         if found is None or not found[0].startswith(prefix):
             return None
@@ -146,25 +153,25 @@ class Lanes(KnownLanes):
         if queue is not None:
             self._work.stirred.add(queue.name)
 
-    def _wanted(self, lane: Lane, known: dict[_List, bytes]) -> dict[_List, bytes]:
+    def _wanted(self, lane: Lane, known: dict[_Place, bytes]) -> dict[_Place, bytes]:
         """Return the exposures that a lane should have."""
         if lane.is_thread:
             head = self.head(lane)
-            return {} if head is None else {(lane.owner_no, 0): head}
+            return {} if head is None else {(lane.owner_no, 0, 0): head}
         if not lane.ready or self.blocked_by(lane):
             return {}
         wanted = dict(known)
-        for queue_no, type_no in lane.lists if known else self._all_lists(lane):
-            found = self.first(lane, queue_no, type_no)
+        for place in lane.lists if known else self._all_lists(lane):
+            found = self.first(lane, *place)
             if found is None:
-                wanted.pop((queue_no, type_no), None)
+                wanted.pop(place, None)
             else:
-                wanted[(queue_no, type_no)] = ks.lane(0, *ks.read_lane(found[0])[1:])
+                wanted[place] = ks.lane(0, *ks.read_lane(found[0])[1:])
         return wanted
 
     def head(self, lane: Lane) -> bytes | None:
         """Return the exposure of the task of a thread that may start now; None if there is none."""
-        found = self.first(lane, lane.owner_no, 0)
+        found = self.first(lane, lane.owner_no)
         if found is None:
             return None
         key, standing = found
@@ -173,14 +180,14 @@ class Lanes(KnownLanes):
             return None
         return ks.lane(0, lane.owner_no, standing.type_no, standing.priority, standing.rank, task_id)
 
-    def _all_lists(self, lane: Lane) -> Iterator[_List]:
-        """Yield each (queue, type) in which a group has ready tasks."""
+    def _all_lists(self, lane: Lane) -> Iterator[_Place]:
+        """Yield each (queue, type, priority) in which a group has ready tasks."""
         prefix = ks.of_lane(lane.no)
         found = self._work.first_from("lane", prefix)
         while found is not None and found[0].startswith(prefix):
             parts = ks.read_lane(found[0])
-            yield parts.queue_no, parts.type_no
-            found = self._work.first_from("lane", ks.of_lane_list(lane.no, parts.queue_no, parts.type_no + 1))
+            yield parts.queue_no, parts.type_no, parts.priority
+            found = self._work.first_from("lane", ks.lane(*parts[:4], ks.RANK_MAX, ks.RANK_MAX))
 
     # --- when to look again ---
 
@@ -233,6 +240,6 @@ class Lanes(KnownLanes):
         return record.bucket is None or self._bucket(lane) is None
 
 
-def _list_of(lane: Lane, key: bytes) -> _List:
+def _list_of(lane: Lane, key: bytes) -> _Place:
     parts = ks.read_lane(key)
-    return parts.queue_no, 0 if lane.is_thread else parts.type_no
+    return (parts.queue_no, 0, 0) if lane.is_thread else (parts.queue_no, parts.type_no, parts.priority)
