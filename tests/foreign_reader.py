@@ -41,7 +41,7 @@ def sealed(value: bytes, key: bytes = b"") -> bytes:
 
 
 def sealed_map(value: bytes) -> dict[str, Any]:
-    found = msgpack.unpackb(sealed(value))
+    found = msgpack.unpackb(sealed(value), strict_map_key=False)
     assert isinstance(found, dict)
     return found
 
@@ -119,6 +119,11 @@ class Reader:
             _queue_no, type_no, priority, rank, last_id = struct.unpack(">IIHQQ", key)
             place = {"state": "ready", "type_no": type_no, "at": (priority, rank)}
             stands(last_id, *struct.unpack(">IIH", sealed(value, key)), **place)
+        for key, value in self._rows.get("lane", {}).items():
+            lane_no, _queue_no, _type_no, _priority, _rank, task_id = struct.unpack(">IIIHQQ", key)
+            if lane_no:  # else it is exposed, and stands in its lane
+                type_no, priority, rank, *counted = struct.unpack(">IHQIH", sealed(value, key))
+                stands(task_id, 1, *counted, state="ready", type_no=type_no, at=(priority, rank))
         for key, value in self._rows["lease"].items():
             length, _queue_no, type_no, boot_no, deadline, keepalive, deliveries, failures = struct.unpack(
                 ">IIIIQQIH", sealed(value, key)
@@ -257,6 +262,33 @@ class Reader:
         if dues:
             raise ValueError(f"due keys of no schedule: {dues}")
         return found
+
+    def lanes(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """Return (queue or "", name) -> what is known of a thread or group: how many are ready and run, and who may
+        start next (ids)."""
+        found: dict[tuple[str, str], dict[str, Any]] = {}
+        for key, value in self._rows["catalog"].items():
+            if key[:1] != b"L":
+                continue
+            owner_no, record = int.from_bytes(key[2:6], "big"), sealed_map(value)
+            if self._rows["catalog"][b"l" + struct.pack(">I", record["no"])][:-4] != key[1:]:
+                raise ValueError(f"lane {record['no']} has another name")
+            counts = [both for no, both in record.get("counts", {}).items() if no in self._queue_names]
+            exposed = record.get("exposed", [])
+            if any(number(sealed(self._rows["lane"][one]), 0) != record["no"] for one in exposed):
+                raise ValueError(f"lane {record['no']} exposes what another does")
+            found[self._queue_names.get(owner_no, ""), key[6:].decode()] = {
+                "ready": sum(ready for ready, _ in counts),
+                "running": sum(running for _, running in counts),
+                "held_by": record.get("held_by", 0),
+                "settings": record.get("settings"),
+                "next": sorted(number(one[-8:], 0) for one in exposed),
+            }
+        return found
+
+    def group_rules(self) -> list[str]:
+        """Return the patterns of the rules for groups."""
+        return sorted(sealed_map(value)["pattern"] for key, value in self._rows["catalog"].items() if key[:1] == b"R")
 
     def expiries(self) -> dict[int, int]:
         """Return when each waiting task expires, by id, those of purged queues left out."""

@@ -12,6 +12,7 @@ from lmdbq.model import GroupPut, GroupRule, GroupSettings, Prune, Rate, RulePut
 from lmdbq.store import keyspace as ks
 from lmdbq.store.dump import dump_lines
 from lmdbq.store.lmdb import open_store
+from tests.foreign_reader import Reader
 from tests.store_driver import Driver, S, entry
 from tests.test_file_damage import flip, values
 
@@ -93,3 +94,26 @@ def test_lane_numbers_begin_again_and_leave_out_those_in_use(tmp_path: Path, mon
     assert q.store.check() == []
     q.store.close()
     assert {key for key in values(tmp_path, "catalog") if key[:1] == b"l"} == {ks.lane_by_no(1)}
+
+
+def test_a_foreign_reader_sees_lanes_as_the_store_does(tmp_path: Path):
+    fill(tmp_path)
+    reader = Reader(tmp_path)
+    store, clock = open_store(tmp_path), ManualClock()
+    found = reader.lanes()
+    for thread in store.threads("default"):
+        told = found.pop(("default", thread.name))
+        assert (told["ready"], told["held_by"]) == (thread.ready, thread.holder)
+        assert told["next"] == ([thread.head] if thread.head else [])
+    for group in store.groups(clock):
+        told = found.pop(("", group.name))
+        assert (told["ready"], told["running"], told["settings"] is None) == (
+            group.ready,
+            group.running,
+            group.settings is None,
+        )
+    assert found == {}
+    assert reader.group_rules() == [rule.pattern for rule in store.group_rules()]
+    states = {task.id: task.state.word for task in Driver(store, clock).all_tasks()}
+    assert {task_id: task["state"] for task_id, task in reader.tasks().items()} == states
+    store.close()
