@@ -19,6 +19,7 @@ STORMS: Final = (
     "fail-call",
     "clock",
     "hostile",
+    "foreign",
     "simulate",
     "soak",
 )

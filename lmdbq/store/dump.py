@@ -15,6 +15,7 @@ from lmdbq.model import Scope, State
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.environment import open_environment
+from lmdbq.store.pages import explained
 
 PAYLOAD_CHARS_MAX: Final = 120
 
@@ -23,7 +24,7 @@ def dump_lines(path: str | Path) -> Iterator[str]:
     """Yield a line for each key of the file in directory ``path``: database, key, value. Raises StoreError."""
     shared = open_environment(Path(path), max_bytes=0, metasync=True)
     try:
-        with shared.reading() as txn:
+        with explained(shared.data_path), shared.reading() as txn:
             for name in ks.DATABASES:
                 cursor: Any = txn.cursor(db=shared.databases[name])
                 for key, value in cursor.iternext():

@@ -24,7 +24,7 @@ from typing import Any, Final
 import lmdb
 
 from lmdbq import limits
-from lmdbq.errors import FormatUnknown, NotOurFile, StoreClosed, StoreFull
+from lmdbq.errors import CorruptFile, FormatUnknown, NotOurFile, StoreClosed, StoreFull
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.creation import DATA_NAME as DATA_NAME
@@ -32,13 +32,12 @@ from lmdbq.store.creation import ENGINE, MAX_DATABASES, create_missing, write_da
 from lmdbq.store.creation import VERIFIED_NAME as VERIFIED_NAME
 from lmdbq.store.lockfile import MAX_READERS, allocate_lock_file
 from lmdbq.store.network import refuse_network
+from lmdbq.store.pages import DAMAGED, REMEDY, is_of_some_lmdb, refuse_cut_off
 from lmdbq.store.side import SIDE_PREFIX, Side
 from lmdbq.store.space import Space
 from lmdbq.store.turn import Turn
 
 VERIFY_FIRST_NAME: Final = "verify-first"
-_HEAD_BYTES: Final = 32
-_LMDB_MARKS: Final = (b"\xde\xc0\xef\xbe", b"\xbe\xef\xc0\xde")
 NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 
 _FileKey = tuple[int, int]  # device, inode
@@ -197,7 +196,8 @@ if hasattr(os, "register_at_fork"):
 def open_environment(directory: Path, *, max_bytes: int, metasync: bool) -> Environment:
     """Open (and if needed create) the environment of ``directory``; share it if this process has it open already.
 
-    A shared one keeps the max_bytes and metasync it was first opened with. Raises NotOurFile, FormatUnknown, StoreFull.
+    A shared one keeps the max_bytes and metasync it was first opened with. Raises NotOurFile, FormatUnknown,
+    CorruptFile, StoreFull.
     """
     try:
         refuse_network(directory)
@@ -215,6 +215,8 @@ def open_environment(directory: Path, *, max_bytes: int, metasync: bool) -> Envi
     except (OSError, lmdb.Error) as error:
         if isinstance(error, lmdb.DiskError) or (isinstance(error, OSError) and error.errno in NO_ROOM):
             raise StoreFull(f"{directory}: there is no room to open a store here ({error}); free some") from error
+        if isinstance(error, DAMAGED):
+            raise CorruptFile(f"{directory / DATA_NAME} is damaged ({error}): {REMEDY}") from error
         detail = f"{directory}: no store can be opened or made here ({error})"
         if "already open in this process" in str(error):  # py-lmdb's words; it has no class for it
             detail += "; one file has one environment in a process: open it as a client, and take client.environment()"
@@ -239,6 +241,7 @@ def _open_first(directory: Path, key: _FileKey, max_bytes: int, metasync: bool) 
     try:
         with env.begin():
             pass
+        refuse_cut_off(directory / DATA_NAME, env)
     finally:
         env.close()
     env = _open(directory, map_bytes, metasync)
@@ -274,19 +277,12 @@ def _open(directory: Path, map_bytes: int, metasync: bool) -> lmdb.Environment:
             "numbers. Share the daemon's address instead of the file, or run both with a shared PID namespace"
         ) from error
     except (lmdb.VersionMismatchError, lmdb.InvalidError) as error:
-        if isinstance(error, lmdb.InvalidError) and not _is_of_some_lmdb(directory / DATA_NAME):
+        if isinstance(error, lmdb.InvalidError) and not is_of_some_lmdb(directory / DATA_NAME):
             raise NotOurFile(f"{directory / DATA_NAME} is no LMDB file ({error}); it was not touched") from error
         raise FormatUnknown(
             f"{directory / DATA_NAME} was written by another LMDB engine than {ENGINE}: open it with the lmdbq and "
             "lmdb versions that wrote it, or restore a backup made for this engine; the file was not touched"
         ) from error
-
-
-def _is_of_some_lmdb(data: Path) -> bool:
-    """Whether a file begins as LMDB's do in any version and on any machine; they differ in where the mark stands."""
-    with data.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
-    return any(mark in head for mark in _LMDB_MARKS)
 
 
 def _adopt(shared: Environment) -> None:

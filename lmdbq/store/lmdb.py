@@ -48,6 +48,7 @@ from lmdbq.store.lmdb_rows import Broken
 from lmdbq.store.lmdb_types import types
 from lmdbq.store.lmdb_within import apply_in, check_usable
 from lmdbq.store.lmdb_work import Work
+from lmdbq.store.pages import explained
 
 _T = TypeVar("_T")
 
@@ -102,7 +103,7 @@ class LmdbStore:
         mark = self._directory / VERIFY_FIRST_NAME
         if shared.failed is not None or not mark.exists():  # after a failure it is for another process to judge
             return
-        with shared.reading() as txn:
+        with explained(shared.data_path, ValueError, IndexError), shared.reading() as txn:
             problems = check_file(shared, txn)
         if problems:
             raise CorruptFile(
@@ -142,7 +143,7 @@ class LmdbStore:
     def _reading(self, clock: Clock | None) -> Iterator[Work]:
         """The work of a read; of one for which the time does not matter without a clock."""
         shared = self._environment()
-        with shared.reading() as txn:
+        with explained(shared.data_path), shared.reading() as txn:
             yield timeless_work(shared, txn) if clock is None else open_work(shared, txn, clock, write=False)
 
     def _read(self, clock: Clock | None, read: Callable[[Work], _T]) -> _T:
@@ -265,5 +266,5 @@ class LmdbStore:
     def check(self) -> list[str]:
         """Verify every invariant."""
         shared = self._environment()
-        with shared.reading() as txn:
+        with explained(shared.data_path, ValueError, IndexError), shared.reading() as txn:
             return check_file(shared, txn)

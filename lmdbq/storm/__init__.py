@@ -16,6 +16,7 @@
     clock_steps the clock is set                                          fake_clock  the clock that is set
     clock_rig   who uses the daemon meanwhile                             clock_parties  what they know and ask for
     hostile     bodies and connections that nobody honest sends           hostile_bodies, _sockets, _schema  which ones
+    foreign     what others do to the file        foreign_files, _user, _ground  the files, the others, and where
     served      the daemon as a process         planted_daemon            one with a fault, which must be found
 
     simulate    the engine in a world that is drawn                       virtual_loop  its time, and who is next

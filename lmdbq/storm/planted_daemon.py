@@ -1,4 +1,4 @@
-"""The daemon with a fault that was put into it: ``python -m lmdbq.storm.planted_daemon PLANT serve ...``.
+"""The command with a fault that was put into it: ``python -m lmdbq.storm.planted_daemon PLANT serve ...``.
 
 Storms that look at the daemon from outside must find each of these, or they prove nothing. Each is one function made
 wrong in a way that a person might.
@@ -6,6 +6,7 @@ wrong in a way that a person might.
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
 import runpy
@@ -21,7 +22,7 @@ from lmdbq.daemon.replies import HttpProblem
 from lmdbq.engine import timers
 from lmdbq.ids import ID_COUNTER_BITS
 from lmdbq.model import CallOutcome, Done, Encoding
-from lmdbq.store import lmdb_ops_enqueue
+from lmdbq.store import environment, lmdb_ops_enqueue, pages
 from lmdbq.wire import payloads, values
 
 
@@ -84,6 +85,21 @@ def nan_forgotten() -> None:
     setattr(values, "duration_ns", duration_ns)  # noqa: B010
 
 
+def lengths_unseen() -> None:
+    """Nobody compares a file's length with what it says."""
+    setattr(environment, "refuse_cut_off", lambda data, env: None)  # noqa: B010
+
+
+def raw_errors() -> None:
+    """What LMDB says of damaged pages goes as it is to whoever asked."""
+    pages.DAMAGED, environment.DAMAGED = (), ()  # type: ignore[misc, attr-defined]
+
+
+def nobody_owns() -> None:
+    """A daemon does not ask whether another one serves the file."""
+    setattr(fcntl, "flock", lambda *_: None)  # noqa: B010
+
+
 PLANTS: Final[dict[str, Callable[[], None]]] = {
     "leases-by-wall": leases_by_wall,
     "nobody-looks": nobody_looks,
@@ -92,6 +108,9 @@ PLANTS: Final[dict[str, Callable[[], None]]] = {
     "bodies-kept": bodies_kept,
     "refused-too-late": refused_too_late,
     "nan-forgotten": nan_forgotten,
+    "lengths-unseen": lengths_unseen,
+    "raw-errors": raw_errors,
+    "nobody-owns": nobody_owns,
 }
 
 
