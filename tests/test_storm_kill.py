@@ -111,6 +111,7 @@ class Notes:
         self.died_at: dict[str, float] = {}
         self.lines: dict[str, list[list[Any]]] = {"producer-1.1": [], "worker-1.1": [], "worker-2.1": []}
         self.served = [(0.0, 0.0)]
+        self.stalls: list[tuple[int, float]] = []
 
     def note(self, who: str, at: float, *said: Any) -> None:
         self.lines[who].append([round(at * SECOND), *said])
@@ -137,7 +138,9 @@ class Notes:
             Life(name, round(self.died_at.get(name, 0) * SECOND), sorted(lines, key=lambda line: line[0]))
             for name, lines in self.lines.items()
         ]
-        judge = Judge(lives, [(round(start * SECOND), round(end * SECOND)) for start, end in self.served], 1)
+        judge = Judge(
+            lives, [(round(start * SECOND), round(end * SECOND)) for start, end in self.served], 1, self.stalls
+        )
         known = {task_id: Stored(f"number of {task_id}", state, deliveries) for task_id, state, deliveries in stored}
         everything = {**judge._tasks, **known}
         judge.judge(known, totals or {"enqueued": len(everything), "succeeded": len(everything), "cancelled": 0})
@@ -263,6 +266,13 @@ def test_the_time_counts_from_the_last_start_of_the_daemon(notes: Notes):
     notes.served = [(0, 10.5), (11.5, 0)]
     held_by_a_dead(notes, 13.4, asked=9)
     assert notes.problems(KEPT, ("d", "succeeded", 2)) == {}
+
+
+@pytest.mark.parametrize(("back_at", "faults"), [(12.4, []), (12.6, ["back too late"])])
+def test_what_the_machine_stood_still_is_added(notes: Notes, back_at: float, faults: list[str]):
+    notes.stalls = [(round(9 * SECOND), 5.0), (round(11 * SECOND), 0.5)]
+    held_by_a_dead(notes, back_at, asked=9)
+    assert list(notes.problems(KEPT, ("d", "succeeded", 2))) == faults
 
 
 def test_late_is_only_what_somebody_asked_for_in_vain(notes: Notes):

@@ -160,7 +160,7 @@ class _Round:
     def _judge(self, cast: Cast) -> list[str]:
         stored = self._stored(cast)
         totals = _get(cast, HttpPost(str(cast.socket)), f"/v1/queues/{QUEUE}")["totals"]
-        judge = Judge(cast.lives(), cast.served, LEASE_SECONDS)
+        judge = Judge(cast.lives(), cast.served, LEASE_SECONDS, cast.stalls)
         judge.judge(stored, totals)
         for kind, problems in judge.problems.items():
             self._report.count(kind, len(problems))
@@ -168,7 +168,7 @@ class _Round:
             if name.startswith("slowest"):
                 self._report.figures[name] = max(round(figure, 2), self._report.figures.get(name, 0.0))
             else:
-                self._report.figures[name] = self._report.figures.get(name, 0) + figure
+                self._report.figures[name] = round(self._report.figures.get(name, 0) + figure, 1)
         return judge.all_problems()
 
 
@@ -192,7 +192,7 @@ def _wait_for_all(cast: Cast) -> int:
         left = int(counts["scheduled"] + counts["ready"] + counts["running"])
         if not left or time.monotonic() > give_up_at:
             return left
-        time.sleep(0.05)
+        cast.sleep(0.05)
 
 
 def _await_served(cast: Cast) -> None:
@@ -200,13 +200,13 @@ def _await_served(cast: Cast) -> None:
     while not cast.look():
         if time.monotonic() > give_up_at:
             raise EndedByItself(f"the daemon does not serve after {START_SECONDS_MAX:.0f} s")
-        time.sleep(TICK_SECONDS)
+        cast.sleep(TICK_SECONDS)
 
 
 def _pause(cast: Cast, seconds: float) -> None:
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
-        time.sleep(min(left, TICK_SECONDS))
+        cast.sleep(min(left, TICK_SECONDS))
         cast.look()
 
 

@@ -28,6 +28,7 @@ WORKERS: Final = ("worker-1", "worker-2")
 GUEST: Final = "producer-last"  # the storm itself, once all others have stopped
 ROLES: Final = (DAEMON, LIBRARY, *PRODUCERS, *WORKERS)
 STOP_SECONDS: Final = 30.0
+STALL_SECONDS: Final = 0.02
 LOG_SHOWN: Final = 1_500
 
 
@@ -48,6 +49,7 @@ class Cast:
         self.data = root / "data"
         self.socket = root / "socket"
         self.served: list[tuple[int, int]] = []  # from when to when a daemon served, in monotonic ns; 0: it still does
+        self.stalls: list[tuple[int, float]] = []  # until when, and for how many seconds, this process got no time
         self._root = root
         self._durability = durability
         self._seed = seed
@@ -137,6 +139,14 @@ class Cast:
         player = self._players[role]
         if player.process.poll() is not None:
             raise EndedByItself(f"{role} ended by itself with {player.process.returncode}: {self._said(player)}")
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep, and keep by how much that took too long."""
+        began = time.monotonic()
+        time.sleep(seconds)
+        lost = time.monotonic() - began - seconds
+        if lost > STALL_SECONDS:
+            self.stalls.append((time.monotonic_ns(), lost))
 
     def look(self) -> bool:
         """Return whether the daemon serves; the first time it is seen to is kept."""
