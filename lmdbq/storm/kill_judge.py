@@ -6,9 +6,9 @@ never came either end is possible, and only what is certain is blamed. In that:
 - a task holds its dedupe slot for certain from when its producer was told to when somebody first asks for its end;
 - a lease is certainly somebody else's from when a later delivery of its task was given;
 - what a killed process held is back when it is given again. That must be within its lease and one second of the death,
-  or of the daemon's last start before it was given again, if that came later. Who asked only after that time, and was
-  given it, is no proof of anything; who asked then and was not given it, though there was room, is one. What the machine
-  itself stood still in that time, as the storm saw it, is added.
+  or of the daemon's last start before it was given again, if that came later; and what the machine itself stood still
+  in that time, as the storm saw it, is added. Who asked only after that time, and was given it, is no proof of
+  anything; who asked then and was not given it, though there was room, is one.
 
 The trap is an answer that was on its way when its caller was killed: a task may have been given, or an end accepted,
 and nobody wrote it down. So gaps are no faults; contradictions are.
