@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from lmdbq.demo.children import Interrupts
 from lmdbq.storm import kill, kill_caller, kill_judge
 from lmdbq.storm.kill_cast import ROLES, Cast, EndedByItself
 from lmdbq.storm.kill_judge import Judge, Life, Stored
@@ -76,7 +78,7 @@ def test_the_seed_decides_who_is_killed():
 
 
 def test_a_process_that_ends_by_itself_is_a_fault(tmp_path: Path):
-    with Cast(tmp_path, "full", "seed", "") as cast:
+    with Interrupts() as interrupts, Cast(tmp_path, "full", "seed", "", interrupts) as cast:
         for role in ("daemon", "worker-1"):
             cast.start(role)
         os.kill(cast._players["worker-1"].process.pid, signal.SIGILL)
@@ -85,6 +87,34 @@ def test_a_process_that_ends_by_itself_is_a_fault(tmp_path: Path):
             cast.kill("worker-1")
         daemon = cast._players["daemon"].process
     assert daemon.poll() == -signal.SIGKILL, "somebody was left behind"
+
+
+def test_ctrl_c_leaves_nobody_behind(tmp_path: Path):
+    place = tmp_path / "python"  # the children's command lines name it, and so can be told from others
+    place.symlink_to(sys.executable)
+    command = [str(place), "-m", "lmdbq", "storm", "kill", "--kills", "1000"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stderr is not None
+        assert "round" in process.stderr.readline()
+        while len(running(place)) < len(ROLES):
+            assert process.poll() is None
+        for _ in range(2):
+            process.send_signal(signal.SIGINT)
+        process.stderr.read()
+        assert process.wait() == 130
+    assert running(place) == []
+
+
+def running(place: Path) -> list[str]:
+    """Return the command lines of processes that were started with the program ``place``."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = path.read_bytes().split(b"\0")
+            if words[0] == os.fsencode(place):
+                found.append(str(words))
+    return found
 
 
 def test_a_fault_that_does_not_exist_is_a_wrong_use():

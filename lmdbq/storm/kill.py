@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from lmdbq.demo.children import Interrupts
 from lmdbq.storm.kill_caller import LEASE_SECONDS, QUEUE, HttpPost
 from lmdbq.storm.kill_cast import DAEMON, GUEST, LIBRARY, PRODUCERS, ROLES, WORKERS, Cast, EndedByItself
 from lmdbq.storm.kill_judge import Judge, Stored
@@ -66,7 +67,7 @@ def _weights() -> list[int]:
 def run(seed: str, tell: Tell, kills_max: int, minutes: float = 0.0, *, plant: str = "") -> Report:
     """Kill ``kills_max`` times; or, if ``minutes`` are given, as often as fits into them.
 
-    plant: the name of a fault of ``kill_plants.PLANTS``. Raises KeyError (plant).
+    plant: the name of a fault of ``kill_plants.PLANTS``. Raises KeyError (plant), KeyboardInterrupt.
     """
     if plant and plant not in PLANTS:
         raise KeyError(plant)
@@ -74,10 +75,11 @@ def run(seed: str, tell: Tell, kills_max: int, minutes: float = 0.0, *, plant: s
     started = time.monotonic()
     until = started + minutes * 60 if minutes else None
     number = 0
-    with scratch_directory() as scratch:
+    with Interrupts() as interrupts, scratch_directory() as scratch:
         while report.tried < kills_max if until is None else time.monotonic() < until:
             kills = KILLS_PER_ROUND if until else min(KILLS_PER_ROUND, kills_max - report.tried)
-            round_ = _Round(report, f"{seed}/{number}", DURABILITIES[number % 2], plant, scratch / str(number))
+            durability, place = DURABILITIES[number % 2], scratch / str(number)
+            round_ = _Round(report, f"{seed}/{number}", durability, plant, place, interrupts)
             round_.run(kills, until, lambda event: tell(report.tried, 0 if until else kills_max, event))
             report.seconds = time.monotonic() - started
             number += 1
@@ -87,12 +89,15 @@ def run(seed: str, tell: Tell, kills_max: int, minutes: float = 0.0, *, plant: s
 class _Round:
     """One file, its users, and their deaths."""
 
-    def __init__(self, report: Report, seed: str, durability: str, plant: str, root: Path) -> None:
+    def __init__(
+        self, report: Report, seed: str, durability: str, plant: str, root: Path, interrupts: Interrupts
+    ) -> None:
         self._report = report
         self._seed = seed
         self._durability = durability
         self._plant = plant
         self._root = root
+        self._interrupts = interrupts
 
     def run(self, kills: int, until: float | None, tell: Any) -> None:
         """Play a round, judge it, and remove it."""
@@ -100,7 +105,7 @@ class _Round:
         tell(where)
         self._root.mkdir()
         problems: list[str] = []
-        with Cast(self._root, self._durability, self._seed, self._plant) as cast:
+        with Cast(self._root, self._durability, self._seed, self._plant, self._interrupts) as cast:
             try:
                 self._strike(cast, kills, until, tell)
                 problems += self._work_off(cast)

@@ -1,8 +1,9 @@
 """The cast of the storm of kills: who plays, as processes that are started, killed by their pids, and replaced.
 
 Each role has one process at a time; the one that replaces it is the next *life*, with notes of its own. The daemon
-serves a socket in the round's directory. The trap is an end that nobody asked for: a process that ends by itself in the
-middle of a round is a fault, and what it said last is shown.
+serves a socket in the round's directory. The traps: an end that nobody asked for (a process that ends by itself in the
+middle of a round is a fault, and what it said last is shown); and an interrupt between starting a process and noting
+it, so a signal is only looked at while the storm sleeps.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple
 
+from lmdbq.demo.children import Interrupts
 from lmdbq.storm import kill_caller
 from lmdbq.storm.kill_caller import Caller, HttpPost, Notes, read_notes
 from lmdbq.storm.kill_judge import Life
@@ -45,7 +47,7 @@ class _Player(NamedTuple):
 class Cast:
     """The processes of a round. A context: when it is left, none is alive."""
 
-    def __init__(self, root: Path, durability: str, seed: str, plant: str) -> None:
+    def __init__(self, root: Path, durability: str, seed: str, plant: str, interrupts: Interrupts) -> None:
         self.data = root / "data"
         self.socket = root / "socket"
         self.served: list[tuple[int, int]] = []  # from when to when a daemon served, in monotonic ns; 0: it still does
@@ -54,6 +56,7 @@ class Cast:
         self._durability = durability
         self._seed = seed
         self._plant = [plant] if plant else []
+        self._interrupts = interrupts
         self._players: dict[str, _Player] = {}
         self._lives: dict[str, list[Path]] = {role: [] for role in (*ROLES, GUEST)}
         self._died_at: dict[Path, int] = {}
@@ -65,9 +68,14 @@ class Cast:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for player in self._players.values():
-            player.process.kill()
-            player.process.wait()
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # impatience must not leave anybody behind
+        try:
+            for player in self._players.values():
+                player.process.kill()
+            for player in self._players.values():
+                player.process.wait()
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def start(self, role: str) -> None:
         """Start the next life of a role."""
@@ -141,7 +149,8 @@ class Cast:
             raise EndedByItself(f"{role} ended by itself with {player.process.returncode}: {self._said(player)}")
 
     def sleep(self, seconds: float) -> None:
-        """Sleep, and keep by how much that took too long."""
+        """Sleep, and keep by how much that took too long. Raises KeyboardInterrupt if a signal has come."""
+        self._interrupts.check()
         began = time.monotonic()
         time.sleep(seconds)
         lost = time.monotonic() - began - seconds
