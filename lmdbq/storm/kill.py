@@ -6,8 +6,8 @@ which pause, is drawn from the seed, as is what each process asks; the moments a
 the producers stop, the workers work off what there is, and then two tasks for later, for which they have to be woken;
 the notes are judged (``kill_judge``), and the file checked.
 
-The trap: a daemon takes longer to start than the pause between two kills. If every kill were free to hit it, it would
-never serve; so most wait until it does.
+The trap: a daemon takes longer to start than the pause between two kills, on a busy machine any process does. If every
+kill were free to hit them, they would never do anything; so most wait until they do.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _WEIGHTS: Final = {DAEMON: 12, LIBRARY: 22, "producer-1": 11, "producer-2": 11, 
 
 
 class Strike(NamedTuple):
-    """Who is killed together, and after which pause. early: also a daemon that does not yet serve."""
+    """Who is killed together, and after which pause. early: also who has just been started."""
 
     pause_seconds: float
     roles: tuple[str, ...]
@@ -122,8 +122,8 @@ class _Round:
         for role in ROLES:
             cast.start(role)
         for strike in strikes(self._seed, kills):
-            if DAEMON in strike.roles and not strike.early:
-                _await_served(cast)
+            if not strike.early:
+                _await_begun(cast, strike.roles)
             _pause(cast, strike.pause_seconds)
             for role in strike.roles:
                 cast.kill(role)
@@ -205,6 +205,15 @@ def _await_served(cast: Cast) -> None:
     while not cast.look():
         if time.monotonic() > give_up_at:
             raise EndedByItself(f"the daemon does not serve after {START_SECONDS_MAX:.0f} s")
+        cast.sleep(TICK_SECONDS)
+
+
+def _await_begun(cast: Cast, roles: tuple[str, ...]) -> None:
+    """Wait until those who are to be killed do something. One that ends instead is found when it is killed."""
+    if DAEMON in roles:
+        _await_served(cast)
+    give_up_at = time.monotonic() + START_SECONDS_MAX
+    while not all(role == DAEMON or cast.has_begun(role) for role in roles) and time.monotonic() < give_up_at:
         cast.sleep(TICK_SECONDS)
 
 

@@ -148,6 +148,11 @@ class Cast:
         if player.process.poll() is not None:
             raise EndedByItself(f"{role} ended by itself with {player.process.returncode}: {self._said(player)}")
 
+    def has_begun(self, role: str) -> bool:
+        """Whether a caller has come to write down anything, or has ended."""
+        player = self._players[role]
+        return player.process.poll() is not None or (player.notes.exists() and player.notes.stat().st_size > 0)
+
     def sleep(self, seconds: float) -> None:
         """Sleep, and keep by how much that took too long. Raises KeyboardInterrupt if a signal has come."""
         self._interrupts.check()
