@@ -112,8 +112,7 @@ class Judge:
         self._ids: dict[str, set[str]] = defaultdict(set)  # of each number
         self._skipped: list[tuple[str, int]] = []  # (the holder, first asked at)
         self._claims: dict[str, Claim] = {}
-        self._lives = list(lives)
-        for life in self._lives:
+        for life in lives:
             for line in life.lines:
                 self._take(life, line)
 
@@ -142,11 +141,9 @@ class Judge:
             elif outcome not in ("stale_lease", "not_running", "not_found"):
                 self._blame("other faults", f"{task_id}: its report was answered {outcome}")
         elif event == "cancel":
-            task = self._tasks[said[0]]
-            task.end_asked_at = _earlier(task.end_asked_at, at)
-        elif event == "cancelled":
-            if said[1] == "ok":
-                self._tasks[said[0]].cancelled_at = at
+            self._tasks[said[0]].end_asked_at = _earlier(self._tasks[said[0]].end_asked_at, at)
+        elif event == "cancelled" and said[1] == "ok":
+            self._tasks[said[0]].cancelled_at = at
         elif event == "odd":
             self._blame("other faults", f"{life.name}: {said}")
 
@@ -175,10 +172,10 @@ class Judge:
                 self._blame("given twice", f"{task_id}: its delivery {delivery}, to {known.claim_id} and {claim_id}")
             self._ids[number].add(task_id)
 
+    # --- judging ---
+
     def _blame(self, kind: str, what: str) -> None:
         self.problems[kind].append(what)
-
-    # --- judging ---
 
     def judge(self, stored: dict[str, Stored], totals: dict[str, int]) -> None:
         """Compare the notes with themselves and with what is stored now that all is worked off.
