@@ -24,6 +24,7 @@ DEDUPE_RAW_BYTES_MAX: Final = 400  # longer keys stand as a prefix and a digest,
 CLAIM_ID_BYTES_MAX: Final = 64
 IDEMPOTENCY_KEY_BYTES_MAX: Final = 255
 TYPES_PER_QUEUE_MAX: Final = 1_000
+NAMESPACES: Final = (1,)  # of external ids; one for each protocol whose ids are kept, 1 is lmdbq's own
 GROUP_RULES_MAX: Final = 1_000
 RATE_TOKENS_MAX: Final = 1_000_000
 RATE_PERIOD_NS_MIN: Final = 1 * MS_NS

@@ -172,7 +172,8 @@ class Options(Struct, frozen=True, omit_defaults=True, gc=False):
     keepalive_ns: length of a lease, 0 = not said. metadata: a JSON object as UTF-8 bytes, b"" = none.
     thread, group: the lane it waits in (1..128 bytes, "" = none; one of them at most). rejoin: a task of a thread that
     is to be tried again does not keep its place at the head. on_dead: what is enqueued when the task dies (see
-    ``store.base``, Death); its times are relative.
+    ``store.base``, Death); its times are relative. external_id: another system's name for the task, 1..128 bytes, which
+    no other stored task of the namespace has (1 is lmdbq's own namespace).
     """
 
     keepalive_ns: int = 0
@@ -185,6 +186,8 @@ class Options(Struct, frozen=True, omit_defaults=True, gc=False):
     group: str = ""
     rejoin: bool = False
     on_dead: Entry | None = None
+    external_id: str = ""
+    namespace_no: int = 1
 
 
 PLAIN: Final = Options()
@@ -378,9 +381,9 @@ class GroupRule(Struct, frozen=True, omit_defaults=True):
 class Filter(Struct, frozen=True):
     """Which tasks to list, count or change; what is empty does not restrict.
 
-    dedupe_key: tasks that hold this key, in any scope: each the last that took it. reason: why they are dead or
-    cancelled. priority, attempts: (least, most), both included. created, scheduled, ended: (from, before) in wall ns,
-    of created_at, scheduled_at and ended_at; ended restricts to tasks that have ended.
+    dedupe_key: tasks that hold this key, in any scope: each the last that took it. external_id: in any namespace.
+    reason: why they are dead or cancelled. priority, attempts: (least, most), both included. created, scheduled, ended:
+    (from, before) in wall ns, of created_at, scheduled_at and ended_at; ended restricts to tasks that have ended.
     """
 
     queue: str = ""
@@ -390,6 +393,7 @@ class Filter(Struct, frozen=True):
     dedupe_key: str = ""
     thread: str = ""
     group: str = ""
+    external_id: str = ""
     reason: str = ""
     priority: tuple[int, int] | None = None
     attempts: tuple[int, int] | None = None
@@ -727,8 +731,8 @@ class Placed(Struct, frozen=True, gc=False):
 
     id: of the new task, or of the holder of its dedupe key. state: of that task after the call, None if it is no
     longer stored. scheduled_at / expires_at: as stored after the call (0 if it is no longer stored; expires_at 0 =
-    never). reason: for SKIPPED by a holder that is neither scheduled nor ready, its state ("running", "dead", ...),
-    or "ttl" if it is no longer stored; else "".
+    never). reason: "external_id" for SKIPPED by a task with that external id; for SKIPPED by a holder that is neither
+    scheduled nor ready, its state ("running", "dead", ...), or "ttl" if it is no longer stored; else "".
     """
 
     id: int

@@ -154,6 +154,7 @@ options = st.builds(
     tags=st.sampled_from([(), ("x",), ("x", "ÿ")]),
     metadata=st.sampled_from([b"", b'{"m":1}']),
     on_dead=weighted(st.none(), st.none(), st.none(), templates),
+    external_id=st.sampled_from(["", "", "", "", "e1", "e2"]),
 )
 
 
@@ -241,6 +242,7 @@ filters = st.builds(
     dedupe_key=st.sampled_from(["", "", "", "k", STRICT_KEY, "u3"]),
     thread=st.sampled_from(["", "", "", "x"]),
     group=st.sampled_from(["", "", "", "g"]),
+    external_id=st.sampled_from(["", "", "", "", "e1"]),
     reason=st.sampled_from(["", "", "", "max_attempts", "cancelled"]),
     priority=_between(-2, 8),
     attempts=_between(0, 3),

@@ -10,6 +10,7 @@ from tests.contract_claim import ClaimContract, OrderCapability
 from tests.contract_dead import DeathContract, RetryElsewhereContract
 from tests.contract_dedupe import DedupeContract
 from tests.contract_enqueue import EnqueueContract, IdCapability, UniformEntriesContract
+from tests.contract_externals import ExternalIdContract
 from tests.contract_fold import CoalesceContract, FoldContract, MaxWaitContract
 from tests.contract_groups import GroupContract
 from tests.contract_lanes import ThreadContract
@@ -37,6 +38,7 @@ class EveryStore(
     GroupContract,
     DeathContract,
     RetryElsewhereContract,
+    ExternalIdContract,
     FoldContract,
     MaxWaitContract,
     CoalesceContract,

@@ -139,3 +139,12 @@ async def test_filters_by_range_time_and_reason(api: Api):  # noqa: F811
         late["id"],
     ]
     assert (await api.get("/v1/tasks/count?reason=no_retry&queue_name=q"))["count"] == 1
+
+
+async def test_a_task_is_found_by_its_external_id(api: Api):  # noqa: F811
+    first = (await api.enqueue({"queue_name": "q", "external_id": "job/7 ü"}))["outcomes"][0]
+    again = (await api.enqueue({"queue_name": "q", "external_id": "job/7 ü"}))["outcomes"][0]
+    assert (again["id"], again["outcome"], again["reason"]) == (first["id"], "skipped", "external_id")
+    assert (await api.get("/v1/tasks/by-external-id/job%2F7%20%C3%BC"))["id"] == first["id"]
+    assert await ids(api, "external_id=job%2F7%20%C3%BC") == [first["id"]]
+    (await api.call("GET", "/v1/tasks/by-external-id/none")).problem(404, "not_found")

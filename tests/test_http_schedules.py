@@ -47,6 +47,7 @@ WHOLE_TASK: dict[str, Any] = {
     "dedupe_max_wait_in_seconds": 90,
     "fold": "append",
     "fold_max": 7,
+    "external_id": "job-7",
     "on_dead": {"queue_name": "alerts", "type": "alert", "tags": ["pager"]},
 }
 NOT_FOR_SCHEDULES = {"scheduled_at", "expires_at", "payload_base64", "group_key"}  # or not beside the others

@@ -47,7 +47,7 @@ class Options(TypedDict, total=False):
     group: a key whose tasks, in all queues, may have a cap and a rate. keep: seconds a succeeded task is kept, or a
     Keep. tags: up to 16 words. metadata: up to 4 KiB of JSON object. on_dead: an Entry that is enqueued when the task
     dies; without a payload it is told what died, and why. debounce, throttle: once for many calls. coalesce: a key; one
-    task, with the latest payload, waits behind the one that runs.
+    task, with the latest payload, waits behind the one that runs. external_id: skipped while a stored task has it.
     """
 
     queue: str
@@ -69,6 +69,7 @@ class Options(TypedDict, total=False):
     debounce: Debounce
     throttle: Throttle
     coalesce: str
+    external_id: str
 
 
 class QueueOptions(TypedDict, total=False):
@@ -109,6 +110,7 @@ class Filters(TypedDict, total=False):
     dedupe_key: str
     thread: str
     group: str
+    external_id: str
     reason: str
     priority_min: int
     priority_max: int
@@ -229,6 +231,7 @@ _TASK_FIELDS: Final[dict[str, _Reader]] = {
     "debounce": ("debounce", _debounce),
     "throttle": ("throttle", _throttle),
     "coalesce": ("coalesce", _as_it_is),
+    "external_id": ("external_id", _as_it_is),
 }
 _QUEUE_FIELDS: Final[dict[str, _Reader]] = {
     "rate": ("rate", rate_fields),
@@ -253,6 +256,7 @@ _FILTER_FIELDS: Final[dict[str, _Reader]] = {
     "dedupe_key": ("dedupe_key", _as_it_is),
     "thread": ("thread_id", _as_it_is),
     "group": ("group_key", _as_it_is),
+    "external_id": ("external_id", _as_it_is),
     "reason": ("reason", _as_it_is),
     **{f"{name}_{end}": (f"{name}_{end}", _as_it_is) for name in ("priority", "attempts") for end in ("min", "max")},
     **{f"{name}_{end}": (f"{name}_{end}", instant) for name in _SPANS for end in ("from", "before")},

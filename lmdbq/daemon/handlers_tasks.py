@@ -82,6 +82,17 @@ async def _until_ended(daemon: Daemon, task_id: int, wait_seconds: float) -> Tas
                 continue  # the store is asked again: an end may come from elsewhere
 
 
+async def get_task_by_external_id(request: web.Request) -> web.StreamResponse:
+    """GET /v1/tasks/by-external-id/{external_id}: the stored task that another system knows by this id."""
+    only_parameters(request, "payload")
+    daemon = request.app[DAEMON]
+    wanted = Filter(external_id=request.match_info["external_id"])
+    found = daemon.store.tasks(wanted, daemon.clock, limit=1).tasks
+    if not found:
+        raise HttpProblem(404, "not_found", "no stored task has this external id")
+    return reply(request, _shown(daemon, found[0], codec_out(request), _payload_parameter(request)))
+
+
 def _look(daemon: Daemon, task_id: int) -> Task:
     return _task_or_problem(daemon.store.task(task_id, daemon.clock))
 

@@ -24,6 +24,7 @@ _REF: Final = "#/components/schemas/{name}"
 _PATH_PARAMETER: Final = re.compile(r"\{(\w+)\}")
 _PATH_DOCS: Final = {
     "id": "A task id, tsk_ and eleven letters or digits.",
+    "external_id": "What the entry said as `external_id`.",
     "lease": "What dequeue answered as `lease`.",
     "name": "The name of a queue, or of a schedule.",
     "key": "The key of a group.",

@@ -30,6 +30,8 @@ that says nothing removes it. It holds at once, for tasks that are stored, too. 
 
 **Enqueue**, entry by entry in order, each seeing the earlier ones of its call:
 1. ``lifecycle.resolve_times`` (a failure is a problem of the call: ``expires_too_early``).
+   Then, if a stored task (expired first, if overdue) has its external_id in its namespace, in whatever state, the entry
+   is ``skipped``, with the reason "external_id" and that task's id, and takes no slot.
 2. If it has a dedupe key, the slot (scope; queue or type or nothing; key) is looked up. A *holder* that is scheduled
    or ready with expires_at <= now is expired first. The slot *blocks* the newcomer as follows:
    - it was taken with ``until`` ttl: it blocks iff now < taken_at + its taker's ttl, whatever became of the task;
@@ -175,6 +177,8 @@ store: next_at 0 and the ``reason``, until it is put or patched; the others go o
 
 **Removed** with a task, however it goes: its dedupe slot, if it still names this task and, when taken with until ttl,
 that time is over (else Prune removes the slot when it is).
+
+An external id goes with its task, too; those of a purged or deleted queue are free at once.
 
 **stirred** names at least every queue in which this apply made a task ready, freed a running place, or changed
 settings, or let a task start that waited in a lane.

@@ -1,4 +1,4 @@
-"""The checker: one function for each invariant K1..K16 of ``keyspace``, over one read transaction.
+"""The checker: one function for each invariant K1..K17 of ``keyspace``, over one read transaction.
 
 Each yields a line for whatever does not hold, in the map's words, comparing what ``check_facts`` has read. The checker
 trusts nothing but the key grammar.
@@ -16,6 +16,7 @@ from lmdbq.model import ENDED, State
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.check_catalog import k8, k9, k12, k13
+from lmdbq.store.check_externals import k17
 from lmdbq.store.check_facts import File, Place
 from lmdbq.store.check_lanes import k14, k15, k16, lane_place_faults
 from lmdbq.store.dump import key_words
@@ -170,4 +171,4 @@ def _k11(file: File) -> Iterator[str]:
     yield from file.broken
 
 
-INVARIANTS = (_k1, _k2, _k3, _k4, _k5, _k6, _k7, k8, k9, _k10, k12, k13, k14, k15, k16, _k11)
+INVARIANTS = (_k1, _k2, _k3, _k4, _k5, _k6, _k7, k8, k9, _k10, k12, k13, k14, k15, k16, k17, _k11)

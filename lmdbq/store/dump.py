@@ -155,6 +155,11 @@ def _lane(key: bytes) -> tuple[str, _Read]:
     return _fields(shown), lambda value: _fields(rec.read_lane_standing(key, value))
 
 
+def _external(key: bytes) -> tuple[str, _Read]:
+    namespace_no, external_id = ks.read_external(key)
+    return f"namespace_no={namespace_no} external_id={external_id!r}", lambda value: format_id(rec.read_task_id(value))
+
+
 def _reserved(key: bytes) -> tuple[str, _Read]:
     return key.hex(), lambda value: value.hex()
 
@@ -176,7 +181,7 @@ _WORDS: Final[dict[str, Callable[[bytes], tuple[str, _Read]]]] = {
     "quarantine": _quarantine,
     "lane": _lane,
     "schedule": lambda key: ("due_at={} schedule_no={}".format(*ks.read_schedule(key)), lambda value: ""),
-    "external": _reserved,
+    "external": _external,
     "wake": lambda key: (_fields(ks.read_wake(key)), lambda value: ""),
 }
 

@@ -33,7 +33,7 @@ and from ``records`` (the values). Only this module joins or slices key bytes; i
                       0 queue_no type_no priority rank id          lane_no                such a task that may start
     lmdbq/wake        boot_no steady lane_no                       empty                  group to be looked at
     lmdbq/schedule    due_at schedule_no                           empty                   schedule that will fire
-    lmdbq/external    namespace_no external_id                     (not yet written)      external id
+    lmdbq/external    namespace_no external_id                     TaskId                  task with an external id
 
    A second environment, ``leases-<boot_no>``, holds one unnamed database: id -> Extension (deadlines moved by
    heartbeats, written without syncing: it may be lost whole in a power cut, as leases of an earlier boot are re-armed).
@@ -47,6 +47,7 @@ and from ``records`` (the values). Only this module joins or slices key bytes; i
     priority                                                         u16 = priority + 32768: lower sorts first
     state, scope, kind                                               u8, see model.State, model.Scope, MemoKind
     name, pattern                                                    1..128 bytes of UTF-8, no control characters
+    external_id                                                      1..128 bytes of UTF-8, as given
     key (dedupe)                                                     1..400 bytes as given, or 368 and a digest of 32
    A *run* is an interval of ids, and stands for those of them that are stored: they share all that its key and value
    say, and length counts the ids. So a task that is removed leaves its run with its record, and changes neither; the
@@ -89,6 +90,7 @@ and from ``records`` (the values). Only this module joins or slices key bytes; i
     K15 An exposure stands for the first ready task of a lane in its queue, type and priority (of a thread: at all, and
         only the holder if there is one), and in the LaneRecord's list. A group has one for each of these, or none.
     K16 A wake key belongs to the LaneRecord that names it.
+    K17 An external id names a stored task that has it, and every stored task of a live queue that has one is named.
 
 4. HOW TO CHANGE IT. Raise ``FORMAT`` in ``records`` first; add a reader of the old shape and a fixture written by the
    last release; never use a name, a kind or a number again (retired ones are listed here: none). Formats are refused
@@ -711,22 +713,23 @@ def schedule(due_at: int, schedule_no: int) -> bytes:
     return _SCHEDULE.pack(due_at, schedule_no)
 
 
-def external(namespace_no: int, external_id: bytes) -> bytes:
-    """A task by another system's id (not yet written).
+def external(namespace_no: int, external_id: str) -> bytes:
+    """A task by another system's id; no two stored tasks of a namespace have the same. 1 is the namespace of lmdbq.
 
     Key: namespace_no external_id
-    Value: id
+    Value: TaskId
     Order: by namespace, then id
     Written by: Enqueue with an external id
     Removed by: whatever removes the task
-    Invariant: unique per namespace
+    Invariant: K17
 
-    >>> external(1, b"job-7").hex()
+    >>> external(1, "job-7").hex()
     '000000016a6f622d37'
     """
-    if not 1 <= len(external_id) <= limits.NAME_BYTES_MAX:
+    data = _utf8(external_id)
+    if not 1 <= len(data) <= limits.NAME_BYTES_MAX:
         raise BadKey(f"an external id has 1 to {limits.NAME_BYTES_MAX} bytes")
-    return U32.pack(namespace_no) + external_id
+    return U32.pack(namespace_no) + data
 
 
 # --- reading keys back, and ranges ---
@@ -871,6 +874,12 @@ def read_slot(key: bytes) -> tuple[int, int, bytes]:
     """Return (scope, owner_no, key bytes) of a dedupe key."""
     scope, owner_no = _SLOT_HEAD.unpack_from(key)
     return scope, owner_no, key[_SLOT_HEAD.size :]
+
+
+def read_external(key: bytes) -> tuple[int, str]:
+    """Return (namespace_no, external id) of an external key."""
+    number: int = U32.unpack_from(key)[0]
+    return number, key[U32.size :].decode("utf-8")
 
 
 def read_queue_no(key: bytes) -> int:

@@ -20,6 +20,7 @@ from lmdbq.ids import first_id_at
 from lmdbq.model import ENDED, Filter, Scope, State
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
+from lmdbq.store.lmdb_externals import named_by
 from lmdbq.store.lmdb_rows import read_lease_run, read_slot
 from lmdbq.store.lmdb_standing import Located, stand
 from lmdbq.store.lmdb_types import retry_rule
@@ -97,6 +98,7 @@ class Matcher:
             and (not wanted.tag or wanted.tag in record.options.tags)
             and wanted.thread in ("", record.options.thread)
             and wanted.group in ("", record.options.group)
+            and wanted.external_id in ("", record.options.external_id)
             and wanted.reason in ("", history.reason)
             and (
                 wanted.ended is None or (task.state in ENDED and wanted.ended[0] <= history.ended_at < wanted.ended[1])
@@ -139,6 +141,8 @@ def looked_at(work: Work, wanted: Filter, after: int) -> Iterator[tuple[int, Loc
 
 def _few(work: Work, wanted: Filter) -> list[int] | None:
     """Return the ids, rising, of a few tasks among which are all that match; None if they are not known to be few."""
+    if wanted.external_id:
+        return sorted(set(named_by(work, wanted.external_id)))
     if wanted.dedupe_key:
         return sorted(set(_holders(work, wanted.dedupe_key)))
     if not wanted.states or not _INDEXED.issuperset(wanted.states):

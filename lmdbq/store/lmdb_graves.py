@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lmdbq.store import keyspace as ks
+from lmdbq.store import lmdb_externals as externals
 from lmdbq.store import records as rec
 from lmdbq.store.lmdb_known_lanes import Member, is_laned
 from lmdbq.store.lmdb_lane_repair import forget_in_lanes
@@ -117,6 +118,7 @@ def _bury_ids(work: Work, last_id: int, length: int, *, was_running: bool = Fals
                 record = rec.read_task(value)
             except rec.Damaged:
                 free_slots(work, task_id, with_ttl=True)
+                externals.free(work, task_id)
                 forget_in_lanes(work, task_id, is_running=was_running)
             else:
                 if is_laned(record.options):
@@ -125,6 +127,7 @@ def _bury_ids(work: Work, last_id: int, length: int, *, was_running: bool = Fals
                     work.lanes.stopped(member, is_running=was_running, keeps_head=False)
                 if record.slot_scope != rec.NO_SLOT:
                     _free_slot(work, task_id, record)
+                externals.release(work, task_id, record)
             work.delete("task", ks.task(task_id))
         work.delete_history(task_id)
         work.forget_extension(task_id)

@@ -20,6 +20,8 @@ from typing import Final
 from lmdbq import lifecycle
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
+from lmdbq.store.lmdb_externals import free as free_external
+from lmdbq.store.lmdb_externals import mend as mend_external
 from lmdbq.store.lmdb_known_lanes import Member, is_laned
 from lmdbq.store.lmdb_lane_repair import remake_lane
 from lmdbq.store.lmdb_rows import Broken
@@ -78,6 +80,7 @@ def _read(work: Work, task_id: int, counts: set[_Tally]) -> _Sound | None:
     except rec.Damaged as error:
         put_aside(work, task_id, str(error))
         free_slots(work, task_id)
+        free_external(work, task_id)
         for database in ("scheduled", "ended", "expiry"):
             for key in [key for key, _ in work.of(database, b"") if ks.of_task(key, task_id)]:
                 work.delete(database, key)
@@ -291,6 +294,7 @@ _MENDERS: Final[dict[str, _Mender]] = {
     "ended": _mend_standing("ended"),
     "dedupe": _mend_slot,
     "memo": _mend_memo,
+    "external": lambda work, key, _: mend_external(work, key),
     "count": _mend_tally,
     "lane": _mend_lane_key,
     "catalog": _mend_catalog,

@@ -20,11 +20,11 @@ from lmdbq.model import (
 )
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
+from lmdbq.store.lmdb_blocking import blocks, too_many_types
 from lmdbq.store.lmdb_drafts import draft_of, overwrite, write_stored
 from lmdbq.store.lmdb_filter import Matcher
 from lmdbq.store.lmdb_ops_queue import unknown_queue
 from lmdbq.store.lmdb_ops_report import absent
-from lmdbq.store.lmdb_plan import blocks, too_many_types
 from lmdbq.store.lmdb_standing import Located, leave
 from lmdbq.store.lmdb_tasks import change_state, get_slot, long_key, put_slot, remove, sound
 from lmdbq.store.lmdb_types import rules

@@ -18,9 +18,10 @@ from lmdbq.model import PLAIN, Enqueue, Enqueued, Entry, Outcome, Placed, Refuse
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.lmdb_drafts import Draft, write_stored
+from lmdbq.store.lmdb_externals import take
 from lmdbq.store.lmdb_keyed import KEYED_MIN, free_slots, write_keyed
 from lmdbq.store.lmdb_new_tasks import Kind, NewTasks
-from lmdbq.store.lmdb_plan import Plan, Planner, SlotName, Taken
+from lmdbq.store.lmdb_plan import ExternalName, Plan, Planner, SlotName, Taken
 from lmdbq.store.lmdb_standing import leave
 from lmdbq.store.lmdb_tasks import long_key, put_slot, quarantine, remove
 from lmdbq.store.lmdb_types import rules
@@ -38,7 +39,8 @@ class EnqueueBatch:
         self._new = NewTasks(self._work)
         self._drafts: dict[int, Draft] = {}
         self._slots: dict[SlotName, Taken] = {}
-        self._planner = Planner(self._work, self._drafts, self._slots)
+        self._externals: dict[ExternalName, Draft] = {}
+        self._planner = Planner(self._work, self._drafts, self._slots, self._externals)
         self._damaged: dict[int, str] = {}
 
     def add(self, op: Enqueue) -> Enqueued | Refused:
@@ -180,6 +182,7 @@ class EnqueueBatch:
         self._new.add_drafts(plan.new)
         self._drafts.update(plan.drafts)
         self._slots.update(plan.slots)
+        self._externals.update(plan.externals)
         self._damaged.update(plan.damaged)
         return self._answer(plan, entries)
 
@@ -251,6 +254,8 @@ class EnqueueBatch:
             elif draft.changed:
                 write_stored(work, draft)
         self._new.write(self._current)
+        for (namespace_no, external_id), draft in self._externals.items():
+            take(work, namespace_no, external_id, draft.id)
         for (scope, owner, key), taken in self._slots.items():
             if taken.draft is not None and not taken.id:
                 self._write_slot(scope, owner, key, taken)

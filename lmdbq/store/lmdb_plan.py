@@ -31,7 +31,9 @@ from lmdbq.model import (
 )
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
+from lmdbq.store.lmdb_blocking import blocks, fold_failed, too_many_types
 from lmdbq.store.lmdb_drafts import Draft, draft_of, overwrite
+from lmdbq.store.lmdb_externals import holder_id
 from lmdbq.store.lmdb_known_lanes import is_laned
 from lmdbq.store.lmdb_rows import read_slot
 from lmdbq.store.lmdb_standing import locate
@@ -39,12 +41,10 @@ from lmdbq.store.lmdb_types import rules
 from lmdbq.store.lmdb_work import Queue, Work
 from lmdbq.wire.folding import Full, Unfoldable, first, folded, resolve_wait
 
-_BLOCKING: dict[Until, frozenset[State]] = {
-    Until.STARTED: frozenset({State.SCHEDULED, State.READY}),
-    Until.FINISHED: frozenset({State.SCHEDULED, State.READY, State.RUNNING}),
-    Until.DELETED: frozenset(State),
-}
 SlotName = tuple[Scope, str, str]  # scope; the queue's or type's name or ""; the key
+
+
+ExternalName = tuple[int, str]  # namespace_no; the id
 
 
 class Taken:
@@ -67,6 +67,7 @@ class Plan:
         self.spawned = spawned
         self.drafts: dict[int, Draft] = {}  # changed tasks of the store or of earlier calls, by id
         self.slots: dict[SlotName, Taken] = {}
+        self.externals: dict[ExternalName, Draft] = {}
         self.damaged: dict[int, str] = {}
         self.rows: list[tuple[Draft | None, Outcome, bool, str, int]] = []  # draft, outcome, deduped, reason, id
         self.problems: list[Problem] = []
@@ -78,10 +79,17 @@ class Plan:
 class Planner:
     """Plans calls against the store and the calls that were accepted but not yet written."""
 
-    def __init__(self, work: Work, drafts: Mapping[int, Draft], slots: Mapping[SlotName, Taken]) -> None:
+    def __init__(
+        self,
+        work: Work,
+        drafts: Mapping[int, Draft],
+        slots: Mapping[SlotName, Taken],
+        externals: Mapping[ExternalName, Draft],
+    ) -> None:
         self._work = work
         self._drafts = drafts
         self._slots = slots
+        self._externals = externals
 
     def plan(self, op: Enqueue) -> Plan:
         """Return the plan of one call."""
@@ -105,6 +113,8 @@ class Planner:
                 plan.problems.append(lifecycle.expires_too_early(f"/entries/{index}"))
                 return
         state = State.SCHEDULED if scheduled_at > now_wall else State.READY
+        if entry.options.external_id and self._is_known(plan, entry):
+            return
         rule = None if entry.options is PLAIN else lifecycle.resolve_dedupe(entry, settings)
         if rule is None:
             self._plan_new(plan, index, entry, Draft(entry, scheduled_at, expires_at, state))
@@ -129,6 +139,19 @@ class Planner:
             until = now_wall + rule.ttl_ns if rule.until is Until.TTL else 0
             plan.slots[name] = Taken(0, draft, now_wall, until)
 
+    def _is_known(self, plan: Plan, entry: Entry) -> bool:
+        """Whether a stored task has the external id of an entry, which is skipped then."""
+        name = (entry.options.namespace_no, entry.options.external_id)
+        holder = plan.externals.get(name) or self._externals.get(name)
+        if holder is not None:
+            holder = self._newest(plan, holder)
+        elif task_id := holder_id(self._work, *name):
+            holder = self._holder(plan, task_id)
+        if holder is None or holder.state is None:
+            return False
+        plan.rows.append((holder, Outcome.SKIPPED, True, "external_id", holder.id))
+        return True
+
     def _plan_new(self, plan: Plan, index: int, entry: Entry, draft: Draft) -> bool:
         """Add a new task to the plan; False, and a problem, if its type is one too many."""
         if (entry.queue, entry.type) not in plan.sound_types:
@@ -140,6 +163,8 @@ class Planner:
         if is_laned(entry.options):
             ks.name_bytes(entry.options.thread or entry.options.group)
         plan.new.append(draft)
+        if entry.options.external_id:
+            plan.externals[(entry.options.namespace_no, entry.options.external_id)] = draft
         plan.rows.append((draft, Outcome.ENQUEUED, False, "", 0))
         return True
 
@@ -281,28 +306,3 @@ class Planner:
         if rule.scope is Scope.GLOBAL:
             return (rule.scope, "", rule.key)
         return (rule.scope, entry.queue if rule.scope is Scope.QUEUE else entry.type, rule.key)
-
-
-def blocks(rule: ResolvedDedupe, now_wall: int, taken_at: int, blocks_until: int, state: State | None) -> bool:
-    """Whether a slot stands in the way of a newcomer with ``rule``. state: of its holder, None = no longer stored."""
-    if blocks_until:
-        return now_wall < blocks_until
-    young = now_wall < taken_at + rule.ttl_ns
-    if rule.until is Until.TTL:
-        return young
-    return state in _BLOCKING[rule.until] and (young or not rule.ttl_ns)
-
-
-def fold_failed(index: int, bad: Unfoldable) -> Problem:
-    """Return the problem of an entry whose payload cannot be folded."""
-    return Problem("fold_failed", f"/entries/{index}/payload", str(bad))
-
-
-def too_many_types(pointer: str, queue_name: str) -> Problem:
-    """Return the problem of a type that would be one too many in a queue."""
-    return Problem(
-        "too_many_types",
-        pointer,
-        f"queue {queue_name!r} already holds tasks of {limits.TYPES_PER_QUEUE_MAX} types; "
-        "put what varies in the payload or a tag, not in the type",
-    )

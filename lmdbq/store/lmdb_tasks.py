@@ -9,6 +9,7 @@ from __future__ import annotations
 from lmdbq import lifecycle, limits
 from lmdbq.model import ENDED, ErrorInfo, Failure, State, Status
 from lmdbq.store import keyspace as ks
+from lmdbq.store import lmdb_externals as externals
 from lmdbq.store import records as rec
 from lmdbq.store.lmdb_followers import follow_death
 from lmdbq.store.lmdb_known_lanes import is_laned
@@ -27,6 +28,7 @@ def remove(work: Work, task: Located) -> None:
     work.delete("task", ks.task(task.id))
     work.delete_history(task.id)
     release_slot(work, task.id, task.record)
+    externals.release(work, task.id, task.record)
     work.count(task.queue.no, task.record.type_no, leaves=task.state)
 
 
@@ -217,6 +219,7 @@ def quarantine(work: Work, task_id: int, reason: str, *, taken_from: ks.ReadyKey
             if database != "expiry":
                 _uncount(work, database, key, item)
     free_slots(work, task_id)
+    externals.free(work, task_id)
 
 
 def put_aside(work: Work, task_id: int, reason: str) -> None:

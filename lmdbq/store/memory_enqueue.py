@@ -74,6 +74,8 @@ class _Plan:
         except ExpiresTooEarly:
             self.problems.append(lifecycle.expires_too_early(pointer))
             return
+        if self._is_known(entry):
+            return
         rule = lifecycle.resolve_dedupe(entry, settings)
         slot = rule and self.tables.blocking(rule, slot_name(rule, entry.queue, entry.type), self.now)
         if rule and slot:
@@ -92,6 +94,19 @@ class _Plan:
             else:
                 entry = replace(entry, payload=payload, encoding=encoding)
         self._store(pointer, entry, rule, times)
+
+    def _is_known(self, entry: Entry) -> bool:
+        """Whether a stored task has the external id of ``entry``, which is skipped then."""
+        name = (entry.options.namespace_no, entry.options.external_id)
+        holder = self.tables.rows.get(self.tables.externals.get(name, 0))
+        if holder is not None and holder.has_expired(self.now):
+            self.tables.expire(holder, self.now)
+            holder = None
+        if holder is None:
+            return False
+        self.tables.tally(entry.queue, "deduplicated")
+        self.answers.append(_Answer(holder.id, Outcome.SKIPPED, "external_id"))
+        return True
 
     def _find_queue(self, queue: str, pointer: str) -> bool:
         if queue in self.tables.queues:
@@ -126,6 +141,9 @@ class _Plan:
             slot=slot_name(rule, entry.queue, entry.type) if rule else None,
         )
         self.tables.put(row)
+        if entry.options.external_id:
+            name = (entry.options.namespace_no, entry.options.external_id)
+            self.tables.assign(self.tables.externals, name, row.id)
         if rule:
             self.tables.take_slot(row, rule, self.now)
         self.tables.tally(entry.queue, "enqueued")

@@ -60,6 +60,7 @@ def matches(tables: Tables, row: Row, wanted: Filter) -> bool:
         and wanted.dedupe_key in ("", held)
         and wanted.thread in ("", row.options.thread)
         and wanted.group in ("", row.options.group)
+        and wanted.external_id in ("", row.options.external_id)
         and wanted.reason in ("", row.reason)
         and (wanted.priority is None or wanted.priority[0] <= row.priority <= wanted.priority[1])
         and (wanted.attempts is None or wanted.attempts[0] <= attempts <= wanted.attempts[1])

@@ -43,6 +43,7 @@ class Tables:
     queues: dict[str, Queue] = field(default_factory=dict)
     types: dict[str, TypePut] = field(default_factory=dict)
     slots: dict[SlotName, Slot] = field(default_factory=dict)
+    externals: dict[tuple[int, str], int] = field(default_factory=dict)
     memos: dict[str, Remembered] = field(default_factory=dict)
     claims: dict[str, RememberedClaim] = field(default_factory=dict)
     schedules: dict[str, Any] = field(default_factory=dict)  # memory_schedules.ScheduleRow by name
@@ -106,6 +107,9 @@ class Tables:
         self._unindex(row)
         self.let_go(row)
         self.discard(self.rows, row.id)
+        name = (row.options.namespace_no, row.options.external_id)
+        if self.externals.get(name) == row.id:
+            self.discard(self.externals, name)
         slot = self.slots.get(row.slot) if row.slot else None
         if slot and slot.id == row.id and (slot.blocks_until is None or slot.blocks_until <= now.wall):
             self.discard(self.slots, row.slot)
@@ -115,6 +119,8 @@ class Tables:
         self._unindex(row)
         self.discard(self.rows, row.id)
         self.put(replace(row, id=new_id))
+        if row.options.external_id:
+            self.assign(self.externals, (row.options.namespace_no, row.options.external_id), new_id)
         slot = self.slots.get(row.slot) if row.slot else None
         if slot and slot.id == row.id:
             self.assign(self.slots, row.slot, replace(slot, id=new_id))

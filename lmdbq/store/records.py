@@ -16,6 +16,7 @@ field; an absent field has the default stated below, and an unknown one means a 
                  u32 deliveries · u16 failures                                                       1      -
     Standing     u32 type_no · u32 deliveries · u16 failures                                                 1      -
     LaneStanding u32 type_no · u16 priority + 32768 · u64 rank · u32 deliveries · u16 failures               2      -
+    TaskId       u64 id                                                                               2      -
     Slot         u64 id · u32 queue_no · u64 taken_at · u64 blocks_until (0 = taken without a ttl) ·
                  the whole key, if it is longer than 400 bytes                                       1      -
     Tally        6 x u64: tasks by model.State                                                       1      -
@@ -48,7 +49,7 @@ order: enqueued, deduplicated, claimed, succeeded, failed, released, lapsed, dea
 The maps within maps. An absent number is 0, an absent list or text empty, anything else absent is nil, and all of it
 means "not said here"; *_ns are durations in nanoseconds:
     options      keepalive_ns, retry, keep, dedupe, tags (list of text), metadata (bin: a JSON object), thread, group,
-                 rejoin, on_dead (the last four since format 2)
+                 rejoin, on_dead, external_id, namespace_no (absent: 1) (from thread on since format 2)
     settings     paused, max_running, keepalive_ns, expires_in_ns, retry, keep, dedupe
                  (those of a type: without the first two); of a queue since format 2 also rate, weight, order
                  (0 strict, 2 ageing), ageing_ns, max_dead, priority, on_dead
@@ -118,6 +119,7 @@ _READY_RUN: Final = struct.Struct(">IIHI")
 _LEASE_RUN: Final = struct.Struct(">IIIIQQIHI")
 _STANDING: Final = struct.Struct(">IIHI")
 _LANE_STANDING: Final = struct.Struct(">IHQIHI")
+_TASK_ID: Final = struct.Struct(">Q")
 _SLOT: Final = struct.Struct(">QIQQ")
 _TALLY: Final = struct.Struct(">6Q")
 _TOTALS: Final = struct.Struct(">11Q")
@@ -462,6 +464,17 @@ class Slot(NamedTuple):
     taken_at: int
     blocks_until: int
     long_key: bytes = b""
+
+
+def write_task_id(task_id: int) -> bytes:
+    """Return the value of an external id."""
+    return seal(_TASK_ID.pack(task_id))
+
+
+def read_task_id(value: bytes) -> int:
+    """Return the task that an external id names. Raises Damaged."""
+    number: int = _unpack(_TASK_ID, unseal(value))[0]
+    return number
 
 
 def write_slot(slot: Slot) -> bytes:

@@ -69,6 +69,7 @@ class TaskAnswer(Struct):
     tags: list[str] | UnsetType = UNSET
     metadata: Raw | UnsetType = UNSET
     on_dead: EntryBody | UnsetType = UNSET
+    external_id: str | UnsetType = UNSET
     cancel_requested: bool | UnsetType = UNSET
     progress: float | UnsetType = UNSET
     errors: list[FailureAnswer] | UnsetType = UNSET

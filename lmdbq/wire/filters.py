@@ -54,6 +54,7 @@ def filter_of(wanted: shapes.FilterBody | None, pointer: str, problems: Problems
         dedupe_key=wanted.dedupe_key or "",
         thread=wanted.thread_id or "",
         group=wanted.group_key or "",
+        external_id=wanted.external_id or "",
         reason=wanted.reason or "",
         priority=_range(wanted.priority_min, wanted.priority_max, limits.PRIORITY_MIN, limits.PRIORITY_MAX),
         attempts=_range(wanted.attempts_min, wanted.attempts_max, 0, limits.DELIVERIES_MAX),

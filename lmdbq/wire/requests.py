@@ -164,6 +164,9 @@ def to_entry(entry: shapes.EntryBody, queue: str, pointer: str, problems: Proble
     made = _to_entry(entry, queue, dedupe_of(entry, pointer, problems), pointer, problems, accept)
     if entry.thread_id or entry.group_key or entry.rejoin:
         made = replace(made, options=_laned(made.options, entry, pointer, problems))
+    if entry.external_id:
+        values.check_text(entry.external_id, f"{pointer}/external_id", problems, limits.NAME_BYTES_MAX)
+        made = replace(made, options=replace(made.options, external_id=entry.external_id))
     if entry.on_dead is None:
         return made
     follower = template_of(entry.on_dead, f"{pointer}/on_dead", problems, accept)

@@ -27,6 +27,7 @@ AttemptsNumber = Annotated[int, Meta(ge=0, le=limits.DELIVERIES_MAX)]
 LeaseText = Annotated[str, Meta(max_length=64, description="What dequeue answered as `lease`.")]
 Tag = Annotated[str, Meta(min_length=1, max_length=limits.TAG_BYTES_MAX)]
 LaneName = Annotated[str, Meta(max_length=limits.NAME_BYTES_MAX)]
+ExternalId = Annotated[str, Meta(min_length=1, max_length=limits.NAME_BYTES_MAX)]
 Tags = Annotated[list[Tag], Meta(max_length=limits.TAGS_MAX)]
 
 ScopeWord = Literal["queue", "type", "global"]
@@ -147,6 +148,8 @@ class EntryBody(TaskFields, frozen=True, kw_only=True):
     how long after it was accepted a task's start can be put off by duplicates. debounce, throttle and coalesce stand
     for rules like these, and are answered as such; coalesce: one task, with the latest payload, waits behind the one
     that runs under this key, in a thread of that name.
+
+    external_id: another system's id of this task; while a stored task has it, an entry with the same is skipped.
     """
 
     queue_name: QueueName | None = None
@@ -166,6 +169,7 @@ class EntryBody(TaskFields, frozen=True, kw_only=True):
     throttle: ThrottleBody | None = None
     coalesce: Annotated[str, Meta(max_length=limits.NAME_BYTES_MAX)] | None = None
     on_dead: EntryBody | None = None
+    external_id: ExternalId | None = None
 
 
 class PlainEntry(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
@@ -304,6 +308,7 @@ class FilterBody(Shape, frozen=True, kw_only=True):
     dedupe_key: Annotated[str, Meta(max_length=limits.DEDUPE_KEY_CHARS_MAX)] | None = None
     thread_id: LaneName | None = None
     group_key: LaneName | None = None
+    external_id: ExternalId | None = None
     reason: Annotated[str, Meta(max_length=limits.NAME_BYTES_MAX)] | None = None
     priority_min: Priority | None = None
     priority_max: Priority | None = None

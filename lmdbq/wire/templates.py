@@ -38,6 +38,7 @@ def template_answer(entry: Entry, codec: Codec) -> shapes.EntryBody:
         thread_id=options.thread or None,
         rejoin=options.rejoin or None,
         group_key=options.group or None,
+        external_id=options.external_id or None,
         tags=list(options.tags) or None,
         metadata=Raw(codec.of_json(options.metadata)) if options.metadata else UNSET,
         on_dead=None if options.on_dead is None else template_answer(options.on_dead, codec),

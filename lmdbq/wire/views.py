@@ -56,6 +56,7 @@ def _option_fields(options: Options, codec: Codec) -> dict[str, Any]:
         "group_key": options.group or UNSET,
         "tags": list(options.tags),
         "metadata": Raw(codec.of_json(options.metadata or b"{}")),
+        "external_id": options.external_id or UNSET,
         "on_dead": template_answer(options.on_dead, codec) if options.on_dead else UNSET,
     }
 
