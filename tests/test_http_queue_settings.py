@@ -29,6 +29,7 @@ WHOLE: dict[str, Any] = {
     "rate": {"tokens": 10, "period_in_seconds": 0.5, "burst": 3},
     "weight": 7,
     "order": "ageing",
+    "on_dead": {"queue_name": "alerts", "type": "alert"},
     "ageing_in_seconds": 1.5,
     "max_dead": 100,
     "priority": -3,
