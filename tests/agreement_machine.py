@@ -458,7 +458,9 @@ class AgreementMachine(RuleBasedStateMachine):
             if len(ops) != 1:
                 continue
             ids_of_queue: dict[str, set[int]] = {}
-            for given, task_id in zip(ops[0].entries, enqueued.ids, strict=True):
+            for index, (given, task_id) in enumerate(zip(ops[0].entries, enqueued.ids, strict=True)):
+                if enqueued.placed(index).reason == "external_id":
+                    continue  # it was asked for no key
                 if given.options.dedupe and given.options.dedupe.key == drawn.STRICT_KEY:
                     ids_of_queue.setdefault(given.queue, set()).add(task_id)
             assert all(len(ids) == 1 for ids in ids_of_queue.values())
