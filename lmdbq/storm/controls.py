@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from lmdbq.storm import (
     clock_steps,
     fail_runs,
+    foreign,
     hostile,
     kill,
     kill_plants,
@@ -58,6 +59,14 @@ def _hostile(plant: str) -> Control:
     )
 
 
+def _foreign(plant: str, case: str) -> Control:
+    return Control(
+        "foreign",
+        plant,
+        lambda seed: foreign.run(seed, _silence, 1, hold_seconds=1.0, plant=plant, cases=lambda name: name == case),
+    )
+
+
 def _simulate(plant: str) -> Control:
     return Control("simulate", plant, lambda seed: simulate.run(seed, _silence, 60_000, plant=plant))
 
@@ -74,6 +83,9 @@ CONTROLS: Final = (
     _clock("nobody-looks", "two hours ahead"),
     _clock("ids-by-clock", "an hour back"),
     *(_hostile(plant) for plant in ("payloads-unchecked", "bodies-kept", "refused-too-late", "nan-forgotten")),
+    _foreign("lengths-unseen", "cuts it off"),
+    _foreign("raw-errors", "flips a bit"),
+    _foreign("nobody-owns", "starts a second daemon"),
     *(_simulate(plant) for plant in sim_plants.PLANTS if plant),
     *(_soak(plant) for plant in soak.PLANTS),
 )
