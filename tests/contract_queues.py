@@ -44,7 +44,7 @@ class RateContract:
         q.clock.advance(60)
         assert len(q.claim_ids()) == 10, "never more than it can hold"
 
-    def test_eddyq_85_twenty_tasks_at_ten_a_second_take_a_second(self, q: Driver):
+    def test_eddyq_7_85_twenty_tasks_at_ten_a_second_take_a_second(self, q: Driver):
         q.put_queue(rate=Rate(tokens=10, period_ns=S))
         fill(q, "default", number=20)
         begun = q.clock.steady_ns()
@@ -63,7 +63,7 @@ class RateContract:
         q.clock.advance(2)
         assert len(q.claim_ids()) == 2
 
-    def test_eddyq_87_a_rate_and_a_cap_both_hold(self, q: Driver):
+    def test_eddyq_7_87_a_rate_and_a_cap_both_hold(self, q: Driver):
         q.put_queue(rate=Rate(tokens=4, period_ns=S), max_running=2)
         fill(q, "default")
 
@@ -90,7 +90,7 @@ class RateContract:
 
         assert q.claim_ids() == [live]
 
-    def test_eddyq_90_the_same_rate_again_refills_nothing(self, q: Driver):
+    def test_eddyq_7_90_the_same_rate_again_refills_nothing(self, q: Driver):
         q.put_queue(rate=Rate(tokens=10, period_ns=60 * S))
         fill(q, "default")
         q.claim_ids()
@@ -268,7 +268,7 @@ class AgeingContract:
 class SubQueueContract:
     """Queues whose parent's claims drain them."""
 
-    def test_runqy_67_a_claim_of_the_parent_drains_its_sub_queues_by_priority(self, q: Driver):
+    def test_runqy_6_67_a_claim_of_the_parent_drains_its_sub_queues_by_priority(self, q: Driver):
         for name, priority in (("inference.premium", -10), ("inference.standard", -3), ("inference.default", -1)):
             q.put_queue(name, priority=priority)
         fill(q, "inference.default", "inference.standard", "inference.premium", number=3)
@@ -277,7 +277,7 @@ class SubQueueContract:
 
         assert taken == ["inference.premium"] * 3 + ["inference.standard"] * 3 + ["inference.default"] * 3
 
-    def test_runqy_67_inside_a_sub_queue_the_first_comes_first(self, q: Driver):
+    def test_runqy_6_67_inside_a_sub_queue_the_first_comes_first(self, q: Driver):
         ids = [q.add(queue="inference.premium") for _ in range(5)]
 
         assert q.claim_ids("inference") == ids

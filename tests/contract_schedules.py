@@ -88,7 +88,7 @@ class ScheduleContract:
         shown = view(q)
         assert (shown.last_at, shown.next_at, shown.fired) == (start + NEXT_MINUTE, start + NEXT_MINUTE + 60 * S, 1)
 
-    def test_moab_3_76_a_schedule_of_every_second_gives_sixty_tasks_in_a_minute(self, q: Driver):
+    def test_moab_6_76_a_schedule_of_every_second_gives_sixty_tasks_in_a_minute(self, q: Driver):
         put(q, "* * * * * *")
         start = q.now
         for _ in range(60):
@@ -117,7 +117,7 @@ class ScheduleContract:
     # --- what was missed
 
     @pytest.mark.parametrize(("catch_up", "hours"), [(CatchUp.NONE, []), (CatchUp.ONE, [3]), (CatchUp.ALL, [1, 2, 3])])
-    def test_eddyq_102_an_outage_of_three_hours_is_made_up_for_as_asked(
+    def test_eddyq_7_102_an_outage_of_three_hours_is_made_up_for_as_asked(
         self, q: Driver, catch_up: CatchUp, hours: list[int]
     ):
         put(q, HOURLY, catch_up=catch_up)
@@ -138,7 +138,7 @@ class ScheduleContract:
         assert fire_all(q) == 5
         assert instants(q) == [first + number * 10 * S for number in range(5)]
 
-    def test_moab_3_74_ten_minutes_without_anybody_are_one_task_unless_the_schedule_says_otherwise(self, q: Driver):
+    def test_moab_6_74_ten_minutes_without_anybody_are_one_task_unless_the_schedule_says_otherwise(self, q: Driver):
         put(q)
         q.clock.advance(600)
 
@@ -195,7 +195,7 @@ class ScheduleContract:
 
         assert fire_all(q) == 3
 
-    def test_eddyq_105_a_time_of_day_stays_one_across_a_change_of_clocks(self, q: Driver):
+    def test_eddyq_7_105_a_time_of_day_stays_one_across_a_change_of_clocks(self, q: Driver):
         put(q, "0 3 * * *", timezone="Europe/Berlin", catch_up=CatchUp.ALL)
         q.clock.step((1_711_764_000 * S - q.now) / S)  # 2024-03-30 02:00 UTC: clocks go forward the night after
         q.sweep(Fire(limit=1_000))
@@ -209,7 +209,7 @@ class ScheduleContract:
 
     # --- changes
 
-    def test_eddyq_98_a_second_put_of_the_same_name_replaces_the_first_and_keeps_its_place(self, q: Driver):
+    def test_eddyq_7_98_a_second_put_of_the_same_name_replaces_the_first_and_keeps_its_place(self, q: Driver):
         put(q)
         stood = view(q).next_at
         q.clock.advance(100)
@@ -219,7 +219,7 @@ class ScheduleContract:
         assert (view(q).next_at, view(q).schedule.entry.type) == (stood, "newer")
         assert fire_all(q) == 2  # what was due meanwhile
 
-    def test_zizq_95_another_expression_begins_anew_and_the_last_instant_is_kept(self, q: Driver):
+    def test_zizq_6_95_another_expression_begins_anew_and_the_last_instant_is_kept(self, q: Driver):
         put(q)
         q.clock.advance(40)
         fire_all(q)
@@ -234,7 +234,7 @@ class ScheduleContract:
         put(q, HOURLY, timezone="Asia/Kolkata")
         assert view(q).next_at == cron.next_after(HOURLY, "Asia/Kolkata", q.now)
 
-    def test_zizq_97_a_paused_schedule_fires_nothing_and_begins_anew_when_it_is_resumed(self, q: Driver):
+    def test_zizq_6_97_a_paused_schedule_fires_nothing_and_begins_anew_when_it_is_resumed(self, q: Driver):
         put(q)
         patch(q, paused=True)
         assert (view(q).next_at, q.store.due(q.clock).fire_at) == (0, 0)
@@ -259,7 +259,7 @@ class ScheduleContract:
         put(q)
         assert not view(q).schedule.paused
 
-    def test_moab_71_a_schedule_that_is_deleted_leaves_its_tasks(self, q: Driver):
+    def test_moab_6_71_a_schedule_that_is_deleted_leaves_its_tasks(self, q: Driver):
         put(q)
         q.clock.advance(40)
         fire_all(q)
@@ -291,7 +291,7 @@ class ScheduleContract:
             ({"entry": entry(dedupe="k" * 250 + "{instant}")}, "out_of_range", "/task/dedupe_key"),
         ],
     )
-    def test_eddyq_101_what_cannot_be_a_schedule_is_refused(
+    def test_eddyq_7_101_what_cannot_be_a_schedule_is_refused(
         self, q: Driver, fields: dict[str, Any], code: str, pointer: str
     ):
         wrong = Schedule(**{"cron": MINUTELY, "entry": entry(), **fields})
@@ -333,7 +333,7 @@ class ScheduleContract:
 
     # --- one and the others
 
-    def test_moab_3_77_one_schedule_that_cannot_be_read_any_more_is_paused_and_harms_no_other(
+    def test_moab_6_77_one_schedule_that_cannot_be_read_any_more_is_paused_and_harms_no_other(
         self, q: Driver, monkeypatch: pytest.MonkeyPatch
     ):
         for number in range(10):

@@ -108,7 +108,7 @@ def test_a_dry_run_shows_and_changes_nothing(where: str, file: Path):
     assert set(changes(where, file)) == {("queues", "mail")}
 
 
-def test_eddyq_99_what_the_file_does_not_name_stays_unless_it_is_to_be_pruned(where: str, file: Path):
+def test_eddyq_7_99_what_the_file_does_not_name_stays_unless_it_is_to_be_pruned(where: str, file: Path):
     changes(where, file)
     run(where, "enqueue", "t", "-q", "mail")
     file.write_text('[queues.other]\n[schedules.alpha]\ncron = "@daily"\ntask = {type = "t"}\n')
@@ -126,7 +126,7 @@ def test_eddyq_99_what_the_file_does_not_name_stays_unless_it_is_to_be_pruned(wh
     assert changes(where, file, "--prune") == {}
 
 
-def test_eddyq_100_one_wrong_value_and_nothing_changes(where: str, file: Path):
+def test_eddyq_7_100_one_wrong_value_and_nothing_changes(where: str, file: Path):
     file.write_text(FILE.replace('"0 3 * * *"', '"not a cron"').replace("priority = 10", "priority = 1_000_000"))
     run(where, "enqueue", "t")
 

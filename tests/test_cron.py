@@ -58,7 +58,7 @@ GOLDEN = [
 
 
 @pytest.mark.parametrize(("expression", "expected"), GOLDEN)
-def test_moab_3_78_golden_next_instants(expression: str, expected: str):
+def test_moab_6_78_golden_next_instants(expression: str, expected: str):
     assert following(expression, 1) == [expected + "+00:00"]
 
 
@@ -88,7 +88,7 @@ def test_moab_3_78_golden_next_instants(expression: str, expected: str):
         "not a cron",
     ],
 )
-def test_moab_3_79_what_is_no_expression_is_refused(expression: str):
+def test_moab_6_79_what_is_no_expression_is_refused(expression: str):
     with pytest.raises(cron.BadCron):
         cron.check(expression, "UTC")
 
@@ -97,7 +97,7 @@ def test_moab_3_79_what_is_no_expression_is_refused(expression: str):
     "name",
     ["", "Mars/Phobos", "Local", "localtime", "posixrules", "right/UTC", "Europe", "../UTC", "/etc/passwd", "\0"],
 )
-def test_moab_3_79_what_is_no_zone_is_refused(name: str):
+def test_moab_6_79_what_is_no_zone_is_refused(name: str):
     with pytest.raises(cron.UnknownZone):
         cron.check("* * * * *", name)
 

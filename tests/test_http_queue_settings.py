@@ -60,7 +60,7 @@ async def test_every_setting_is_shown_as_it_was_sent(api: Api):
         ({"ageing_in_seconds": -1}, "/ageing_in_seconds"),
     ],
 )
-async def test_eddyq_89_a_setting_that_cannot_be_is_refused(api: Api, body: Any, pointer: str):
+async def test_eddyq_7_89_a_setting_that_cannot_be_is_refused(api: Api, body: Any, pointer: str):
     answer = await api.call("PUT", "/v1/queues/q", body)
 
     assert answer.status == 422

@@ -163,7 +163,7 @@ async def test_run_enqueues_now_and_moves_nothing(api: Api):
 
 
 @pytest.mark.parametrize("verb", ["GET ", "PATCH ", "DELETE ", "POST /run", "POST /pause", "POST /resume", "GET /next"])
-async def test_zizq_100_a_schedule_that_is_not_there_is_not_found(api: Api, verb: str):
+async def test_zizq_6_100_a_schedule_that_is_not_there_is_not_found(api: Api, verb: str):
     method, _, path = verb.partition(" ")
     body = {"paused": True} if method == "PATCH" else None
 
@@ -194,7 +194,7 @@ async def test_a_deleted_schedule_is_gone_and_its_tasks_are_not(api: Api):
         ({"cron": "@daily", "task": {"payload": "x" * 70_000}}, "payload_too_large", "/task/payload"),
     ],
 )
-async def test_zizq_96_what_is_wrong_is_named(api: Api, body: Any, code: str, pointer: str):
+async def test_zizq_6_96_what_is_wrong_is_named(api: Api, body: Any, code: str, pointer: str):
     problem = (await api.call("PUT", "/v1/schedules/nightly", body)).problem(422, code)
 
     assert problem["pointer"] == pointer

@@ -6,10 +6,13 @@ their own tests. Where lmdbq means to differ, the test shows what it does, and `
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
 from lmdbq import limits
+from lmdbq.clock import ManualClock
 from lmdbq.errors import InvalidInput
 from lmdbq.model import (
     Call,
@@ -19,16 +22,20 @@ from lmdbq.model import (
     Encoding,
     Enqueue,
     Filter,
+    GroupPut,
+    GroupSettings,
     Intervals,
     Keep,
     Lapse,
     Outcome,
     Prune,
+    Rate,
     RetryStrategy,
     Scope,
     State,
     Status,
 )
+from lmdbq.store.lmdb import open_store
 from lmdbq.wire import requests
 from lmdbq.wire.problems import JSON_CODEC
 from tests.store_driver import Driver, S, entry
@@ -518,3 +525,26 @@ def test_eddyq_7_22_of_many_callers_one_enqueues_and_all_hear_the_same_id(q: Dri
 
     assert len({outcome.ids[0] for outcome in outcomes}) == 1
     assert [outcome.placed(0).deduped for outcome in outcomes] == [False] + [True] * 49
+
+
+# --- what outlives a restart ---
+
+
+def test_eddyq_7_96_limits_pauses_and_tokens_outlive_the_process(tmp_path: Path):
+    clock = ManualClock()
+    store = open_store(tmp_path / "q")
+    q = Driver(store, clock)
+    q.do(GroupPut("g", GroupSettings(max_running=7, rate=Rate(tokens=2, period_ns=3_600 * S))))
+    q.put_queue("held", paused=True)
+    q.enqueue(*[entry(group="g") for _ in range(3)])
+    assert len(q.claim(limit=3).tasks) == 2
+    before = store.groups(clock)
+    store.close()
+
+    again = open_store(tmp_path / "q")
+    assert again.groups(clock) == before
+    assert Driver(again, clock).claim(limit=3).reason == "rate_limited"
+    held = again.queue("held")
+    assert held is not None and held.settings.paused
+    assert again.check() == []
+    again.close()

@@ -91,3 +91,8 @@ def test_eddyq_7_62_a_second_attempt_begins_when_the_first_has_been_stopped(clie
 def test_eddyq_7_71_a_worker_without_tasks_says_so(client: MemoryClient):
     with pytest.raises(ValueError, match="task"):
         Worker(client)
+
+
+def test_eddyq_7_28_nothing_to_enqueue_is_nothing_done(client: MemoryClient):
+    assert client.enqueue_many([]) == []
+    assert client.queues() == []

@@ -208,6 +208,15 @@ def test_zizq_6_65_pages_of_two_hold_five_tasks_once(q: Driver):
     assert [task.id for task in q.all_tasks(limit=2)] == ids
 
 
+def test_zizq_6_71_ranges_hold_both_of_their_ends(q: Driver):
+    ids = {number: q.add(priority=number) for number in (99, 100, 200, 201)}
+    failed = q.add(priority=-1)
+    q.fail(q.take())
+
+    assert [task.id for task in q.all_tasks(Filter(priority=(100, 200)))] == [ids[100], ids[200]]
+    assert [task.id for task in q.all_tasks(Filter(attempts=(1, 99)))] == [failed]
+
+
 def test_zizq_6_73_a_count_is_the_length_of_the_list(q: Driver):
     q.enqueue(*[entry(queue=name, tags=tags) for name in "ab" for tags in ((), ("x",))])
 

@@ -29,9 +29,11 @@ from lmdbq.cli.exits import MEANINGS  # noqa: E402
 from lmdbq.cli.main import COMMANDS, cli  # noqa: E402
 from lmdbq.daemon.openapi import describe  # noqa: E402
 from lmdbq.errors import LmdbqError  # noqa: E402
+from tests.peer_checks import DEVIATIONS  # noqa: E402
 from tests.readme_tables import defaults, serve_exits, settings, table  # noqa: E402
 
 NOTE = "<!-- Written by packaging/docs/make.py: change what it reads, and run it again. -->\n\n"
+SYSTEMS = {"moab": "Moab", "zizq": "zizq", "eddyq": "eddyq", "runqy": "runqy"}
 LANGUAGES = {".py": "python", ".sh": "sh", ".mjs": "js"}
 
 # --- Python -----------------------------------------------------------------------------------------------------------
@@ -405,7 +407,24 @@ def examples_page() -> str:
     return NOTE + "\n".join(parts)
 
 
+def deviations_page() -> str:
+    """Return the table of what lmdbq means to do otherwise than the systems it takes its features from."""
+    rows = [
+        (SYSTEMS[system], number, one.check, one.ours, one.why)
+        for system, found in sorted(DEVIATIONS.items())
+        for number, one in sorted(found.items())
+    ]
+    said = (
+        "# Where lmdbq differs\n\n"
+        "lmdbq takes its features from four systems. What the users of each rely on was written down as numbered "
+        "checks, and each check about behaviour has a test that is named after it (`test_moab_6_10_...`); "
+        f"`tests/peer_checks.py` accounts for the rest. These {len(rows)} are where it means to differ.\n\n"
+    )
+    return NOTE + said + table(("system", "check", "what it asks", "lmdbq", "why"), rows)
+
+
 GENERATED: dict[str, Callable[[], str]] = {
+    "reference/deviations.md": deviations_page,
     "reference/python.md": python_page,
     "reference/command-line.md": cli_page,
     "reference/http.md": http_page,
