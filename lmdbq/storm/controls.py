@@ -6,6 +6,7 @@ its faults; what it does not find in TRIES runs is blamed.
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
@@ -108,4 +109,11 @@ def run(seed: str, tell: Tell, controls: Iterable[Control] = CONTROLS) -> Report
 
 
 def _is_found(control: Control, seed: str) -> bool:
-    return any(not control.run(f"{seed}/{number}").passed for number in range(TRIES))
+    return any(_finds(control, f"{seed}/{number}") for number in range(TRIES))
+
+
+def _finds(control: Control, seed: str) -> bool:
+    try:
+        return not control.run(seed).passed
+    except subprocess.TimeoutExpired:
+        return True  # a process that should have ended at once, and did not, is a fault that was seen
