@@ -18,20 +18,63 @@ import lmdb
 import msgspec
 
 from lmdbq.clock import ManualClock
+from lmdbq.model import (
+    CatchUp,
+    Dedupe,
+    Entry,
+    GroupPut,
+    GroupRule,
+    GroupSettings,
+    Order,
+    Rate,
+    RulePut,
+    Schedule,
+    SchedulePut,
+    TypePut,
+    TypeSettings,
+)
 from lmdbq.store.lmdb import LmdbStore
 from lmdbq.store.records import FORMAT
 from tests.full_store import fill
-from tests.store_driver import Driver
+from tests.store_driver import Driver, S, entry
 
 FIXTURES = Path(__file__).resolve().parent / "fixtures"
 
 
 def seen(q: Driver) -> dict[str, Any]:
-    """Return all tasks and queues of a store as plain maps, bytes in base64."""
+    """Return what there is in a store as plain maps, bytes in base64."""
     found: dict[str, Any] = msgspec.to_builtins(
-        {"tasks": q.all_tasks(), "queues": q.store.queues(), "due": q.store.due(q.clock)}, str_keys=True
+        {
+            "tasks": q.all_tasks(),
+            "queues": q.store.queues(),
+            "due": q.store.due(q.clock),
+            "groups": q.store.groups(q.clock),
+            "rules": q.store.group_rules(),
+            "threads": q.store.threads("lanes"),
+            "schedules": q.store.schedules(),
+            "types": q.store.types(),
+        },
+        str_keys=True,
     )
     return found
+
+
+def fill_lanes_and_schedules(q: Driver) -> None:
+    """Add what format 2 brought: threads, groups, rates, rules, schedules, what follows a death, types that decide."""
+    q.do(GroupPut("acme", GroupSettings(max_running=1, rate=Rate(tokens=5, period_ns=60 * S))))
+    q.do(RulePut(GroupRule("tenant:*", GroupSettings(max_running=2), priority=3)))
+    q.put_queue("paced", rate=Rate(tokens=2, period_ns=60 * S), order=Order.AGEING, max_dead=7)
+    q.enqueue(*[entry(queue="lanes", thread="order-7", payload=b"%d" % number) for number in range(3)])
+    q.enqueue(*[entry(queue="lanes", group=name) for name in ("acme", "acme", "tenant:1", "tenant:1", "tenant:1")])
+    q.enqueue(*[entry(queue="paced", priority=number) for number in range(3)])
+    q.claim("lanes", limit=4)
+    q.claim("paced", limit=3)
+    q.add(queue="lanes", type="later", delay_ns=3_600 * S, on_dead=Entry(type="bury"), dedupe=Dedupe("folded"))
+    for name, paused in {"nightly": False, "held": True}.items():
+        made = Entry(queue="calendar", type="report", payload=b"[1]")
+        q.do(SchedulePut(name, Schedule("30 2 * * *", made, "Europe/Berlin", CatchUp.ALL, paused)))
+    q.do(TypePut("report", TypeSettings(keepalive_ns=33 * S)))
+    q.add(queue="lanes", type="later", delay_ns=3_600 * S, external_id="order:7")
 
 
 def write_compact(source: Path, target: Path) -> None:
@@ -49,6 +92,7 @@ def main() -> int:
         return 1
     with tempfile.TemporaryDirectory() as place:
         full = fill(Path(place))
+        fill_lanes_and_schedules(full.q)
         clock = full.q.clock
         assert isinstance(clock, ManualClock)
         assert isinstance(full.store, LmdbStore)

@@ -101,6 +101,11 @@ DEVIATIONS: Final[dict[str, dict[int, Deviation]]] = {
             "it is dead with the reason would_expire, and kept as dead tasks are",
             "somebody wants to know why it was never finished",
         ),
+        51: Deviation(
+            "a head that fails lets a sibling with an earlier time go first",
+            "it keeps its place while it waits for its retry; `rejoin` gives it up",
+            "strict order is what a thread is for",
+        ),
         59: Deviation(
             "an update of a queue names the version it changes",
             "PATCH changes the fields it names; PUT replaces all; the last one holds",
@@ -176,6 +181,12 @@ DEVIATIONS: Final[dict[str, dict[int, Deviation]]] = {
             "a time-out only asks a handler to stop",
             "an async one is cancelled, a process killed; a thread is refused one",
             "a time-out that does not stop is a second run beside the first",
+        ),
+        84: Deviation("a cap below zero is zero", "it is refused", "a wrong sign is a mistake"),
+        91: Deviation(
+            "a rule is copied into a group when its first task comes",
+            "rules hold for every group as they are now",
+            "a change of a rule is meant for those that exist, too",
         ),
         72: Deviation(
             "starting a worker twice is an error",
