@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmdbq.client import core, reports
+from lmdbq.client import core, core_actions, reports
 from lmdbq.client.address import parse_where
 from lmdbq.client.verbs import subscription
 from lmdbq.errors import InvalidInput, LmdbqError, Refusal
@@ -58,14 +58,14 @@ REQUESTS = [
     ),
     (core.count({"type": "x"}), "GET /v1/tasks/count?type=x", None, True, 0),
     (
-        core.actions("delete", {"type": "x", "tag": None}, every=False, dry_run=True, cursor=None, key="k"),
+        core_actions.actions("delete", {"type": "x", "tag": None}, every=False, dry_run=True, cursor=None, key="k"),
         "POST /v1/tasks/actions",
         {"action": "delete", "filter": {"type": "x"}, "dry_run": True},
         True,
         0,
     ),
     (
-        core.actions("delete", {}, every=True, dry_run=False, cursor="c", key="k"),
+        core_actions.actions("delete", {}, every=True, dry_run=False, cursor="c", key="k"),
         "POST /v1/tasks/actions",
         {"action": "delete", "filter": {}, "all": True, "cursor": "c"},
         True,

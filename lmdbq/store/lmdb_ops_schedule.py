@@ -54,7 +54,8 @@ def put_schedule(work: Work, op: SchedulePut) -> ScheduleChanged | Refused:
         problems.append(Problem("too_many_schedules", "/name", detail))
     if problems:
         return Refused(problems[0].code, tuple(problems))
-    ks.name_bytes(new.entry.queue), ks.name_bytes(new.entry.type)  # a firing must not be the first to find a bad name
+    for name in (new.entry.queue, new.entry.type):
+        ks.name_bytes(name)  # a firing must not be the first to find a bad name
     if known is None:
         standing = schedules.standing(new, None, work.now.wall)
         record = rec.ScheduleRecord(last_no + 1, new, work.now.wall, standing.next_at)
@@ -74,7 +75,8 @@ def patch_schedule(work: Work, op: SchedulePatch) -> ScheduleChanged | Refused:
     problems = schedules.problems_of(new)
     if problems:
         return Refused(problems[0].code, tuple(problems))
-    ks.name_bytes(new.entry.queue), ks.name_bytes(new.entry.type)
+    for name in (new.entry.queue, new.entry.type):
+        ks.name_bytes(name)
     _replace(work, op.name, known, new)
     return ScheduleChanged(op.name)
 

@@ -16,7 +16,7 @@ import itertools
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from lmdbq.errors import CommitUnknown, LmdbqError
 from lmdbq.model import Applied, Call, CallOutcome, Claim, Claimed, Done, Memo, Op
@@ -71,7 +71,7 @@ class Daemon:
 
     def __init__(self, world: World, number: int) -> None:
         self.process = Process(f"daemon {number}")
-        self.engine = SimEngine(world.store, world.clock)
+        self.engine = SimEngine(cast(Store, world.store), world.clock)
         self.started_at = world.loop.time()
         self.is_ready = False
         self.parked: dict[int, Connection] = {}
