@@ -28,5 +28,5 @@ def test_each_instant_gives_one_task_though_the_daemon_is_killed_about_it(tmp_pa
         tasks = daemon.ok("GET", "/v1/tasks?queue_name=q&limit=1000")["tasks"]
 
     instants = [task["metadata"]["schedule"]["instant_at"] // 10**9 for task in tasks]
-    assert len(instants) > KILLS
+    assert len(instants) >= KILLS
     assert instants == list(range(instants[0], instants[0] + len(instants))), "one is missing, twice or out of order"

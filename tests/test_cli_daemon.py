@@ -391,6 +391,31 @@ def test_a_schedule_from_the_command_line(where: str):
     assert lmdbq("schedule", "show", "nightly", where=where).returncode == Exit.NOT_FOUND
 
 
+def test_once_for_many_calls_from_the_command_line(where: str):
+    rules = (["--key", "k", "--debounce", "1h"], ["--key", "l", "--throttle", "1h"], ["--coalesce", "m"])
+    for payload in ("1", "2"):
+        for rule in (*rules, ["--external-id", "o-7"]):
+            assert lmdbq("enqueue", "t", payload, "-q", "once", *rule, where=where).returncode == Exit.OK
+
+    stored = said_json("tasks", "-q", "once", where=where)["tasks"]
+    assert sorted(task["payload"] for task in stored) == [1, 1, 2, 2]
+    (found,) = said_json("tasks", "--external-id", "o-7", where=where)["tasks"]
+    assert found["external_id"] == "o-7"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--debounce", "5s"], "give that, too"),
+        (["--key", "k", "--debounce", "5s", "--throttle", "5s"], "exclude each other"),
+    ],
+)
+def test_rules_that_make_no_sense_together_are_refused(where: str, words: list[str], says: str):
+    refused = lmdbq("enqueue", "t", *words, where=where)
+    assert (refused.returncode, refused.stdout) == (Exit.USAGE, "")
+    assert says in refused.stderr
+
+
 def test_groups_and_threads_from_the_command_line(where: str):
     line = said("group", "set", "acme", "--max-running", "1", "--rate", "10/s", "--burst", "20", where=where)
     assert line == "acme: at most 1 at once, 10 per 1s, burst 20\n"

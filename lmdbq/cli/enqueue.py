@@ -29,6 +29,10 @@ FIRST_LOOK_SECONDS: Final = 2.0  # then it is said why it does not run yet
 @click.option("--at-time", metavar="RFC3339", help="Start then: 2030-01-31T08:00:00Z.")
 @click.option("--expires-in", type=DURATION, metavar="DURATION", help="Drop it if it has not started by then.")
 @click.option("--key", metavar="KEY", help="Dedupe key: skipped while a task with this key waits or runs.")
+@click.option("--debounce", type=DURATION, metavar="DURATION", help="Run so long after the last call with its --key.")
+@click.option("--throttle", type=DURATION, metavar="DURATION", help="Run at most once in so long for its --key.")
+@click.option("--coalesce", metavar="KEY", help="One waits behind the one that runs; the latest payload wins.")
+@click.option("--external-id", metavar="ID", help="Another system's id of it: skipped while a task with it is stored.")
 @click.option("--thread", metavar="ID", help="Thread: its tasks run one at a time, in order.")
 @click.option("--group", metavar="KEY", help="Group: its tasks share a cap and a rate, see `lmdbq group`.")
 @click.option("--priority", type=click.IntRange(PRIORITY_MIN, PRIORITY_MAX), metavar="N", help="Lower runs sooner.")
@@ -68,7 +72,9 @@ def _entry(type_name: str, options: dict[str, Any]) -> dict[str, Any]:
         "delay_in_seconds": options["delay"],
         "scheduled_at": options["at_time"],
         "expires_in_seconds": options["expires_in"],
-        "dedupe_key": options["key"],
+        **_once(options),
+        "coalesce": options["coalesce"],
+        "external_id": options["external_id"],
         "thread_id": options["thread"],
         "group_key": options["group"],
         "priority": options["priority"],
@@ -77,6 +83,20 @@ def _entry(type_name: str, options: dict[str, Any]) -> dict[str, Any]:
         "retry_strategy": options["retry"],
     }
     return {name: value for name, value in said.items() if value is not None}
+
+
+def _once(options: dict[str, Any]) -> dict[str, Any]:
+    """Return what --key, --debounce and --throttle say together."""
+    key, debounce, throttle = options["key"], options["debounce"], options["throttle"]
+    if debounce is None and throttle is None:
+        return {"dedupe_key": key}
+    if debounce is not None and throttle is not None:
+        raise click.UsageError("--debounce and --throttle exclude each other; give one of them")
+    if key is None:
+        raise click.UsageError("--debounce and --throttle are about calls with the same --key; give that, too")
+    if debounce is not None:
+        return {"debounce": {"key": key, "wait_in_seconds": debounce}}
+    return {"throttle": {"key": key, "period_in_seconds": throttle}}
 
 
 def parse_payload(words: tuple[str, ...]) -> Any:

@@ -45,6 +45,7 @@ def filter_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--priority", type=RANGE, metavar="N..M", help="Only those of this priority."),
         click.option("--reason", metavar="WORD", help="Only those dead or cancelled for it: max_attempts …"),
         click.option("--key", "dedupe_key", metavar="KEY", help="Only those with this dedupe key."),
+        click.option("--external-id", metavar="ID", help="Only the one with this id of another system."),
         click.option("--group", "group_key", metavar="KEY", help="Only those of this group."),
         click.option("--thread", "thread_id", metavar="ID", help="Only those of this thread."),
         click.option("--tag", metavar="TAG", help="Only those with this tag."),
