@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,8 @@ def bearer(secret: str) -> dict[str, str]:
 
 
 def path_of(template: str) -> str:
-    return template.replace("{id}", "tsk_00000000001").replace("{lease}", "tsk_00000000001.1").replace("{name}", "q")
+    ids = {"id": "tsk_00000000001", "lease": "tsk_00000000001.1"}
+    return re.sub(r"{(\w+)}", lambda named: ids.get(named[1], "q"), template)
 
 
 async def ask(api: Api, method: str, path: str, headers: dict[str, str]) -> Answer:

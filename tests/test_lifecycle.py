@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from lmdbq import lifecycle, limits
 from lmdbq.clock import ManualClock
-from lmdbq.lifecycle import AfterFailure, Event, ExpiresTooEarly, ResolvedRetry
+from lmdbq.lifecycle import AfterFailure, Event, ExpiresTooEarly, ResolvedDedupe, ResolvedRetry
 from lmdbq.model import (
     DEFAULT_SETTINGS,
     ENDED,
@@ -238,10 +239,10 @@ SKIP, OVERWRITE = OnDuplicate.SKIP, OnDuplicate.OVERWRITE
         (Dedupe(key="k", on_duplicate=SKIP), OVERWRITING, (Scope.QUEUE, Until.FINISHED, 0, SKIP, ())),
     ],
 )
-def test_a_dedupe_rule_is_the_entrys_else_the_queues(said: Dedupe, base: Dedupe | None, expected: tuple[object, ...]):
+def test_a_dedupe_rule_is_the_entrys_else_the_queues(said: Dedupe, base: Dedupe | None, expected: tuple[Any, ...]):
     rule = lifecycle.resolve_dedupe(Entry(options=Options(dedupe=said)), QueueSettings(dedupe=base))
 
-    assert rule == ("k", *expected)
+    assert rule == ResolvedDedupe("k", *expected)
 
 
 @pytest.mark.parametrize("said", [None, Dedupe(), Dedupe(key="", scope=Scope.GLOBAL)])

@@ -63,7 +63,8 @@ means "not said here"; *_ns are durations in nanoseconds:
     dedupe       key, scope, until, ttl_ns, on_duplicate (nil: not said), overwrite (list of field names), fold (nil;
                  0 append, 1 concat, 2 merge, 3 sum, 4 max, 5 replace), fold_max, max_wait_ns
     schedule     cron, timezone ("UTC"), catch_up (1), paused, entry; catch_up 0 none, 1 one, 2 all
-    entry        payload, queue, type, encoding, priority, delay_ns, expires_in_ns, options (map); others are 0
+    entry        payload (absent: null), queue, type (absent: "default"), encoding, priority, delay_ns, expires_in_ns,
+                 options (map)
     errors       a list of maps: at, delivery, message, type, backtrace (the first two are never absent)
 """
 
