@@ -144,7 +144,8 @@ class ClientError(LmdbqError):
 
 
 class Unreachable(ClientError):
-    """No daemon answered at the address. Start one with ``lmdbq serve``, or name another with ``--at``."""
+    """No daemon answered at the address: start one with ``lmdbq serve``, or name another with ``--at``. Of a directory:
+    the file's write lock was not to be had in time."""
 
     code = "unreachable"
 

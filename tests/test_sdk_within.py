@@ -17,7 +17,7 @@ import lmdbq
 from lmdbq import AsyncClient, Client, Dedupe, Entry, Tasks, TransactionUnusable
 from lmdbq.clock import ManualClock
 from lmdbq.engine.queue import EngineStatus
-from lmdbq.errors import NotOurFile
+from lmdbq.errors import NotOurFile, Unreachable
 from lmdbq.model import Call, Done, Enqueue, Purge, Refused
 from lmdbq.model import Entry as StoredEntry
 from lmdbq.store.lmdb import LmdbStore, open_store
@@ -208,6 +208,20 @@ def test_a_call_that_would_wait_for_the_transaction_of_its_own_thread(client: Cl
             transaction.commit()
             beside.result(30)
     assert [task.payload for task in client.tasks()] == ["inside", "of another thread"]
+
+
+def test_a_call_beside_a_transaction_that_nobody_was_told_of_gives_up(tmp_path: Path):
+    with Client(tmp_path / "q", timeout=0.2) as client:
+        with client.environment().begin(write=True), pytest.raises(Unreachable, match=r"client.within\(transaction\)"):
+            client.enqueue(Entry("n"))
+        client.enqueue(Entry("n"))
+
+
+async def test_an_awaited_call_beside_such_a_transaction_gives_up_too(tmp_path: Path):
+    async with AsyncClient(tmp_path / "q", timeout=0.2) as client:
+        with client.environment().begin(write=True), pytest.raises(Unreachable, match="may still be done"):
+            await client.enqueue(Entry("n"))
+        await client.enqueue(Entry("n"))
 
 
 def test_another_thread(client: Client):

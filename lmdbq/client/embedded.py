@@ -100,11 +100,16 @@ class Embedded:
 
 
 class EmbeddedTransport:
-    """Calls for threads. owns: whether closing it closes the queue; a worker's does not."""
+    """Calls for threads. owns: whether closing it closes the queue; a worker's does not.
 
-    def __init__(self, embedded: Embedded, *, owns: bool) -> None:
+    timeout: for how long (seconds, beside what the request itself waits) a change waits for the file's write lock; a
+    thread may hold that itself, in a transaction of its own. None: for ever, as a worker does, whose task it is.
+    """
+
+    def __init__(self, embedded: Embedded, *, owns: bool, timeout: float | None = None) -> None:
         self._embedded = embedded
         self._owns = owns
+        self._timeout = timeout
         self._parked: set[Future[Any]] = set()
 
     def call(self, request: Request[T], stop: threading.Event | None = None) -> T:
@@ -115,7 +120,10 @@ class EmbeddedTransport:
             if stop is not None and stop.is_set():
                 future.cancel()
         try:
-            return future.result()
+            return future.result(_patience(request, self._timeout))
+        except TimeoutError:
+            future.cancel()
+            raise _locked_out(self._timeout) from None
         except CancelledError:
             raise Unreachable("the call was interrupted") from None
         except BaseException:
@@ -138,17 +146,34 @@ class EmbeddedTransport:
             self._embedded.close()
 
 
-class AsyncEmbedded:
-    """Calls for any event loop."""
+def _patience(request: Request[Any], timeout: float | None) -> float | None:
+    """Return for how long to wait for an answer; a read waits for no lock, only for its turn."""
+    return None if timeout is None or request.method == "GET" else timeout + request.wait_seconds
 
-    def __init__(self, embedded: Embedded) -> None:
+
+def _locked_out(timeout: float | None) -> Unreachable:
+    return Unreachable(
+        f"no answer within {timeout:g} s, as somebody holds the file's write lock; it may still be done. "
+        "If it is a transaction of this program, end it first, or enqueue with client.within(transaction)"
+    )
+
+
+class AsyncEmbedded:
+    """Calls for any event loop. timeout: as in ``EmbeddedTransport``."""
+
+    def __init__(self, embedded: Embedded, *, timeout: float | None = None) -> None:
         self.embedded = embedded
+        self._timeout = timeout
 
     async def call(self, request: Request[T]) -> T:
         """Carry out a request and return its answer."""
         if not self.embedded.is_open:
             await asyncio.to_thread(self.embedded.queue)
-        return await asyncio.wrap_future(self.embedded.submit(request))
+        patience = _patience(request, self._timeout)
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(self.embedded.submit(request)), patience)
+        except TimeoutError:
+            raise _locked_out(self._timeout) from None
 
     async def close(self) -> None:
         """Give up the queue."""

@@ -138,14 +138,15 @@ class DaemonPlace:
 class EmbeddedPlace:
     """A directory, or memory."""
 
-    def __init__(self, embedded: Embedded) -> None:
+    def __init__(self, embedded: Embedded, timeout: float | None = None) -> None:
         self.where = embedded.where
         self.embedded = embedded
+        self._timeout = timeout
 
     def transport(self) -> Transport:
         from lmdbq.client.embedded import EmbeddedTransport
 
-        return EmbeddedTransport(self.embedded, owns=True)
+        return EmbeddedTransport(self.embedded, owns=True, timeout=self._timeout)
 
     def worker_transport(self) -> Transport:
         from lmdbq.client.embedded import EmbeddedTransport
@@ -162,7 +163,7 @@ class EmbeddedPlace:
     def async_transport(self) -> AsyncTransport:
         from lmdbq.client.embedded import AsyncEmbedded
 
-        return AsyncEmbedded(self.embedded)
+        return AsyncEmbedded(self.embedded, timeout=self._timeout)
 
 
 def place_of(
@@ -185,7 +186,7 @@ def place_of(
         return memory_place(SystemClock())
     if durability not in (None, "full", "batch"):
         raise InvalidInput([Problem("bad_durability", "durability", f"it is 'full' or 'batch', not {durability!r}")])
-    return _directory_place(text, durability)
+    return _directory_place(text, durability, timeout)
 
 
 def memory_place(clock: Clock) -> EmbeddedPlace:
@@ -196,12 +197,12 @@ def memory_place(clock: Clock) -> EmbeddedPlace:
     return EmbeddedPlace(Embedded(lambda: open_memory(clock), MEMORY, is_memory=True))
 
 
-def _directory_place(where: str, durability: str | None) -> EmbeddedPlace:
+def _directory_place(where: str, durability: str | None, timeout: float) -> EmbeddedPlace:
     from lmdbq.client.embedded import Embedded
     from lmdbq.client.embedded_file import open_directory
 
     directory = Path(where).expanduser().absolute()  # a later chdir does not move it
-    return EmbeddedPlace(Embedded(lambda: open_directory(directory, durability), where, is_memory=False))
+    return EmbeddedPlace(Embedded(lambda: open_directory(directory, durability), where, is_memory=False), timeout)
 
 
 def _refuse(value: Any, name: str, why: str) -> None:
