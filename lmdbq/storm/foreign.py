@@ -136,7 +136,7 @@ def forked(ground: Ground) -> Iterator[str]:
 def two_daemons(ground: Ground) -> Iterator[str]:
     """A second daemon on one file ends with 75 and names the first, which goes on."""
     with ground.served() as served:
-        status, said = ground.lmdbq("serve", "--data", str(ground.data), "--listen", "127.0.0.1:0")
+        status, said = ground.lmdbq("serve", "--data", str(ground.data), "--listen", "127.0.0.1:0", seconds=15)
         if status != 75 or str(served.pid) not in said:
             yield f"the second daemon ended with {status}: {said}"
         if _enqueue(served)[0] != 201:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -44,20 +45,23 @@ class Ground:
             if served.is_alive:
                 served.kill() if before else served.stop()  # unshare, its parent, does not pass signals on
 
-    def lmdbq(self, *words: str) -> tuple[int, str]:
-        """Run a command to its end; return its status and all that it said."""
+    def lmdbq(self, *words: str, seconds: float = COMMAND_SECONDS) -> tuple[int, str]:
+        """Run a command to its end; return its status and all that it said. One that does not end is killed."""
         module = ["lmdbq.storm.planted_daemon", self._plant] if self._plant else ["lmdbq"]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("LMDBQ_")}
-        ended = subprocess.run(
-            [sys.executable, "-m", *module, *words],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            env=environment,
-            timeout=COMMAND_SECONDS,
-            check=False,
-        )
+        try:
+            ended = subprocess.run(
+                [sys.executable, "-m", *module, *words],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                env=environment,
+                timeout=seconds,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return -signal.SIGKILL, f"it had not ended after {seconds:g} s"
         return ended.returncode, (ended.stdout + ended.stderr).strip()
 
     def fill(self) -> None:
