@@ -69,7 +69,7 @@ def refused_too_late() -> None:
     count = itertools.count(1)
 
     def settled_or_not(outcome: CallOutcome, *, prefix: str = "") -> Done:
-        if next(count) % 50 == 0:
+        if next(count) % 10 == 0:
             raise HttpProblem(422, "too_late", "what was wrong with it was seen too late")
         return settled(outcome, prefix=prefix)
 
