@@ -98,6 +98,11 @@ class Registrar:
         except LmdbqError as error:
             log.debug("this worker is not registered for now: %s", error)
             return request is not self._request
+        except Exception as error:  # a worker that ends now closes its connections under whoever uses them
+            if not self._over.is_set():
+                raise
+            log.debug("the worker has ended in the middle of saying so: %r", error)
+            return None
         return True
 
 
