@@ -29,7 +29,6 @@ GROUP_RULES_MAX: Final = 1_000
 RATE_TOKENS_MAX: Final = 1_000_000
 RATE_PERIOD_NS_MIN: Final = 1 * MS_NS
 RATE_PERIOD_NS_MAX: Final = 1 * DAY_NS
-GROUP_WEIGHT_MAX: Final = 1_000
 RUNNING_MAX: Final = 2**31 - 1  # the highest cap that can be said
 
 # Payloads and bodies.
@@ -82,7 +81,7 @@ INSTANT_NS_MAX: Final = 2**63 - 1 - (2**63 - 1) % US_NS
 
 # Queues.
 AGEING_NS_DEFAULT: Final = 1 * MINUTE_NS  # what one point of priority is worth in a queue whose order is ageing
-WEIGHT_MAX: Final = 1_000
+WEIGHT_MAX: Final = 1_000  # of a queue among others, and of a group
 MAX_RUNNING_MAX: Final = 1_000_000_000
 
 # Schedules.

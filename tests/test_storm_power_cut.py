@@ -18,7 +18,7 @@ from lmdbq.storm.disk import Disk
 from lmdbq.storm.planted import PLANTS
 from lmdbq.storm.recording import DAEMON, Forced, Moved, Named, Recording, Sized, Synced, Told, Wrote, record, write
 from lmdbq.storm.trace import Syscall, Unclear, syscalls, trace
-from lmdbq.storm.workers import Image, certain_answers, images, judge_all, ledger_of
+from lmdbq.storm.workers import Image, _Lane, certain_answers, images, judge_all, ledger_of
 from tests.store_driver import Driver
 
 STEPS = 120
@@ -209,6 +209,28 @@ def test_a_file_that_ends_too_early_is_found_and_the_images_behind_it_are_judged
     assert [judged.image for judged in found] == wanted
     faulty = [judged for judged in found if judged.problems]
     assert len(faulty) > 1, "somebody went on behind the first"
+    assert any(not judged.problems for judged in found)
+
+
+def test_a_reader_that_dies_is_found_and_the_images_behind_it_are_judged(tmp_path: Path):
+    (tmp_path / "session").mkdir()
+    shown = record(tmp_path / "session", "full", "dies", 20)
+    wanted = images(shown, "dies", 4)
+    path = tmp_path / "recording"
+    write(shown, path)
+    readers = _Lane(path, wanted, tmp_path / "scratch")
+    found = []
+    try:
+        for number in range(len(wanted)):
+            if number < 2:
+                readers._process.kill()
+                readers._process.join()
+            found.append(readers.receive())
+    finally:
+        readers.stop()
+    assert [judged.image for judged in found] == wanted
+    deaths = [judged for judged in found if any("its reader died" in problem for problem in judged.problems)]
+    assert len(deaths) > 1, "somebody went on behind the first"
     assert any(not judged.problems for judged in found)
 
 

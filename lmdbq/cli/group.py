@@ -10,7 +10,7 @@ from lmdbq.cli import render
 from lmdbq.cli.common import Session, with_session
 from lmdbq.cli.exits import Exit
 from lmdbq.cli.groups import rate_text
-from lmdbq.limits import GROUP_WEIGHT_MAX, RATE_TOKENS_MAX, RUNNING_MAX
+from lmdbq.limits import RATE_TOKENS_MAX, RUNNING_MAX, WEIGHT_MAX
 from lmdbq.wire.group_shapes import GroupAnswer
 
 key_argument = click.argument("key", metavar="KEY")
@@ -47,7 +47,7 @@ class CapType(click.ParamType):  # type: ignore[type-arg]  # generic only from c
 def settings_options(function: Any) -> Any:
     """Add the options that say what a group may do."""
     for option in (
-        click.option("--weight", type=click.IntRange(1, GROUP_WEIGHT_MAX), help="Its share of a fair queue."),
+        click.option("--weight", type=click.IntRange(1, WEIGHT_MAX), help="Its share of a fair queue."),
         click.option(
             "--burst", type=click.IntRange(1, RATE_TOKENS_MAX), help="How many may start at once, with --rate."
         ),

@@ -148,6 +148,9 @@ class Committer:
             self._idle_waiters.append(idle)
             await idle
         self.closed = True
+        self._end_thread()
+
+    def _end_thread(self) -> None:
         self._go.release()
         self._thread.join()  # at once: with nothing pending the thread only waits to be given something
 

@@ -25,7 +25,7 @@ from typing import Final
 import lmdb
 
 from lmdbq.errors import CorruptFile, InUse, NotEmpty, NotOurFile, StoreFull
-from lmdbq.store.creation import DATA_NAME, MAX_DATABASES, VERIFIED_NAME, make_directories
+from lmdbq.store.creation import DATA_NAME, MAX_DATABASES, VERIFIED_NAME, make_directories, sync_path
 from lmdbq.store.environment import NO_ROOM, VERIFY_FIRST_NAME, is_open_here, open_environment
 from lmdbq.store.lmdb import open_store
 from lmdbq.store.lockfile import LOCK_NAME, allocate_lock_file
@@ -92,7 +92,7 @@ def restore(source: Path, directory: Path, tell: Tell, *, check: bool = True) ->
         _verify(made, every=check)
         (made / LOCK_NAME).unlink(missing_ok=True)
         made.rename(directory)
-        _sync(directory.parent)
+        sync_path(directory.parent)
     except BaseException:
         shutil.rmtree(made, ignore_errors=True)
         raise
@@ -116,7 +116,7 @@ def compact(directory: Path, tell: Tell) -> tuple[int, int]:
             with contextlib.closing(_unlocked(directory)) as env:
                 size = _write_all(_copied(env), fd, tell)
         fresh.rename(data)
-        _sync(directory)
+        sync_path(directory)
         _open_once(directory)
     return before.st_size, size
 
@@ -182,7 +182,7 @@ def _new_file(path: Path) -> Iterator[int]:
         yield fd
         os.fsync(fd)
         part.rename(path)
-        _sync(path.parent)
+        sync_path(path.parent)
     except (OSError, lmdb.Error) as error:
         kind = StoreFull if isinstance(error, OSError) and error.errno in NO_ROOM else NotOurFile
         raise kind(f"{path} could not be written: {error}") from error
@@ -235,11 +235,3 @@ def _write(fd: int, block: bytes) -> int:
     while view:
         view = view[os.write(fd, view) :]
     return len(block)
-
-
-def _sync(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -40,7 +40,7 @@ def create_missing(directory: Path) -> None:
             _give_name(fresh, data)
             os.fsync(fd)
             with contextlib.suppress(PermissionError):  # a parent that is not ours to read: its owner made the name
-                _sync(directory.parent)  # whoever made the directory may have left that out
+                sync_path(directory.parent)  # whoever made the directory may have left that out
 
 
 def make_directories(directory: Path) -> None:
@@ -49,7 +49,7 @@ def make_directories(directory: Path) -> None:
         return
     make_directories(directory.parent)
     directory.mkdir(mode=0o700, exist_ok=True)
-    _sync(directory.parent)
+    sync_path(directory.parent)
 
 
 def _give_name(fresh: Path, data: Path) -> None:
@@ -70,10 +70,11 @@ def _write_fresh(path: Path) -> None:
             write_databases(env, txn)
     finally:
         env.close()
-    _sync(path)
+    sync_path(path)
 
 
-def _sync(path: Path) -> None:
+def sync_path(path: Path) -> None:
+    """Sync a file; of a directory, the names in it. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(fd)

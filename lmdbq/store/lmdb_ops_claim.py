@@ -47,11 +47,13 @@ def claim(work: Work, op: Claim) -> Claimed:
     for level in sorted({queue.settings.priority for queue in queues}):
         _take_level(taker, paces, [queue for queue in queues if queue.settings.priority == level])
     put_leases(work, taker.taken)
-    for queue in queues:
+    paced = [queue for queue in queues if queue.settings.rate is not None]
+    for queue in paced:
         if count := sum(taken.length for taken in taker.taken if taken.shared.queue_no == queue.no):
             paces.spend(queue, count)
-    wanted = {queue.no: types for queue in queues if (types := wanted_types(work, op, queue))}
-    wanting = [queue for queue in queues if queue.no in wanted]
+    asked = paced if taker.tasks else queues  # who got tasks need not hear why others gave none
+    wanted = {queue.no: types for queue in asked if (types := wanted_types(work, op, queue))}
+    wanting = [queue for queue in asked if queue.no in wanted]
     waits = [wait for queue in wanting if not queue.settings.paused and (wait := paces.until_token_ns(queue))]
     token_in_ns = min(waits, default=0)
     paces.write()

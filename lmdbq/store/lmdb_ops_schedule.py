@@ -52,10 +52,9 @@ def put_schedule(work: Work, op: SchedulePut) -> ScheduleChanged | Refused:
     if known is None and last_no >= limits.SCHEDULES_MAX and _number_of_schedules(work) >= limits.SCHEDULES_MAX:
         detail = f"there are {limits.SCHEDULES_MAX} schedules, which is the most; delete some"
         problems.append(Problem("too_many_schedules", "/name", detail))
-    if problems:
-        return Refused(problems[0].code, tuple(problems))
-    for name in (new.entry.queue, new.entry.type):
-        ks.name_bytes(name)  # a firing must not be the first to find a bad name
+    refused = _refused(new, problems)
+    if refused is not None:
+        return refused
     if known is None:
         standing = schedules.standing(new, None, work.now.wall)
         record = rec.ScheduleRecord(last_no + 1, new, work.now.wall, standing.next_at)
@@ -72,11 +71,9 @@ def patch_schedule(work: Work, op: SchedulePatch) -> ScheduleChanged | Refused:
     if known is None:
         return _unknown(op.name)
     new = replace(known.schedule, **{field: getattr(op.schedule, field) for field in op.fields})
-    problems = schedules.problems_of(new)
-    if problems:
-        return Refused(problems[0].code, tuple(problems))
-    for name in (new.entry.queue, new.entry.type):
-        ks.name_bytes(name)
+    refused = _refused(new, schedules.problems_of(new))
+    if refused is not None:
+        return refused
     _replace(work, op.name, known, new)
     return ScheduleChanged(op.name)
 
@@ -90,6 +87,15 @@ def delete_schedule(work: Work, op: ScheduleDelete) -> ScheduleChanged | Refused
     work.delete("catalog", ks.schedule_by_name(op.name))
     work.delete("catalog", ks.schedule_by_no(known.no))
     return ScheduleChanged(op.name)
+
+
+def _refused(schedule: Schedule, problems: list[Problem]) -> Refused | None:
+    """Return why a schedule is refused. Raises BadKey for a name that a firing must not be the first to find."""
+    if problems:
+        return Refused(problems[0].code, tuple(problems))
+    for name in (schedule.entry.queue, schedule.entry.type):
+        ks.name_bytes(name)
+    return None
 
 
 def _unknown(name: str) -> Refused:

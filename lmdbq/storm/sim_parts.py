@@ -61,12 +61,8 @@ class SimCommitter(Committer):
     def start(self) -> None:
         """Nothing to start."""
 
-    async def close(self) -> None:
-        while self.pending:
-            idle = self._loop.create_future()
-            self._idle_waiters.append(idle)
-            await idle
-        self.closed = True
+    def _end_thread(self) -> None:
+        """Nothing to end."""
 
     def _monotonic(self) -> float:
         return self._loop.time()

@@ -21,7 +21,7 @@ class GroupBody(shapes.Shape, frozen=True, kw_only=True):
     paused: bool | None = None
     max_running: Annotated[int, Meta(ge=0, le=limits.RUNNING_MAX)] | None = None
     rate: shapes.RateBody | None = None
-    weight: Annotated[int, Meta(ge=1, le=limits.GROUP_WEIGHT_MAX)] | None = None
+    weight: Annotated[int, Meta(ge=1, le=limits.WEIGHT_MAX)] | None = None
 
 
 class RuleBody(GroupBody, frozen=True, kw_only=True):
