@@ -26,7 +26,7 @@ KILLS = 40
 SIGNS = {
     "answer-early": "lost|resurrected",
     "skip-an-index-delete": "check: K5",
-    "ignore-the-fence": "stale reports accepted|finished twice",
+    "ignore-the-fence": "stale reports accepted|finished twice|resurrected",
     "forget-a-wake-up": "not worked off|back too late",
 }
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lmdbq.client.verbs import Verbs
 
 _UNIT_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+LOCK_PATIENCE_SECONDS: Final = 30.0  # for the write lock of a directory's file, as a client waits
 _PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhd])")
 
 
@@ -81,7 +82,7 @@ class Session:
         from lmdbq.client.places import MEMORY, place_of
         from lmdbq.client.transport_verbs import TransportVerbs
 
-        place = place_of(where, token=None, timeout=0, durability=None)
+        place = place_of(where, token=None, timeout=LOCK_PATIENCE_SECONDS, durability=None)
         if where == MEMORY:
             raise click.UsageError("a queue in memory is its program's alone; name a daemon or a directory")
         if not self.may_create and not (Path(where).expanduser() / "data.mdb").is_file():
