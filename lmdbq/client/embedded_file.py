@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 from lmdbq.client.loop_thread import engine_thread
 from lmdbq.clock import Clock, SystemClock
 from lmdbq.engine.groups import consumers_of
+from lmdbq.engine.inline import InlineEngine
 from lmdbq.engine.queue import Engine
 from lmdbq.engine.registry import Registry
 from lmdbq.engine.timers import Timers
@@ -46,7 +47,7 @@ class OpenQueue:
         self.users = 1
         self.workers = Registry()
         self.inside: dict[int, Inside] = {}  # transactions of callers, by thread
-        self.engine = Engine(store, clock, timers=directory is None)
+        self.engine = InlineEngine(store, clock) if directory is None else Engine(store, clock, timers=False)
         self._move: asyncio.Future[None] | None = None
         self._timers = Timers(store, clock, self._commit)
         self._timekeeper: asyncio.Task[None] | None = None
@@ -54,7 +55,8 @@ class OpenQueue:
 
     async def started(self) -> OpenQueue:
         """Return this queue once its file is open and its engine runs."""
-        await asyncio.to_thread(self.store.info)  # opens the file; what is wrong with it is raised here
+        if self.directory is not None:
+            await asyncio.to_thread(self.store.info)  # opens the file; what is wrong with it is raised here
         await self.engine.start()
         return self
 

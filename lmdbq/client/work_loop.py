@@ -127,14 +127,14 @@ class WorkLoop:
         self._open()
         try:
             while not self._stop.is_set():
-                finished, sent = self._finished, self._held.sent
-                jobs = self._claims.claim_once(self._claims.wanted(self._room(), 0.0))
+                finished, sent, room = self._finished, self._held.sent, self._room()
+                jobs = self._claims.claim_once(self._claims.wanted(room, 0.0))
                 self._take(jobs)
                 if not jobs and not self._running:
                     self._held.send_owed()
                     if (finished, sent) == (self._finished, self._held.sent):
                         return self._finished - begun
-                if not self._await_change(None if jobs else finished, until):
+                if not self._await_change(None if len(jobs) == room else finished, until):
                     self._end_jobs("the time to drain is over")
                     self._held.send_owed()
                     raise TimeoutError(f"after {timeout:g} s there is still work")
