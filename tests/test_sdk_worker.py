@@ -360,21 +360,21 @@ def test_a_drain_waits_for_reports_that_are_on_their_way(client: Client, monkeyp
         if threading.current_thread().name == "lmdbq-keeper" and request.target == "/v1/report":
             reporting.set()
             drained.wait(1.5)  # which is never set before the report has arrived
-        elif request.target == "/v1/dequeue" and next(claims) == 1:
+        elif request.target in ("/v1/dequeue", "/v1/report") and next(claims) == 1:  # with the report of the first
             claiming.set()
             assert reporting.wait(30)
         return call(self, request, stop)
 
     @(tasks := lmdbq.Tasks()).task
-    def hold_on() -> bool:
-        return claiming.wait(30)
+    def hold_on(first: bool) -> bool:
+        return first or claiming.wait(30)
 
-    handle = client.enqueue(hold_on)
-    worker = Worker(client, tasks)
+    handles = client.enqueue_many([hold_on.entry(first=True), hold_on.entry(first=False)])
+    worker = Worker(client, tasks, concurrency=2)
     monkeypatch.setattr(EmbeddedTransport, "call", slow_call)
-    assert worker.drain(timeout=30) == 1
+    assert worker.drain(timeout=30) == 2
     monkeypatch.undo()
-    assert handle.info().state == "succeeded"
+    assert [handle.info().state for handle in handles] == ["succeeded"] * 2
     drained.set()
 
 

@@ -2,7 +2,8 @@
 
 There the thread, the parking of the loop and the gathering of callers for one sync are all cost: two switches between
 threads for each commit, of which a test that enqueues and drains makes a dozen. So the transaction runs on the event
-loop, with the same outcomes. The trap is a store that does wait: the whole loop would wait with it. ``MemoryStore`` does not.
+loop, with the same outcomes. The trap is a store that does wait: the whole loop would wait with it. ``MemoryStore``
+does not.
 """
 
 from __future__ import annotations
