@@ -9,19 +9,22 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lmdbq.demo.children import Interrupts
-from lmdbq.storm import kill, kill_caller, kill_judge
-from lmdbq.storm.kill_cast import ROLES, Cast, EndedByItself
+from lmdbq.storm import kill, kill_caller, kill_judge, kill_round
+from lmdbq.storm.kill_cast import ROLES, Cast, EndedByItself, waited_ns
 from lmdbq.storm.kill_judge import Judge, Life, Stored
+from lmdbq.storm.kill_lanes import Lanes, Part
 from lmdbq.storm.kill_plants import PLANTS
+from lmdbq.storm.report import Report
 
 SECOND = 1_000_000_000
-KILLS = 40
+KILLS = 24
 # What a fault is found by, at least.
 SIGNS = {
     "answer-early": "lost|resurrected",
@@ -68,17 +71,74 @@ def test_a_planted_fault_is_found(plant: str):
 
 
 def test_the_seed_decides_who_is_killed():
-    strikes = list(kill.strikes("seed", 200))
-    assert strikes == list(kill.strikes("seed", 200))
-    assert strikes != list(kill.strikes("other", 200))
+    strikes = list(kill_round.strikes("seed", 200))
+    assert strikes == list(kill_round.strikes("seed", 200))
+    assert strikes != list(kill_round.strikes("other", 200))
     killed = [role for strike in strikes for role in strike.roles]
     assert len(killed) == 200
     assert set(killed) == set(ROLES)
     assert max(len(strike.roles) for strike in strikes) == len(ROLES), "all at once was never drawn"
 
 
+def test_what_is_played_side_by_side_follows_from_the_seed(monkeypatch: pytest.MonkeyPatch):
+    """Three rounds in two lanes: who is killed in each is what its own seed says."""
+    monkeypatch.setattr(kill, "KILLS_PER_ROUND", 4)
+    told: list[tuple[int, int, str]] = []
+    report = kill.run("side by side", lambda *what: told.append(what), 10, lanes=2)
+    assert (report.tried, report.faulty, report.faults) == (10, 0, [])
+    rounds = [kill_round.strikes(f"side by side/{number}", kills) for number, kills in enumerate((4, 4, 2))]
+    struck = [role for strikes in rounds for strike in strikes for role in strike.roles]
+    killed = {who: sum(role.startswith(who) for role in struck) for who in ("daemon", "library", "producer", "worker")}
+    assert {who: report.figures.get(f"{who} killed", 0) for who in killed} == killed
+    assert [event for _, _, event in told if event] == [
+        f"round side by side/{number}, durability {durability}"
+        for number, durability in enumerate(("full", "batch", "full"))
+    ]
+    assert told[-1][:2] == (10, 10)
+
+
+@pytest.fixture
+def storm_with_a_lane(tmp_path: Path) -> Iterator[tuple[Lanes, Iterator[Report | str]]]:
+    """A storm in the middle of its only round."""
+    with Interrupts() as interrupts, Lanes(1, tmp_path, "") as lanes:
+        events = lanes.play(iter([Part("seed", "0", "full", 1_000, None)]), interrupts)
+        assert [next(events), next(events)] == ["round seed, durability full", ""]
+        yield lanes, events
+
+
+def test_a_lane_that_ends_by_itself_is_seen(storm_with_a_lane: tuple[Lanes, Iterator[Report | str]]):
+    lanes, events = storm_with_a_lane
+    lane = lanes._lanes[0]
+    orphans = children_of(lane.process.pid)
+    lane.process.kill()
+    with pytest.raises(RuntimeError, match="a lane of the storm ended by itself with -9"):
+        list(events)
+    for orphan in orphans:
+        os.kill(orphan, signal.SIGKILL)
+
+
+def test_a_lane_whose_storm_has_gone_ends_its_processes(storm_with_a_lane: tuple[Lanes, Iterator[Report | str]]):
+    lane = storm_with_a_lane[0]._lanes[0]
+    theirs = children_of(lane.process.pid)
+    assert len(theirs) >= len(ROLES) - 1
+    lane.connection.close()
+    lane.process.join()
+    assert lane.process.exitcode == 0
+    assert not any(Path(f"/proc/{pid}").exists() for pid in theirs)
+
+
+def children_of(parent: int | None) -> list[int]:
+    """Return the processes that a process has started, and not yet seen the end of."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if int(path.read_text().rpartition(")")[2].split()[1]) == parent:
+                found.append(int(path.parent.name))
+    return found
+
+
 def test_a_process_that_ends_by_itself_is_a_fault(tmp_path: Path):
-    with Interrupts() as interrupts, Cast(tmp_path, "full", "seed", "", interrupts) as cast:
+    with Interrupts() as interrupts, Cast(tmp_path, "full", "seed", "", interrupts.check) as cast:
         for role in ("daemon", "worker-1"):
             cast.start(role)
         os.kill(cast._players["worker-1"].process.pid, signal.SIGILL)
@@ -142,6 +202,7 @@ class Notes:
         self.lines: dict[str, list[list[Any]]] = {"producer-1.1": [], "worker-1.1": [], "worker-2.1": []}
         self.served = [(0.0, 0.0)]
         self.stalls: list[tuple[int, float]] = []
+        self.waits: list[tuple[int, float]] = []
 
     def note(self, who: str, at: float, *said: Any) -> None:
         self.lines[who].append([round(at * SECOND), *said])
@@ -169,7 +230,11 @@ class Notes:
             for name, lines in self.lines.items()
         ]
         judge = Judge(
-            lives, [(round(start * SECOND), round(end * SECOND)) for start, end in self.served], 1, self.stalls
+            lives,
+            [(round(start * SECOND), round(end * SECOND)) for start, end in self.served],
+            1,
+            self.stalls,
+            self.waits,
         )
         known = {task_id: Stored(f"number of {task_id}", state, deliveries) for task_id, state, deliveries in stored}
         everything = {**judge._tasks, **known}
@@ -301,8 +366,38 @@ def test_the_time_counts_from_the_last_start_of_the_daemon(notes: Notes):
 @pytest.mark.parametrize(("back_at", "faults"), [(12.4, []), (12.6, ["back too late"])])
 def test_what_the_machine_stood_still_is_added(notes: Notes, back_at: float, faults: list[str]):
     notes.stalls = [(round(9 * SECOND), 5.0), (round(11 * SECOND), 0.5)]
+    notes.waits = [(round(11 * SECOND), 0.4)]  # the same half second, as the daemon saw it
     held_by_a_dead(notes, back_at, asked=9)
     assert list(notes.problems(KEPT, ("d", "succeeded", 2))) == faults
+
+
+@pytest.mark.parametrize(("back_at", "faults"), [(12.4, []), (12.6, ["back too late"])])
+def test_what_the_daemon_had_no_core_is_added(notes: Notes, back_at: float, faults: list[str]):
+    notes.waits = [(round(9 * SECOND), 5.0), (round(11 * SECOND), 0.3), (round(11.5 * SECOND), 0.2)]
+    held_by_a_dead(notes, back_at, asked=9)
+    assert list(notes.problems(KEPT, ("d", "succeeded", 2))) == faults
+
+
+def test_the_kernel_counts_how_long_a_process_had_no_core(tmp_path: Path):
+    """Three who work on one core: each waits while the others have it."""
+    core = str(min(os.sched_getaffinity(0)))
+    busy = [
+        "taskset",
+        "-c",
+        core,
+        sys.executable,
+        "-I",
+        "-S",
+        "-c",
+        "import time\nwhile time.process_time() < 0.2: pass",
+    ]
+    with contextlib.ExitStack() as stack:
+        crowd = [stack.enter_context(subprocess.Popen(busy)) for _ in range(3)]
+        waited = {process.pid: 0 for process in crowd}
+        while all(process.poll() is None for process in crowd):
+            waited = {pid: max(known, waited_ns(pid)) for pid, known in waited.items()}
+    assert min(waited.values()) > SECOND / 20
+    assert waited_ns(2**22 + 1) == 0, "of a process that there is not, nothing"
 
 
 def test_late_is_only_what_somebody_asked_for_in_vain(notes: Notes):

@@ -3,22 +3,23 @@
 Each role has one process at a time; the one that replaces it is the next *life*, with notes of its own. The daemon
 serves a socket in the round's directory. The traps: an end that nobody asked for (a process that ends by itself in the
 middle of a round is a fault, and what it said last is shown); and an interrupt between starting a process and noting
-it, so a signal is only looked at while the storm sleeps.
+it, so whether the storm is to end is only looked at while it sleeps.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple
 
-from lmdbq.demo.children import Interrupts
 from lmdbq.storm import kill_caller
 from lmdbq.storm.kill_caller import Caller, HttpPost, Notes, read_notes
 from lmdbq.storm.kill_judge import Life
@@ -31,6 +32,8 @@ GUEST: Final = "producer-last"  # the storm itself, once all others have stopped
 ROLES: Final = (DAEMON, LIBRARY, *PRODUCERS, *WORKERS)
 STOP_SECONDS: Final = 30.0
 STALL_SECONDS: Final = 0.02
+WAIT_NS: Final = 2_000_000
+SECOND_NS: Final = 1_000_000_000
 LOG_SHOWN: Final = 1_500
 
 
@@ -45,22 +48,27 @@ class _Player(NamedTuple):
 
 
 class Cast:
-    """The processes of a round. A context: when it is left, none is alive."""
+    """The processes of a round. A context: when it is left, none is alive.
 
-    def __init__(self, root: Path, durability: str, seed: str, plant: str, interrupts: Interrupts) -> None:
+    check: raises KeyboardInterrupt if the storm is to end; called only where nothing is half done.
+    """
+
+    def __init__(self, root: Path, durability: str, seed: str, plant: str, check: Callable[[], None]) -> None:
         self.data = root / "data"
         self.socket = root / "socket"
         self.served: list[tuple[int, int]] = []  # from when to when a daemon served, in monotonic ns; 0: it still does
         self.stalls: list[tuple[int, float]] = []  # until when, and for how many seconds, this process got no time
+        self.waits: list[tuple[int, float]] = []  # likewise, for how long the daemon was ready to go on, and got none
         self._root = root
         self._durability = durability
         self._seed = seed
         self._plant = [plant] if plant else []
-        self._interrupts = interrupts
+        self._check_storm = check
         self._players: dict[str, _Player] = {}
         self._lives: dict[str, list[Path]] = {role: [] for role in (*ROLES, GUEST)}
         self._died_at: dict[Path, int] = {}
         self._is_served = False
+        self._waited_ns = 0
 
     def __enter__(self) -> Cast:
         return self
@@ -96,6 +104,7 @@ class Cast:
         lives.append(notes)
         if role == DAEMON:
             self._is_served = False
+            self._waited_ns = 0
 
     def _words(self, role: str, notes: Path) -> list[str]:
         seed = f"{self._seed}/{notes.name}"
@@ -154,17 +163,27 @@ class Cast:
         return player.process.poll() is not None or (player.notes.exists() and player.notes.stat().st_size > 0)
 
     def sleep(self, seconds: float) -> None:
-        """Sleep, and keep by how much that took too long. Raises KeyboardInterrupt if a signal has come."""
-        self._interrupts.check()
+        """Sleep, and keep by how much that took too long. Raises KeyboardInterrupt if the storm is to end."""
+        self._check_storm()
         began = time.monotonic()
         time.sleep(seconds)
         lost = time.monotonic() - began - seconds
         if lost > STALL_SECONDS:
             self.stalls.append((time.monotonic_ns(), lost))
 
+    def _look_at_waits(self, pid: int) -> None:
+        """Keep for how long the daemon has waited for a core since it was last looked at."""
+        now_ns = waited_ns(pid)
+        lost_ns = now_ns - self._waited_ns
+        if lost_ns < 0 or lost_ns > WAIT_NS:  # less than nothing: a thread of it has ended
+            self._waited_ns = now_ns
+        if lost_ns > WAIT_NS:
+            self.waits.append((time.monotonic_ns(), lost_ns / SECOND_NS))
+
     def look(self) -> bool:
         """Return whether the daemon serves; the first time it is seen to is kept."""
         self.check(DAEMON)
+        self._look_at_waits(self._players[DAEMON].process.pid)
         if not self._is_served and b"serves" in self._players[DAEMON].log.read_bytes():
             self._is_served = True
             self.served.append((time.monotonic_ns(), 0))
@@ -182,3 +201,12 @@ class Cast:
             if role != DAEMON
             for notes in paths
         ]
+
+
+def waited_ns(pid: int) -> int:
+    """Return for how long the threads of a process were ready to go on, and no core was free; 0 if nobody counts it."""
+    total_ns = 0
+    for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+            total_ns += int(path.read_text().split()[1])
+    return total_ns

@@ -6,9 +6,9 @@ never came either end is possible, and only what is certain is blamed. In that:
 - a task holds its dedupe slot for certain from when its producer was told to when somebody first asks for its end;
 - a lease is certainly somebody else's from when a later delivery of its task was given;
 - what a killed process held is back when it is given again. That must be within its lease and one second of the death,
-  or of the daemon's last start before it was given again, if that came later; and what the machine itself stood still
-  in that time, as the storm saw it, is added. Who asked only after that time, and was given it, is no proof of
-  anything; who asked then and was not given it, though there was room, is one.
+  or of the daemon's last start before it was given again, if that came later. What the machine stood still in that time
+  is added: as the storm saw it, or as the kernel counts for a daemon that was ready and had no core. Who asked only
+  after that, and was given it, is no proof of anything; who asked then and was not given it, though there was room, is.
 
 The trap is an answer that was on its way when its caller was killed: a task may have been given, or an end accepted,
 and nobody wrote it down. So gaps are no faults; contradictions are.
@@ -76,8 +76,8 @@ class Task:
 class Judge:
     """Folds the notes of a round. ``problems`` are all faults by kind, ``figures`` what was counted.
 
-    served: from when to when a daemon served, in monotonic ns, 0: to the end. stalls: until when, and for how many
-    seconds, the machine gave the storm itself no time.
+    served: from when to when a daemon served, in monotonic ns, 0: to the end. stalls, waits: until when, and for how
+    many seconds, the machine gave the storm no time, and the daemon, which was ready to go on.
     """
 
     KINDS = (
@@ -100,11 +100,12 @@ class Judge:
         served: Iterable[tuple[int, int]],
         lease_seconds: float,
         stalls: Iterable[tuple[int, float]] = (),
+        waits: Iterable[tuple[int, float]] = (),
     ) -> None:
         self.problems: dict[str, list[str]] = {kind: [] for kind in self.KINDS}
         self.figures: dict[str, int | float] = {}
         self._served = list(served)
-        self._stalls = list(stalls)
+        self._stalls, self._waits = list(stalls), list(waits)
         self._lease_seconds = lease_seconds
         self._tasks: dict[str, Task] = defaultdict(Task)
         self._asked: dict[str, tuple[int, list[list[Any]]]] = {}
@@ -298,18 +299,17 @@ class Judge:
                 since = self._since(given.life.died_at, again.at)
                 if not 0 < since < again.at:  # nobody served then, or it had lapsed before
                     continue
-                stalled = sum(lost for at, lost in self._stalls if since < at < again.at)
-                until = since + int((self._lease_seconds + BACK_SECONDS + stalled) * SECOND_NS)
+                lost = [[s for at, s in times if since < at < again.at] for times in (self._stalls, self._waits)]
+                until = since + int((self._lease_seconds + BACK_SECONDS + max(map(sum, lost))) * SECOND_NS)
                 seconds = (again.at - since) / SECOND_NS
-                if self._claims[again.claim_id].asked_at < until:
+                was_waited_for = self._claims[again.claim_id].asked_at < until
+                if was_waited_for:
                     waits.append(seconds)
-                    missed = again.at > until
-                else:
-                    missed = self._was_missed(until, again.at)
-                if missed:
+                if again.at > until if was_waited_for else self._was_missed(until, again.at):
                     self._blame("back too late", f"{task_id}: {seconds:.2f} s after delivery {delivery} was given up")
         self.figures |= {"came back": len(waits), "slowest return in s": max(waits, default=0.0)}
-        self.figures["s the machine stood still"] = round(sum(lost for _, lost in self._stalls), 1)
+        for name, times in (("s the machine stood still", self._stalls), ("s a daemon had no core", self._waits)):
+            self.figures[name] = round(sum(lost for _, lost in times), 1)
 
     def _since(self, died_at: int, given_at: int) -> int:
         """Return the later of a death and the start of the daemon that served when it was given again; 0: none did."""

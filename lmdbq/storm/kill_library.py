@@ -21,7 +21,6 @@ from lmdbq.client.core import Request
 from lmdbq.client.places import Transport, place_of
 from lmdbq.errors import Busy, NotCommitted, Refusal
 from lmdbq.storm.kill_caller import begun
-from lmdbq.storm.kill_plants import plant
 from lmdbq.wire import answers
 
 _ANSWERS: Final[dict[str, Any]] = {
@@ -52,7 +51,12 @@ class LibraryPost:
 def main(arguments: list[str]) -> int:
     """Produce and work by turns until a signal."""
     directory, notes_path, durability, seed, *planted = arguments
-    plant(*planted)
+    if planted:
+        from lmdbq.storm.kill_plants import (
+            plant,
+        )  # the daemon's modules, which would make each start four times as long
+
+        plant(*planted)
     place = place_of(Path(directory), token=None, timeout=30.0, durability=durability)
     caller = begun(LibraryPost(place.transport()), notes_path, seed)
     while not caller.stopping:

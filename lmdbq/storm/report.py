@@ -52,6 +52,15 @@ class Report(Struct):
         """Add to a figure."""
         self.figures[name] = self.figures.get(name, 0) + number
 
+    def add(self, other: Report) -> None:
+        """Add what a part of the storm has found. Of a figure that is the slowest of its kind, the slower one stays."""
+        self.tried += other.tried
+        self.faulty += other.faulty
+        self.faults = [*self.faults, *other.faults][:FAULTS_KEPT]
+        for name, number in other.figures.items():
+            known = self.figures.get(name, 0)
+            self.figures[name] = max(known, number) if name.startswith("slowest") else round(known + number, 2)
+
     def as_dict(self) -> dict[str, Any]:
         """Return it for JSON."""
         faults = [asdict(fault) for fault in self.faults]
