@@ -35,17 +35,31 @@ def test_a_line_says_what_was_done_and_what_was_found(tmp_path: Path):
     for seed in ("first", "second"):
         results.append(replace(line, seed=seed), file)
     assert results.read(file) == [replace(line, seed="first"), replace(line, seed="second")]
-    [row] = results.markdown(results.latest(results.read(file))).splitlines()[-1:]
-    for cell in ("some storm", "does something", "12,000 runs in 61 s", "| 3 |", "slow \\| ones 0.988", "second"):
+    [row] = results.markdown(results.summed(results.read(file))).splitlines()[-1:]
+    for cell in ("some storm", "does something", "12,000 runs in 61 s", "| 3 |", "slow \\| ones 0.988", "| second |"):
         assert cell in row
-    assert "first" not in row
+    for cell in ("24,000 runs in 2 sittings, 123 s", "| 6 |", "| first, second |"):
+        assert cell in row
+    heads, rule = results.markdown([]).splitlines()[-2:]
+    assert heads.count("|") == rule.count("|") == row.replace("\\|", "").count("|")
 
 
-def test_the_last_line_of_each_storm_counts_and_known_storms_come_first():
+def test_the_last_line_of_each_storm_is_shown_and_known_storms_come_first():
     lines = [results.line_of(report(name), "", "") for name in ("b", "a", "z", "b")]
     lines[3] = replace(lines[3], seed="the last")
-    assert [line.storm for line in results.latest(lines, ("z", "never run"))] == ["z", "a", "b"]
-    assert results.latest(lines)[1] == lines[3]
+    assert [row.storm for row in results.summed(lines, ("z", "never run"))] == ["z", "a", "b"]
+    assert results.summed(lines)[1].seed == "the last"
+
+
+def test_runs_of_several_sittings_are_summed_with_what_each_has_found():
+    line = results.line_of(report("b"), "", "")
+    sittings = [replace(line, seed=str(number % 15), faulty=int(number == 2), seconds=1_000.0) for number in range(20)]
+    [row] = results.summed(sittings)
+    assert (row.tried, row.faulty) == (12_000, 0)
+    assert row.all_runs == results.AllRuns(20, 240_000, 1, 20_000.0, [str(number) for number in range(15)])
+    text = results.markdown([row])
+    assert "| 240,000 runs in 20 sittings, 5.6 h | 1 | " in text
+    assert " 10, 11, and 3 more |" in text
 
 
 def test_a_run_is_recorded_with_its_command_and_printed_again(tmp_path: Path):
@@ -55,8 +69,9 @@ def test_a_run_is_recorded_with_its_command_and_printed_again(tmp_path: Path):
     [line] = results.read(file)
     assert (line.storm, line.command, line.seed) == ("power-cut", "lmdbq storm power-cut --images 20", "of the record")
     assert line.figures == json.loads(ended.stdout)["figures"]
-    assert lmdbq("report", str(file)).stdout == results.markdown([line])
-    assert [one["storm"] for one in json.loads(lmdbq("report", "--json", str(file)).stdout)] == ["power-cut"]
+    assert lmdbq("report", str(file)).stdout == results.markdown(results.summed([line]))
+    [row] = json.loads(lmdbq("report", "--json", str(file)).stdout)
+    assert (row["storm"], row["tried"], row["all_runs"]["seeds"]) == ("power-cut", 20, ["of the record"])
 
 
 def test_a_place_for_the_record_that_cannot_be_written_is_told_before_the_run(tmp_path: Path):
@@ -75,6 +90,6 @@ def test_a_file_that_is_no_record_is_refused(tmp_path: Path):
 
 def test_the_committed_report_is_what_the_committed_lines_say():
     """After a new line: lmdbq storm report bench/results/storms.jsonl >bench/results/storms.md"""
-    lines = results.latest(results.read(RECORDED), [*STORMS, CONTROLS])
-    assert RENDERED.read_text(encoding="utf-8") == results.markdown(lines)
-    assert [line.storm for line in lines if line.faulty] == []
+    lines = results.read(RECORDED)
+    assert RENDERED.read_text(encoding="utf-8") == results.markdown(results.summed(lines, [*STORMS, CONTROLS]))
+    assert [line for line in lines if line.faulty] == []
