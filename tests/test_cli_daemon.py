@@ -61,7 +61,7 @@ class Program:
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        self.process.communicate(timeout=30)
+        self.process.communicate(timeout=60)
 
 
 def test_enqueue_dequeue_report(where: str):
@@ -319,7 +319,7 @@ def test_a_stop_lets_the_program_finish_and_hands_back_the_rest(
         while b"stopping" not in process.stderr.readline():  # else it might take the next task before it has heard
             assert process.poll() is None
         blocking.let_go("7")
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     tasks = [client.task(outcome.id) for outcome in outcomes]
     assert [task.state for task in tasks] == ["succeeded", "ready", "ready"]
@@ -336,7 +336,7 @@ def test_a_second_ctrl_c_ends_now_and_takes_the_program_along(where: str, client
         while b"stopping" not in process.stderr.readline():
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert b"Traceback" not in errors
     assert has_ended(child)

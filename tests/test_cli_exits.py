@@ -216,7 +216,7 @@ def test_ctrl_c_ends_with_130_and_no_traceback(daemon: FakeDaemon):
         daemon.next()
         wait_until_asleep(process.pid)  # Python does not hear a signal between its last look and the call that blocks
         process.send_signal(signal.SIGINT)
-        output, said = process.communicate(timeout=30)
+        output, said = process.communicate(timeout=60)
     let_go.set()
     assert process.returncode == 130
     assert output == b""
@@ -235,7 +235,7 @@ def test_a_closed_pipe_is_quiet(daemon: FakeDaemon):
     command = [*LMDBQ, "stats", "--at", daemon.where]
     try:
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-        ended = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, env=environment, timeout=30, check=False)
+        ended = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, env=environment, timeout=60, check=False)
     finally:
         os.close(writer)
     assert ended.returncode == 141
@@ -247,7 +247,7 @@ def test_tables_are_drawn_at_a_terminal_and_plain_in_a_pipe(daemon: FakeDaemon):
     rest = {"oldest_ready_seconds": 61, "next_due_at": 0, "consumers": 0, "blocked_by": "", "unconsumed_types": ["a"]}
     daemon.script = [answer(body={"queues": [{**queue, **rest}]})] * 2
     command = [*LMDBQ, "queues", "--at", daemon.where]
-    plain = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
+    plain = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
     assert plain.splitlines()[0].split()[:4] == ["queue", "ready", "scheduled", "running"]
     assert "1m1s" in plain
     assert "no consumer for type a in queue q" in plain
@@ -258,7 +258,7 @@ def test_tables_are_drawn_at_a_terminal_and_plain_in_a_pipe(daemon: FakeDaemon):
         drawn = b""
         while chunk := read_or_end(ours):
             drawn += chunk
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
     os.close(ours)
     assert "─".encode() in drawn
 

@@ -97,7 +97,7 @@ def test_at_a_terminal_it_has_a_screen_of_its_own_and_ctrl_c_ends_it_well():
                 while b"consumers" not in drawn or b"mail" not in drawn:  # 80 characters hold every column
                     drawn += os.read(ours, 65_536)
                 process.send_signal(signal.SIGINT)
-                assert process.wait(30) == Exit.OK
+                assert process.wait(60) == Exit.OK
             finally:
                 process.kill()
                 os.close(theirs)

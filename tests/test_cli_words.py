@@ -151,7 +151,7 @@ def test_a_command_line_imports_no_daemon_and_no_store(words: list[str]):
     watched = f"import atexit, sys; atexit.register(lambda: print('MODULES', *sys.modules)); {program}"
     command = [sys.executable, "-c", watched, *words]
     environment = {"LMDBQ_URL": "http://127.0.0.1:1", "PATH": ""}  # nobody listens on port 1
-    ended = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=30, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
     imported = set(ended.stdout.partition("MODULES ")[2].split())
     assert "lmdbq.cli.main" in imported
     assert imported.isdisjoint(HEAVY if words != ["--help"] else {"aiohttp", "lmdb", "rich"})
@@ -174,7 +174,7 @@ def completed(*words: str, **environment: str) -> list[str]:
     }
     command = [sys.executable, "-c", "from lmdbq.cli.main import main; main()"]
     ended = subprocess.run(
-        command, capture_output=True, text=True, env={**said, **environment}, timeout=30, check=False
+        command, capture_output=True, text=True, env={**said, **environment}, timeout=60, check=False
     )
     return [line.partition(",")[2] for line in ended.stdout.splitlines() if line]
 
@@ -356,7 +356,7 @@ def test_garbage_is_left_by_what_ends_at_once_and_collected_by_what_goes_on(word
     start = "from lmdbq.cli.start import main; main()"
     command = [sys.executable, "-c", program + start, *words]
     environment = {"LMDBQ_URL": "http://127.0.0.1:1", "PATH": ""}
-    ended = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=30, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
     assert ended.stdout.splitlines()[-1] == f"COLLECTS {collects}"
 
 

@@ -72,7 +72,7 @@ def test_tasks_of_a_module_are_run_for_a_directory(here: Path):
             )
             results = [job.result(timeout=40) for job in jobs]
             process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=30)
+            _, errors = process.communicate(timeout=60)
         finally:
             process.kill()
     assert process.returncode == Exit.OK, errors

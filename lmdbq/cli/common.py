@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -19,13 +18,12 @@ import msgspec
 
 from lmdbq.cli.exits import Exit, code_of, hint_of
 from lmdbq.errors import InvalidInput, LmdbqError
+from lmdbq.wire.durations import read_duration
 
 if TYPE_CHECKING:
     from lmdbq.client.verbs import Verbs
 
-_UNIT_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 LOCK_PATIENCE_SECONDS: Final = 30.0  # for the write lock of a directory's file, as a client waits
-_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhd])")
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]  # generic only from click 8.2 on
@@ -36,10 +34,10 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic only from 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, (int, float)):
             return float(value)
-        parts = _PART.findall(value)
-        if not parts or "".join(number + unit for number, unit in parts) != value:
-            self.fail(f"{value!r} is no duration; say the unit: 30s, 5m, 2h, 1d", param, ctx)
-        return sum(float(number) * _UNIT_SECONDS[unit] for number, unit in parts)
+        try:
+            return read_duration(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class JsonValue(click.ParamType):  # type: ignore[type-arg]  # generic only from click 8.2 on

@@ -10,7 +10,7 @@ from lmdbq.cli.common import Session, with_session
 from lmdbq.cli.exits import Exit
 
 
-@click.command("config", short_help="Print every setting: its value, where it comes from, its default.")
+@click.command("config", short_help="Print every setting: its value and where it comes from.")
 @click.option(
     "--toml", "as_toml", is_flag=True, help="Write the queues, groups and schedules there are, for `lmdbq apply`."
 )

@@ -6,9 +6,9 @@ shown with a prefix. Ctrl-C ends the worker first, which may still report, and t
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +17,7 @@ from queue import SimpleQueue
 from typing import Final
 
 import click
+import msgspec
 
 from lmdbq.cli.common import DURATION
 from lmdbq.cli.exits import Exit
@@ -28,7 +29,7 @@ DIRECTORY: Final = ".lmdbq"
 COLOURS: Final = {"serve": "cyan", "worker": "green", "dev": "yellow"}
 GRACE_SECONDS: Final = 5.0  # a reload should not be waited for
 _DIRECTORY: Final = click.Path(file_okay=False, path_type=Path)
-_READY: Final = re.compile(r"lmdbq serves (\S+)")
+_READY: Final = re.compile(r"lmdbq serves (?P<url>\S+)  ·  data in (?P<data>.+)  ·  durability (?P<durability>\w+)$")
 
 
 @click.command("dev", short_help="A daemon and a worker that reloads, for development.")
@@ -39,6 +40,7 @@ _READY: Final = re.compile(r"lmdbq serves (\S+)")
 @click.option("--data", type=_DIRECTORY, metavar="DIRECTORY", help=f"Where its file is.  [default: {DIRECTORY}]")
 @click.option("--temporary", is_flag=True, help="A directory that goes when this ends.")
 @click.option("--listen", metavar="VALUE", help="As for serve.  [default: 127.0.0.1:7325]")
+@click.option("--json", "as_json", is_flag=True, help="Say where it serves in JSON, as serve does; all else on stderr.")
 def command(
     targets: tuple[str, ...],
     queues: tuple[str, ...],
@@ -47,10 +49,12 @@ def command(
     data: Path | None,
     temporary: bool,
     listen: str | None,
+    as_json: bool,
 ) -> int:
     """Run a daemon, and a worker for the tasks of MODULE that starts again when a Python file here changes.
 
     The queue is kept in .lmdbq here, apart from the one that `lmdbq serve` has. Ctrl-C ends all; a second one at once.
+    With --json the one line on standard output says where it serves (url, data, durability, pid), once it answers.
     """
     if data is not None and temporary:
         raise click.UsageError("--data and --temporary are two places; name one")
@@ -59,17 +63,23 @@ def command(
     with interruptible(), _directory(data, temporary) as directory:
         events: Events = SimpleQueue()
         with watching([Path.cwd()], events):
-            return _run([*serve, "--data", str(directory)], ["worker", *targets, *work], events)
+            return _run([*serve, "--data", str(directory)], ["worker", *targets, *work], events, as_json)
 
 
-def _run(serve: Sequence[str], work: Sequence[str], events: Events) -> int:
+def _run(serve: Sequence[str], work: Sequence[str], events: Events, as_json: bool) -> int:
     """Run the daemon, then the worker, until Ctrl-C or until one of them ends; return the exit status."""
-    say, show = _prefixed("dev"), _prefixed("serve")
+    say, show = _prefixed("dev", as_json), _prefixed("serve", as_json)
 
     def show_and_look(line: str) -> None:
-        show(line)
-        if found := _READY.match(line):
-            events.put(Ready(found[1]))
+        found = _READY.match(line)
+        if found is None:
+            show(line)
+            return
+        if as_json:  # as serve says it; who wants it to end signals us
+            click.echo(msgspec.json.encode({**found.groupdict(), "pid": os.getpid()}).decode("utf-8"))
+        else:
+            show(line)
+        events.put(Ready(found["url"]))
 
     daemon = Child(serve, events, show_and_look)
     reloading: Reloading | None = None
@@ -81,7 +91,7 @@ def _run(serve: Sequence[str], work: Sequence[str], events: Events) -> int:
         at = [] if where == WHERE_DEFAULT else ["--at", where]
         say(f"in another terminal: {' '.join(['lmdbq enqueue TYPE name=value --wait', *at])}")
         words = [*work, "--at", where]
-        reloading = Reloading(lambda: Child(words, events, _prefixed("worker")), events, say)
+        reloading = Reloading(lambda: Child(words, events, _prefixed("worker", as_json)), events, say)
         status = reloading.run()
     except KeyboardInterrupt:
         status = Exit.OK
@@ -123,13 +133,12 @@ def _directory(data: Path | None, temporary: bool) -> Iterator[Path]:
     yield directory
 
 
-def _prefixed(name: str) -> Say:
+def _prefixed(name: str, to_stderr: bool) -> Say:
     """Return what prints lines with a name before them, in the name's colour at a terminal."""
     width = max(map(len, COLOURS))
     prefix = click.style(f"{name:<{width}} │ ", fg=COLOURS[name])
 
     def say(line: str) -> None:
-        click.echo(prefix + line)
-        sys.stdout.flush()
+        click.echo(prefix + line, err=to_stderr)  # it flushes
 
     return say

@@ -19,44 +19,27 @@ from lmdbq.cli.common import complain
 from lmdbq.cli.exits import MEANINGS, Exit, epilog, exit_of
 from lmdbq.errors import LmdbqError
 
-# In the order of the help text.
-COMMANDS: Final = (
-    "serve",
-    "demo",
-    "dev",
-    "worker",
-    "enqueue",
-    "dequeue",
-    "report",
-    "tasks",
-    "task",
-    "dead",
-    "retry",
-    "cancel",
-    "edit",
-    "delete",
-    "queues",
-    "queue",
-    "groups",
-    "group",
-    "threads",
-    "schedules",
-    "schedule",
-    "apply",
-    "workers",
-    "stats",
-    "top",
-    "bench",
-    "storm",
-    "check",
-    "dump",
-    "backup",
-    "restore",
-    "compact",
-    "config",
-    "completion",
-    "version",
-)
+# As the help text shows them.
+SECTIONS: Final = {
+    "Run": ("serve", "demo", "dev", "worker"),
+    "Produce and consume": ("enqueue", "dequeue", "report"),
+    "Tasks": ("tasks", "task", "dead", "retry", "cancel", "edit", "delete"),
+    "Queues, groups, schedules": (
+        "queues",
+        "queue",
+        "groups",
+        "group",
+        "threads",
+        "schedules",
+        "schedule",
+        "apply",
+        "workers",
+    ),
+    "Watch and measure": ("stats", "top", "bench", "storm"),
+    "The file": ("check", "dump", "backup", "restore", "compact"),
+    "This program": ("config", "completion", "version"),
+}
+COMMANDS: Final = tuple(name for names in SECTIONS.values() for name in names)
 
 # Those that ask one thing and end; all others may go on for long.
 SHORT: Final = frozenset(
@@ -75,6 +58,16 @@ class LazyGroup(click.Group):
             return None
         found: click.Command = importlib.import_module(f"lmdbq.cli.{cmd_name}").command
         return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands in their sections, all with one width."""
+        width = max(map(len, COMMANDS))
+        for title, names in SECTIONS.items():
+            found = [(name, self.get_command(ctx, name)) for name in names]
+            with formatter.section(title):
+                formatter.write_dl(
+                    [(name.ljust(width), known.get_short_help_str(100)) for name, known in found if known]
+                )
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

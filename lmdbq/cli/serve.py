@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import click
+import msgspec
 
+from lmdbq.cli.common import complain
 from lmdbq.cli.exits import SERVE_MEANINGS, Exit, epilog
 from lmdbq.daemon.settings import SETTINGS, Setting, Settings, load
+from lmdbq.errors import InvalidInput
 
+SETTING_IS_WRONG: Final = 78
 _FIELDS = dict(zip(Settings.__struct_fields__, Settings.__struct_defaults__, strict=True))
 
 
 def _option(row: Setting) -> Callable[[Any], Any]:
-    name = "--" + row.name.removesuffix("_seconds").replace("_", "-")
     default = _FIELDS[row.name]
     doc = f"{row.doc}  [env: {row.env}]"
     if isinstance(default, bool):
-        return click.option(name, row.name, is_flag=True, default=None, help=doc)
+        return click.option(row.option, row.name, is_flag=True, default=None, help=doc)
     if isinstance(default, tuple):
-        return click.option(name.removesuffix("s"), row.name, multiple=True, metavar="TEXT", help=doc)
-    return click.option(name, row.name, metavar="VALUE", help=doc)
+        return click.option(row.option, row.name, multiple=True, metavar="TEXT", help=doc)
+    return click.option(row.option, row.name, metavar="VALUE", help=doc)
 
 
 def _options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -33,11 +37,22 @@ def _options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command("serve", short_help="Run the daemon.", epilog=epilog(SERVE_MEANINGS))
 @_options
-def command(**given: Any) -> int:
+@click.option("--json", "as_json", is_flag=True, help="Say where it serves (url, data, durability, pid) in JSON.")
+def command(as_json: bool, **given: Any) -> int:
     """Run the daemon until Ctrl-C or SIGTERM. Every answer is on disk before it is given.
 
-    Tokens are taken from the environment alone (LMDBQ_TOKEN), because others can read a command line.
+    One line on standard output says where, once it answers; all else goes to standard error. Tokens are taken from the
+    environment alone (LMDBQ_TOKEN), because others can read a command line.
     """
-    from lmdbq.daemon.serve import run
+    from lmdbq.daemon.serve import Serving, run
 
-    return run(load(given), ready=click.echo) or Exit.OK
+    def ready(serving: Serving) -> None:
+        line = {**serving._asdict(), "data": str(serving.data)}
+        click.echo(msgspec.json.encode(line).decode("utf-8") if as_json else str(serving))
+
+    try:
+        settings = load(given)
+    except InvalidInput as wrong:
+        complain(wrong, as_json)
+        return SETTING_IS_WRONG
+    return run(settings, ready=ready, complain=functools.partial(complain, as_json=as_json)) or Exit.OK

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -63,7 +64,8 @@ def command(
     LMDBQ_TASK_ID, LMDBQ_TYPE, LMDBQ_QUEUE, LMDBQ_ATTEMPT and LMDBQ_LEASE in its environment.
 
     Ctrl-C lets what runs finish and hands back the rest; a second one ends now. SIGUSR2 prints what runs. A daemon that
-    restarts is waited for. --at may also be a directory.
+    restarts is waited for. --at may also be a directory. With --json the one line on standard output says what it works
+    on (where, queues, types, pid), when it begins.
     """
     from lmdbq.client.sync import Client
 
@@ -79,9 +81,13 @@ def command(
         logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
         if "://" in client.where:
             session.client.info()  # a wrong address or token is said at once, not waited for
-        session.note(f"working for {client.where} on {', '.join(queues)}; Ctrl-C stops")
-        worker.run()
+        worker.run(ready=lambda: _say_ready(session, client.where, queues, worker.types))
     return Exit.OK
+
+
+def _say_ready(session: Session, where: str, queues: tuple[str, ...], types: tuple[str, ...]) -> None:
+    session.note(f"working for {where} on {', '.join(queues)}; Ctrl-C stops")
+    session.answer({"where": where, "queues": queues, "types": types, "pid": os.getpid()}, lambda: None)
 
 
 def _reloading(of_program: bool) -> int:

@@ -68,6 +68,7 @@ class WorkLoop:
         grace: float,
         said: Sequence[Mapping[str, Any]] = (),
     ) -> None:
+        self.types = tuple(types)
         self._transport = transport
         self._runner = runner
         self._concurrency = concurrency
@@ -94,14 +95,16 @@ class WorkLoop:
             self._changed.notify_all()
         self._transport.interrupt()
 
-    def run(self) -> None:
+    def run(self, *, ready: Callable[[], None] = lambda: None) -> None:
         """Work until ``stop`` or a signal. Signals are heard only if this is the main thread.
 
-        Raises KeyboardInterrupt at a second signal, and what it could not go on with (a refused token, say).
+        ready: called once it works. Raises KeyboardInterrupt at a second signal, and what it could not go on with (a
+        refused token, say).
         """
         with interrupts(self.running_now):
             try:
                 self._begin()
+                ready()
                 with contextlib.suppress(KeyboardInterrupt):
                     self._stop.wait()
                 self._finish()

@@ -30,6 +30,9 @@ ROLES: Final = {
 }
 
 
+PORT_MAX: Final = 65_535
+
+
 class BadSetting(LmdbqError):
     """The daemon was not started, because it would be unsafe or cannot work so. ``detail`` has the line to paste."""
 
@@ -102,8 +105,10 @@ def read_listen(text: str) -> Listen:
         return Listen(text.removeprefix("unix:").removeprefix("//"), "", 0)
     host, _, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not port.isdigit() or int(port) > 65_535:
-        raise BadSetting(f"listen is HOST:PORT or unix:/PATH, like {'127.0.0.1:7325'}")
+    if not port.isdigit() or int(port) > PORT_MAX:
+        raise BadSetting(
+            f"--listen (or LMDBQ_LISTEN) is {text!r}; it is HOST:PORT, port 0 to {PORT_MAX}, or unix:/PATH"
+        )
     return Listen("", host or "0.0.0.0", int(port))  # noqa: S104  (refused below unless it is meant)
 
 

@@ -13,15 +13,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import logging
 import os
 import signal
+import socket
 import stat
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 from aiohttp import web
 
@@ -33,7 +35,7 @@ from lmdbq.daemon.context import DAEMON, Daemon
 from lmdbq.daemon.ownership import AlreadyServed, Ownership
 from lmdbq.daemon.settings import Settings
 from lmdbq.engine.queue import Engine
-from lmdbq.errors import CommitUnknown, InvalidInput, LmdbqError, NotOurFile, StoreError
+from lmdbq.errors import CommitUnknown, LmdbqError, NotOurFile, StoreError
 from lmdbq.store.base import Store
 from lmdbq.store.lmdb import open_store
 
@@ -46,17 +48,43 @@ EXIT_TAKEN: Final = 75
 EXIT_SETTING: Final = 78
 ANSWER_SECONDS: Final = 1.0  # for the answers that are under way when a commit has failed
 CLEANUP_SECONDS: Final = 1.0  # of the grace, for what comes after the last request; then the process ends by force
+_NAME_ANOTHER: Final = "name another one with --data, or LMDBQ_DATA"
 
-Say = Callable[[str], None]
+
+class Serving(NamedTuple):
+    """A daemon that answers. url: what to give to clients. data: the directory of its file. pid: its process."""
+
+    url: str
+    data: Path
+    durability: str
+    pid: int
+
+    def __str__(self) -> str:
+        return f"lmdbq serves {self.url}  ·  data in {self.data}  ·  durability {self.durability}"
 
 
-def _to_stderr(line: str) -> None:
-    sys.stderr.write(line + "\n")
+Ready = Callable[[Serving], None]
+Complain = Callable[[LmdbqError], None]
+
+
+class AddressTaken(LmdbqError):
+    """The address to listen on cannot be had. Stop who uses it, or name another one."""
+
+    code = "address_taken"
+
+
+def _tell(serving: Serving) -> None:
+    sys.stderr.write(f"{serving}\n")
     sys.stderr.flush()
 
 
-def run(settings: Settings, *, ready: Say = _to_stderr, complain: Say = _to_stderr) -> int:
-    """Serve until a signal; return the exit code. ready: gets the line that says where; complain: what went wrong."""
+def _complain(error: LmdbqError) -> None:
+    sys.stderr.write(f"lmdbq: {error.detail}\n")
+    sys.stderr.flush()
+
+
+def run(settings: Settings, *, ready: Ready = _tell, complain: Complain = _complain) -> int:
+    """Serve until a signal; return the exit code. ready: is told where; complain: what went wrong."""
     allow_descriptors()
     try:
         import uvloop
@@ -65,36 +93,41 @@ def run(settings: Settings, *, ready: Say = _to_stderr, complain: Say = _to_stde
     return uvloop.run(serve(settings, ready=ready, complain=complain))
 
 
-async def serve(settings: Settings, *, ready: Say, complain: Say = _to_stderr) -> int:
+async def serve(settings: Settings, *, ready: Ready, complain: Complain = _complain) -> int:
     """Serve until a signal; return the exit code. Must run in the main thread, for the signals."""
     try:
         access = Access(settings)
         ownership = Ownership(settings.data_directory())
-    except AlreadyServed as taken:
-        complain(f"lmdbq: {taken.detail}")
-        return EXIT_TAKEN
-    except (BadSetting, InvalidInput) as wrong:
-        complain(f"lmdbq: {wrong.detail}")
-        return EXIT_SETTING
+    except LmdbqError as wrong:
+        complain(wrong)
+        return _code_of(wrong)
     except OSError as wrong:
-        complain(f"lmdbq: cannot use the directory {settings.data_directory()}: {wrong.strerror}")
+        complain(BadSetting(f"cannot use the directory {settings.data_directory()}: {wrong.strerror}; {_NAME_ANOTHER}"))
         return EXIT_SETTING
     try:
         return await _serve_file(settings, access.listen, ownership, ready)
-    except _AddressTaken as taken:
-        complain(f"lmdbq: {taken}")
-        return EXIT_TAKEN
-    except CommitUnknown as failure:
-        complain(f"lmdbq: {failure.detail}")
-        return EXIT_COMMIT
-    except StoreError as failure:
-        complain(f"lmdbq: {failure.detail}")
-        return EXIT_SETTING if isinstance(failure, NotOurFile) else EXIT_DATA
+    except (AddressTaken, BadSetting, StoreError) as failure:
+        complain(failure)
+        return _code_of(failure)
     finally:
         ownership.give_up()
 
 
-async def _serve_file(settings: Settings, listen: Listen, ownership: Ownership, ready: Say) -> int:
+def _code_of(failure: LmdbqError) -> int:
+    match failure:
+        case AlreadyServed() | AddressTaken():
+            return EXIT_TAKEN
+        case CommitUnknown():
+            return EXIT_COMMIT
+        case NotOurFile():
+            return EXIT_SETTING
+        case StoreError():
+            return EXIT_DATA
+        case _:
+            return EXIT_SETTING
+
+
+async def _serve_file(settings: Settings, listen: Listen, ownership: Ownership, ready: Ready) -> int:
     directory = settings.data_directory()
     store = open_store(directory, max_bytes=settings.max_size, durability=settings.durability)
     with contextlib.closing(store):
@@ -102,7 +135,7 @@ async def _serve_file(settings: Settings, listen: Listen, ownership: Ownership, 
         return await _serve_store(settings, listen, store, ownership, ready)
 
 
-async def _serve_store(settings: Settings, listen: Listen, store: Store, ownership: Ownership, ready: Say) -> int:
+async def _serve_store(settings: Settings, listen: Listen, store: Store, ownership: Ownership, ready: Ready) -> int:
     engine = Engine(store, SystemClock())
     await engine.start()
     app = make_app(settings, engine)
@@ -111,9 +144,9 @@ async def _serve_store(settings: Settings, listen: Listen, store: Store, ownersh
             ownership.announce(url)
             signals = _Signals()
             gc.freeze()  # what was made by now is kept to the end; to look through it again would take 16 ms each time
-            ready(f"lmdbq serves {url}  ·  data in {settings.data_directory()}  ·  durability {settings.durability}")
+            ready(Serving(url, settings.data_directory(), settings.durability, os.getpid()))
             return await _until_over(app[DAEMON], signals, settings.grace_seconds)
-    except _AddressTaken:
+    except (AddressTaken, BadSetting):
         with contextlib.suppress(LmdbqError):
             await engine.stop()
         raise
@@ -162,10 +195,6 @@ def _end_now(code: int, why: str) -> NoReturn:
     os._exit(code)
 
 
-class _AddressTaken(Exception):
-    """The address to listen on cannot be had; the message says what to do."""
-
-
 @contextlib.asynccontextmanager
 async def _listening(app: web.Application, listen: Listen) -> AsyncIterator[str]:
     """Listen for the length of a block; the value is the URL to give to clients."""
@@ -179,11 +208,13 @@ async def _listening(app: web.Application, listen: Listen) -> AsyncIterator[str]
         site = web.TCPSite(runner, listen.host, listen.port)
     try:
         await site.start()
-    except OSError as taken:
+    except OSError as error:
         await runner.cleanup()
-        raise _AddressTaken(
-            f"cannot listen on {listen.url}: {taken.strerror or taken}; stop who uses it, or name another with --listen"
-        ) from None
+        why = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+        cannot = f"cannot listen on {listen.url}: {why}"
+        if error.errno == errno.EADDRINUSE:
+            raise AddressTaken(f"{cannot}; stop who uses it, or name another with --listen") from None
+        raise BadSetting(f"{cannot}; name another with --listen") from None
     watching = asyncio.ensure_future(_watch_connections(app, runner))
     try:
         port = runner.addresses[0][1] if not listen.path else 0

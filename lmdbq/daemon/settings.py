@@ -18,6 +18,7 @@ from lmdbq import limits
 from lmdbq.errors import InvalidInput
 from lmdbq.model import Problem
 from lmdbq.wire import values
+from lmdbq.wire.durations import read_duration
 
 
 def state_directory(environ: Mapping[str, str]) -> Path:
@@ -59,6 +60,12 @@ class Setting(NamedTuple):
     env: str
     doc: str
     is_secret: bool = False
+
+    @property
+    def option(self) -> str:
+        """How `lmdbq serve` calls it."""
+        name = self.name.removesuffix("_seconds").removesuffix("s" if self.name == "allow_hosts" else "")
+        return "--" + name.replace("_", "-")
 
 
 SETTINGS: Final = (
@@ -172,7 +179,7 @@ def load(given: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> 
         try:
             chosen[row.name] = _converted(row.name, value, hints[row.name])
         except (ValueError, msgspec.ValidationError) as bad:
-            problems.append(Problem("bad_setting", f"/{row.name}", f"{row.name} (or {row.env}): {bad}"))
+            problems.append(_problem(row, str(bad)))
     if chosen.get("data") is None:
         chosen["data"] = state_directory(environ)
     settings = Settings(**chosen)
@@ -191,6 +198,8 @@ def _converted(name: str, value: Any, kind: Any) -> Any:
         return tuple(host.strip() for host in value.split(",") if host.strip())
     if Path in get_args(kind):
         return Path(value)
+    if kind is float and value[-1:].isalpha():
+        return read_duration(value)
     return msgspec.convert(value, kind, strict=False)
 
 
@@ -206,7 +215,12 @@ def _wrong(settings: Settings) -> list[Problem]:
         ("idempotency_kept_seconds", 1 <= settings.idempotency_kept_seconds <= 86_400, "it is 1 to 86400 seconds"),
         ("grace_seconds", 0 <= settings.grace_seconds <= 600, "it is 0 to 600 seconds"),
     )
-    return [Problem("bad_setting", f"/{name}", detail) for name, right, detail in checks if not right]
+    rows = {row.name: row for row in SETTINGS}
+    return [_problem(rows[name], detail) for name, right, detail in checks if not right]
+
+
+def _problem(row: Setting, detail: str) -> Problem:
+    return Problem("bad_setting", f"{row.option} (or {row.env})", detail)
 
 
 def shown(settings: Settings) -> list[tuple[Setting, Any]]:
