@@ -104,7 +104,7 @@ WITHOUT_A_HINT = {
     **dict.fromkeys(
         ("transaction_unusable", "store_closed", "not_parseable"), "a program's mistake, not one of typing"
     ),
-    **dict.fromkeys(("stale_lease", "not_now", "bad_setting"), "its detail has the remedy"),
+    **dict.fromkeys(("stale_lease", "not_now", "bad_setting", "address_taken"), "its detail has the remedy"),
 }
 
 
