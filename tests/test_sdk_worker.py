@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
-import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -407,95 +404,6 @@ def test_a_lifespan_that_fails_ends_the_worker(client: Client):
     tasks.task("never")(lambda: 0)
     with pytest.raises(LookupError, match="no database"):
         Worker(client, tasks).run()
-
-
-PROGRAM = r"""
-import sys, threading, lmdbq
-tasks = lmdbq.Tasks()
-
-@tasks.task
-def slow(seconds: float) -> str:
-    sys.stdout.write("started\n")
-    sys.stdout.flush()
-    threading.Event().wait(seconds)
-    return "finished"
-
-with lmdbq.Client(sys.argv[1]) as client:
-    lmdbq.Worker(client, tasks, queues=[sys.argv[2]], concurrency=8, buffer=8, grace=float(sys.argv[3])).run()
-print("ended", flush=True)
-"""
-
-
-@pytest.fixture(params=["unix", "directory"])
-def where(request: pytest.FixtureRequest, daemon: RealDaemon, tmp_path: Path) -> str:
-    return daemon.where if request.param == "unix" else str(tmp_path / "q")
-
-
-def started_worker(where: str, queue: str, grace: float, *, program: str = PROGRAM) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", program, where, queue, str(grace)]
-    worker = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert worker.stdout is not None
-    assert [worker.stdout.readline() for _ in range(8)] == ["started\n"] * 8, worker.stderr
-    return worker
-
-
-def ended(worker: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, errors = worker.communicate(timeout=30)
-    return worker.returncode, out, errors
-
-
-def test_a_signal_lets_eight_finish_and_hands_eight_back(where: str):
-    with Client(where) as client:
-        handles = client.enqueue_many([Entry("slow", {"seconds": 2}, queue="term", keep=600)] * 16)
-        worker = started_worker(where, "term", 25)
-        while client.tasks(queue="term", state="running").count() < 16:
-            time.sleep(0.01)
-        begun = time.monotonic()
-        worker.send_signal(signal.SIGTERM)
-        while client.tasks(queue="term", state="ready").count() < 8:  # at once, while the others still run
-            assert worker.poll() is None
-        assert client.tasks(queue="term", state="running").count() == 8
-        assert ended(worker) == (0, "ended\n", "")
-        assert time.monotonic() - begun < 20
-        infos = [handle.info() for handle in handles]
-        assert sorted((info.state, info.deliveries, info.failures) for info in infos) == [
-            *[("ready", 1, 0)] * 8,
-            *[("succeeded", 1, 0)] * 8,
-        ]
-
-
-def test_the_grace_is_an_end(where: str):
-    with Client(where) as client:
-        client.enqueue_many([Entry("slow", {"seconds": 60}, queue="grace")] * 8)
-        worker = started_worker(where, "grace", 0.2)
-        worker.send_signal(signal.SIGTERM)
-        assert ended(worker) == (0, "ended\n", "")
-        assert client.tasks(queue="grace", state="ready").count() == 8
-
-
-def test_a_second_signal_ends_now(where: str):
-    with Client(where) as client:
-        client.enqueue_many([Entry("slow", {"seconds": 60}, queue="second")] * 8)
-        worker = started_worker(where, "second", 60, program="import logging; logging.basicConfig(level=20)" + PROGRAM)
-        assert worker.stderr is not None
-        worker.send_signal(signal.SIGINT)
-        assert any("a second signal ends it now" in line for line in worker.stderr)
-        worker.send_signal(signal.SIGINT)
-        status, out, errors = ended(worker)
-        assert (status, out) == (-signal.SIGINT, "")
-        assert "KeyboardInterrupt" in errors
-
-
-def test_sigusr2_shows_what_runs(where: str):
-    with Client(where) as client:
-        client.enqueue_many([Entry("slow", {"seconds": 60}, queue="usr2")] * 8)
-        worker = started_worker(where, "usr2", 0)
-        assert worker.stderr is not None
-        worker.send_signal(signal.SIGUSR2)
-        assert re.match(r"tsk_\w{11} slow attempt 1, claimed ", worker.stderr.readline())
-        assert any("in slow" in line for line in worker.stderr)
-        worker.terminate()
-        assert ended(worker)[0] == 0
 
 
 def test_a_worker_is_gentle_to_its_client(client: Client):

@@ -104,8 +104,8 @@ class WorkLoop:
         with interrupts(self.running_now):
             try:
                 self._begin()
-                ready()
                 with contextlib.suppress(KeyboardInterrupt):
+                    ready()
                     self._stop.wait()
                 self._finish()
             except BaseException:  # a second signal; or it could not begin
