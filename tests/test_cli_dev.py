@@ -9,11 +9,14 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from queue import SimpleQueue
 
+import click
 import pytest
 
 import lmdbq
 from lmdbq.cli.exits import Exit
+from lmdbq.cli.supervise import watching
 from lmdbq.store.lmdb import open_store
 from tests.real_daemon import LMDBQ
 
@@ -205,6 +208,11 @@ def test_a_worker_reloads_and_its_second_signal_ends_it_now(here: Path):
     store = open_store(here / "q")
     assert store.check() == []
     store.close()
+
+
+def test_what_cannot_be_watched_is_said(here: Path):
+    with pytest.raises(click.ClickException, match="cannot be watched"), watching([here / "nowhere"], SimpleQueue()):
+        raise AssertionError("it is watched")
 
 
 def test_a_worker_that_no_change_would_help_ends(here: Path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -62,11 +63,15 @@ def started(here: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], di
     """Start a command and yield it with its first line; its end is asked for as by Ctrl-C, and must be a good one."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LMDBQ_")}
     command = [*LMDBQ, *words, "--json"]
-    with subprocess.Popen(
-        command, cwd=here, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as process:
+    with (
+        (here / "errors").open("w+") as errors,
+        subprocess.Popen(
+            command, cwd=here, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True
+        ) as process,
+    ):
         try:
             assert process.stdout is not None
+            assert select.select([process.stdout], [], [], 60)[0], (here / "errors").read_text()
             yield process, json.loads(process.stdout.readline())
             process.send_signal(signal.SIGINT)
             assert process.stdout.read() == "", "there is more than the one line"

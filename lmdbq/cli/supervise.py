@@ -162,27 +162,37 @@ def reload_on_change(words: Sequence[str], say: Say) -> int:
 
 @contextmanager
 def watching(directories: Sequence[Path], events: Events) -> Iterator[None]:
-    """Put an event for each change of a Python file below ``directories``; begun before the block is."""
+    """Put an event for each change of a Python file below ``directories``; begun before the block is.
+
+    Raises ClickException if they cannot be watched (there is none, or the system has no watches left).
+    """
     from watchfiles import PythonFilter, watch
 
     begun, ended = threading.Event(), threading.Event()
+    failures: list[Exception] = []
 
     def look() -> None:
-        for changes in watch(
-            *directories,
-            watch_filter=PythonFilter(),
-            stop_event=ended,
-            rust_timeout=WATCH_MS,
-            yield_on_timeout=True,
-            raise_interrupt=False,
-        ):
+        try:
+            for changes in watch(
+                *directories,
+                watch_filter=PythonFilter(),
+                stop_event=ended,
+                rust_timeout=WATCH_MS,
+                yield_on_timeout=True,
+                raise_interrupt=False,
+            ):
+                begun.set()
+                if changes:
+                    events.put(Changed(tuple(sorted({path for _, path in changes}))))
+        except Exception as error:  # noqa: BLE001  (the caller raises it)
+            failures.append(error)
             begun.set()
-            if changes:
-                events.put(Changed(tuple(sorted({path for _, path in changes}))))
 
     watcher = threading.Thread(target=look, name="lmdbq-watcher", daemon=True)
     watcher.start()
     begun.wait()
+    if failures:
+        raise click.ClickException(f"files cannot be watched for changes: {failures[0]}")
     try:
         yield
     finally:
