@@ -95,7 +95,7 @@ class WorkLoop:
             self._changed.notify_all()
         self._transport.interrupt()
 
-    def run(self, *, ready: Callable[[], None] = lambda: None) -> None:
+    def run(self, *, ready: Callable[[], None] | None = None) -> None:
         """Work until ``stop`` or a signal. Signals are heard only if this is the main thread.
 
         ready: called once it works. Raises KeyboardInterrupt at a second signal, and what it could not go on with (a
@@ -105,7 +105,8 @@ class WorkLoop:
             try:
                 self._begin()
                 with contextlib.suppress(KeyboardInterrupt):
-                    ready()
+                    if ready is not None:
+                        ready()
                     self._stop.wait()
                 self._finish()
             except BaseException:  # a second signal; or it could not begin
