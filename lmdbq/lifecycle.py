@@ -227,6 +227,7 @@ def place_of(settings: QueueSettings, priority: int, rank: int) -> tuple[int, in
     """Return where a ready task stands among those of a claim, before its id: (priority, rank) as its queue orders.
 
     Where priorities age, a point of priority is worth a stretch of time: what waits for so much longer goes first.
+    A queue whose order is fair has one task that is next; that one stands among those of other queues as in STRICT.
 
     >>> place_of(QueueSettings(order=Order.AGEING, ageing_ns=60), -2, 1_000)
     (0, 880)

@@ -277,11 +277,13 @@ class Rate(Struct, frozen=True, omit_defaults=True):
 class Order(IntEnum):
     """In what order a queue's tasks are taken. The numbers are part of the file format.
 
-    STRICT: by (priority, rank, id). AGEING: by (rank + priority x ageing_ns, id), so that who waits for long is taken
-    before who is more urgent and came later.
+    STRICT: by (priority, rank, id). FAIR: by priority, then the groups take turns by their weights, and those that have
+    no group as one of weight 1; within a group by (rank, id). AGEING: by (rank + priority x ageing_ns, id), so that who
+    waits for long is taken before who is more urgent and came later.
     """
 
     STRICT = 0
+    FAIR = 1
     AGEING = 2
 
 

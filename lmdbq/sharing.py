@@ -6,6 +6,10 @@ their own order over all of its queues. With weights (any queue of the level has
 queues take turns by start-time fair queueing: each has a *start*, and the one whose start is least is served and moved
 on by 1 / weight. A queue that had nothing for a while begins at the time of the others, so it neither starves nor is
 made up for.
+
+Between the groups of a queue whose order is fair it goes the same way, but for those that come anew: there may be any
+number of them, with one task each, so they begin one turn of their own behind the last turn that was had. Else they
+would all go before a group that has waited; and a group that is empty after each task may be forgotten meanwhile.
 """
 
 from __future__ import annotations
@@ -23,13 +27,41 @@ _TURN: Final = 1 << 20  # what a turn of weight 1 costs
 
 
 class Pace(Struct, frozen=True, omit_defaults=True):
-    """How fast a queue has been served. bucket: its tokens, None = full, or no rate. start: of its next turn."""
+    """How fast a queue has been served. bucket: its tokens, None = full, or no rate. start: of its next turn.
+
+    If its order is fair, time: of the last turn that one of its groups had; others: of the next turn of those of its
+    tasks that have no group.
+    """
 
     bucket: Bucket | None = None
     start: int = 0
+    time: int = 0
+    others: int = 0
+
+    def after_others(self, count: int) -> Pace:
+        """Return the pace after ``count`` turns, at least one, of the tasks without a group."""
+        last = max(self.others, self.time) + (count - 1) * _TURN
+        return replace(self, time=last, others=next_turn(last, 1))
+
+    def others_before(self, turn: int) -> int:
+        """Return how many turns the tasks without a group have until a group has its turn, which is before an equal one
+        of theirs."""
+        if self.others >= turn:
+            return 0
+        return max(1, -((max(self.others, self.time) - turn) // _TURN))
 
 
 NO_PACE: Final = Pace()
+
+
+def next_turn(time: int, weight: int) -> int:
+    """Return when the next turn comes of who had one at ``time``; of a group that comes anew, ``time`` being that of
+    the last turn that was had. weight 0: 1.
+
+    >>> next_turn(0, 4) * 4 == next_turn(0, 1)
+    True
+    """
+    return time + _TURN // (weight or 1)
 
 
 def parent_of(name: str) -> str:
@@ -86,4 +118,4 @@ class Turns:
         """A queue gave one task."""
         self.served.add(name)
         self.time = self.starts[name]
-        self.starts[name] += _TURN // (self._weights[name] or 1)
+        self.starts[name] = next_turn(self.starts[name], self._weights[name])

@@ -197,7 +197,7 @@ settings = st.builds(
     dedupe=st.none() | free_rules.map(lambda rule: replace(rule, key="")),
     rate=st.sampled_from([None, None, None, Rate(1, S), Rate(3, 2 * S, 2), Rate(7, 60 * S)]),
     weight=st.sampled_from([0, 0, 1, 3]),
-    order=st.sampled_from([Order.STRICT, Order.STRICT, Order.AGEING]),
+    order=st.sampled_from([Order.STRICT, Order.FAIR, Order.AGEING]),
     ageing_ns=st.sampled_from([0, S]),
     max_dead=st.sampled_from([0, 0, 1, 3]),
     priority=st.sampled_from([0, 0, -1, 2]),
@@ -361,6 +361,11 @@ group_settings = st.builds(
     weight=st.sampled_from([0, 0, 1, 3]),
 )
 group_names = st.sampled_from(GROUPS)
+group_enqueues = st.builds(
+    lambda queue, made: Enqueue([Entry(queue=queue, type=t, priority=p, options=Options(group=g)) for t, p, g in made]),
+    QUEUES,
+    st.lists(st.tuples(TYPES, st.sampled_from([0, 0, 0, 4]), st.sampled_from([*GROUPS, ""])), min_size=2, max_size=9),
+)
 patterns = st.sampled_from(["g*", "g:*", "?", "h", "never"])
 group_fields = st.lists(st.sampled_from(GroupSettings.__struct_fields__), unique=True, max_size=3).map(tuple)
 group_changes: st.SearchStrategy[Op] = st.one_of(

@@ -42,6 +42,7 @@ from lmdbq.model import (
     Fire,
     Lapse,
     Op,
+    Order,
     Outcome,
     Promote,
     Prune,
@@ -394,7 +395,8 @@ class AgreementMachine(RuleBasedStateMachine):
         assert isinstance(op, Claim)
         members = {name for name in self.queues if name in op.queues or parent_of(name) in op.queues}
         said = [self.queues[name].settings for name in members]
-        if is_weighted(said) or len({one.priority for one in said}) > 1:
+        is_fair = any(one.order is Order.FAIR for one in said)  # whose turn it was cannot be seen from outside
+        if is_weighted(said) or len({one.priority for one in said}) > 1 or is_fair:
             return
         rows = self.model._tables.rows
 

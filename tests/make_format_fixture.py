@@ -75,6 +75,9 @@ def fill_lanes_and_schedules(q: Driver) -> None:
         q.do(SchedulePut(name, Schedule("30 2 * * *", made, "Europe/Berlin", CatchUp.ALL, paused)))
     q.do(TypePut("report", TypeSettings(keepalive_ns=33 * S)))
     q.add(queue="lanes", type="later", delay_ns=3_600 * S, external_id="order:7")
+    q.put_queue("shared", order=Order.FAIR)
+    q.enqueue(*[entry(queue="shared", group=name) for name in ("left", "left", "right", "right", "", "")])
+    q.claim("shared", limit=4)
 
 
 def write_compact(source: Path, target: Path) -> None:

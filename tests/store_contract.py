@@ -11,6 +11,7 @@ from tests.contract_dead import DeathContract, RetryElsewhereContract
 from tests.contract_dedupe import DedupeContract
 from tests.contract_enqueue import EnqueueContract, IdCapability, UniformEntriesContract
 from tests.contract_externals import ExternalIdContract
+from tests.contract_fair import FairContract
 from tests.contract_fold import CoalesceContract, FoldContract, MaxWaitContract
 from tests.contract_groups import GroupContract
 from tests.contract_lanes import ThreadContract
@@ -33,6 +34,7 @@ class EveryStore(
     TimedContract,
     ScheduleContract,
     QueueSettingsContract,
+    FairContract,
     TypeContract,
     ThreadContract,
     GroupContract,

@@ -24,6 +24,9 @@ priority = 10
 order = "ageing"
 ageing_in_seconds = 30
 
+[queues.shared]
+order = "fair"
+
 [groups.acme]
 max_running = 3
 rate = {tokens = 100, period_in_seconds = 60, burst = 5}

@@ -46,6 +46,24 @@ async def test_every_setting_is_shown_as_it_was_sent(api: Api):
     assert (await api.call("PATCH", "/v1/queues/q", nothing)).value["settings"] == {"paused": False}
 
 
+@pytest.mark.parametrize(("order", "shown"), [("strict", None), ("fair", "fair"), ("ageing", "ageing")])
+async def test_the_order_of_a_queue_is_shown_unless_it_is_the_default(api: Api, order: str, shown: str | None):
+    created = await api.call("PUT", "/v1/queues/q", {"order": order})
+
+    assert created.value["settings"].get("order") == shown
+
+
+async def test_groups_of_a_fair_queue_take_turns_over_http(api: Api):
+    await api.call("PUT", "/v1/queues/default", {"order": "fair"})
+    await api.call("PUT", "/v1/groups/b", {"weight": 2})
+    entries = [{"type": "t", "group_key": key} for key in "aaaabbbb"]
+    await api.call("POST", "/v1/enqueue", {"entries": entries})
+
+    got = await api.call("POST", "/v1/dequeue", {"queues": ["default"], "limit": 6})
+
+    assert sorted(task["group_key"] for task in got.value["tasks"]) == ["a", "a", "b", "b", "b", "b"]
+
+
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [

@@ -76,16 +76,16 @@ class QueueOptions(TypedDict, total=False):
     """Settings of a queue, for tasks that say nothing themselves.
 
     paused: nothing more is started. max_running: how many run at once, 0 = no limit. lease, expires: seconds. rate: a
-    Rate, or (tokens, seconds). weight: its share among the queues of a dequeue. order: "ageing": a point of priority is
-    worth ``ageing`` seconds of waiting. max_dead: how many dead tasks are kept. priority: which of the queues of a
-    dequeue, or of the sub-queues of one, is drained first, lower sooner.
+    Rate, or (tokens, seconds). weight: its share among the queues of a dequeue. order: "fair": groups take turns by
+    their weights; "ageing": a point of priority is worth ``ageing`` seconds of waiting. max_dead: how many dead tasks
+    are kept. priority: which of the queues of a dequeue, or of the sub-queues of one, is drained first, lower sooner.
     """
 
     paused: bool
     max_running: int
     rate: Rate | tuple[int, Seconds] | None
     weight: int
-    order: Literal["strict", "ageing"]
+    order: Literal["strict", "fair", "ageing"]
     ageing: Seconds
     max_dead: int
     priority: int

@@ -102,13 +102,22 @@ it is the parent of (``sharing.parent_of``), by name. For each of them: lapse, p
 ops do, up to 1,000 each). Then tasks are taken from those that are not paused, have fewer than max_running running and
 a token left, each time the first of those that their lanes let start, until ``limit``, or until the payloads would
 exceed bytes_max (the first is always taken): from queues of a lower ``priority`` first; of one priority by
-(``lifecycle.place_of``, id) over all of them, or, if ``sharing.is_weighted``, from one after the other as
-``sharing.Turns`` says, each giving the first in its own order. Turns begin at the starts that queues had after their
-last turn (0 if none; a purge keeps it), and at the time of the last turn of the store. A task met that has expired is
-expired; one with deliveries - deliveries at its last Retry by hand - releases with a delay since then (somebody asked
-for these) >= max_deliveries becomes dead ("max_deliveries", total dead; kept or removed as any dead one). deliveries
-+1, total claimed +1; its lease ends at now.steady + ``resolve_keepalive(claim, entry, type, queue)``. ``max_attempts``
-is resolved now.
+(``lifecycle.place_of``, id) over all of them (of a fair queue: of the task that is next there), or, if
+``sharing.is_weighted``, from one after the other as ``sharing.Turns`` says, each giving the first in its own order.
+Turns begin at the starts that queues had after their last turn (0 if none; a purge keeps it), and at the time of the
+last turn of the store.
+In a *fair* queue the parties are its groups, and its tasks without one together; next is, among the wanted tasks that
+may start, of the lowest priority, the party whose turn is first, a group before the others, and of groups with the same
+turn that with the least id among the firsts of its types; it gives its first by (rank, id). Groups get turns before a
+claim and at the end of ``apply``: each that has ready tasks in the queue and no turn there ``sharing.next_turn`` of the
+queue's ``Pace.time``, and one that has none any more loses its turn; a purge takes them all, and keeps the Pace. A task
+that is taken moves its party: a group to the next turn after max(its own, Pace.time), which is then the time, by the
+weight that holds for it now; the others as ``Pace.after_others`` says. A queue whose order is made fair, or is not any
+more, is so at once for at least 1,000 groups; for others as a rule is that was changed.
+A task met that has expired is expired; one with deliveries - deliveries at its last Retry by hand - releases with a
+delay since then (somebody asked for these) >= max_deliveries becomes dead ("max_deliveries", total dead; kept or
+removed as any dead one). deliveries +1, total claimed +1; its lease ends at now.steady + ``resolve_keepalive(claim,
+entry, type, queue)``. ``max_attempts`` is resolved now.
 A queue with a rate has a bucket (``buckets``), which begins full, survives a purge, and gives a token for each task
 taken; one of an earlier boot goes on from the first claim of this boot that has the queue (not paused).
 ``token_in_ns`` is the shortest time until one of the queues that is not paused and still has ready tasks of the wanted

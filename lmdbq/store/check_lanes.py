@@ -101,13 +101,18 @@ def k15(file: File) -> Iterator[str]:
         is_thread = ks.lane_owner(found[0])[0] is Scope.QUEUE
         if is_thread and found[1].held_by not in (0, parts.id):
             continue
-        exposure = ks.lane(0, parts.queue_no, standing.type_no, standing.priority, standing.rank, parts.id)
+        turn = found[1].turns.get(parts.queue_no)
+        rank = standing.rank if turn is None else ks.TURN_FIRST + turn
+        exposure = ks.lane(0, parts.queue_no, standing.type_no, standing.priority, rank, parts.id)
         expected.setdefault(parts.lane_no, {}).setdefault((parts.queue_no, parts.type_no, parts.priority), exposure)
     for lane_no, (key, lane) in file.lanes.items():
         wanted = set(expected.get(lane_no, {}).values())
         is_thread = ks.lane_owner(key)[0] is Scope.QUEUE
         if set(lane.exposed) != wanted and (is_thread or lane.exposed):
             yield f"K15: {key_words('catalog', key)} does not expose the first of its ready tasks"
+        for queue_no in lane.turns:
+            if is_thread or not lane.counts.get(queue_no, (0, 0))[0]:
+                yield f"K15: {key_words('catalog', key)} has a turn, and no ready task, in queue {queue_no}"
 
 
 def k16(file: File) -> Iterator[str]:

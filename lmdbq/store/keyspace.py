@@ -56,7 +56,8 @@ and from ``records`` (the values). Only this module joins or slices key bytes; i
    A *lane* is a thread (scope queue, owner_no its queue_no) or a group (scope global, owner_no 0). Its ready tasks
    stand in lmdbq/lane and nowhere else. In a thread's keys type_no and priority are 0, and rank is 0 for the task that
    holds the thread; the value has the real ones. A task that may start now has a second key there, with lane_no 0: its
-   *exposure*, which is where claims look. Exposures follow from the rest, and each LaneRecord lists its own.
+   *exposure*, which is where claims look. Exposures follow from the rest, and each LaneRecord lists its own. In a queue
+   in which a group has a turn (LaneRecord.turns: the queue's order is fair) the rank of its exposures is 2^63 + turn.
    The longest key: forget = 8 + 1 + (1 + 4 + 400) = 414 <= 511, LMDB's limit.
 
    READING A TASK. It exists if lmdbq/task has its id and 'q' the queue_no of its record. (With a queue_no that has only
@@ -88,7 +89,8 @@ and from ``records`` (the values). Only this module joins or slices key bytes; i
     K14 Lane names and numbers point at each other. A LaneRecord counts the tasks of its lane that are ready and that
         run, by queue_no, those of graves too; a thread is held by one of its tasks, or by none.
     K15 An exposure stands for the first ready task of a lane in its queue, type and priority (of a thread: at all, and
-        only the holder if there is one), and in the LaneRecord's list. A group has one for each of these, or none.
+        only the holder if there is one), and in the LaneRecord's list. A group has one for each of these, or none. A
+        group has turns in queues in which tasks of it are ready, and in no others.
     K16 A wake key belongs to the LaneRecord that names it.
     K17 An external id names a stored task that has it, and every stored task of a live queue that has one is named.
 
@@ -138,6 +140,7 @@ PRIORITY_HIGHEST: Final = 65_535  # of the biased ones
 U32: Final = struct.Struct(">I")
 U64: Final = struct.Struct(">Q")
 RANK_MAX: Final = 2**64 - 1
+TURN_FIRST: Final = 2**63  # an exposure's rank from here on is a group's turn
 
 _READY: Final = struct.Struct(">IIHQQ")
 _SCHEDULED: Final = struct.Struct(">IQQ")
@@ -257,12 +260,13 @@ def grave(queue_no: int) -> bytes:
 
 
 def pace(queue_no: int) -> bytes:
-    """How fast a queue is served: its tokens and its turn among others. queue_no 0: the time of all turns.
+    """How fast a queue is served: its tokens, its turn among others, those of its groups. queue_no 0: the time of all
+    turns of queues.
 
     Key: 'B' queue_no
     Value: Pace
     Order: by number
-    Written by: Claim of a queue with a rate or a weight; Purge, for the new number
+    Written by: Claim of a queue with a rate, a weight or a fair order; Purge, for the new number
     Removed by: QueueDelete, Purge
     Invariant: K8
 
@@ -385,12 +389,12 @@ def last_lane() -> bytes:
 
 
 def rules_cursor() -> bytes:
-    """How far a changed rule has reached: groups behind this name have yet to follow it.
+    """How far a changed rule, or a queue's order, has reached: groups behind this name have yet to follow it.
 
     Key: 'A'
     Value: name
     Order: -
-    Written by: RulePut, RuleDelete, Refill
+    Written by: RulePut, RuleDelete, QueuePut and QueuePatch that make an order fair or end that, Refill
     Removed by: Refill, with the last group
     Invariant: K11
 

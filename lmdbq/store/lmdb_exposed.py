@@ -1,9 +1,4 @@
-"""The exposed tasks of lanes, as a claim sees them: heads that stand among those of the ready runs, one task each.
-
-Taking one may expose another, in any list the claim wants (the next of a thread may be of another type), and hide those
-that wait in the heap already (a group has reached its cap). So what was exposed is pushed as it comes, and a head is
-looked at again when its turn comes. Also here: what ``Refill`` does, and why nothing may start.
-"""
+"""What time and rules change about lanes (what ``Refill`` does), and why nothing in them may start."""
 
 from __future__ import annotations
 
@@ -13,80 +8,13 @@ from typing import Final
 from lmdbq import buckets, limits
 from lmdbq import lanes as rules
 from lmdbq.clock import whole_us
-from lmdbq.model import Order, Refill, Scope, Swept
+from lmdbq.model import Refill, Scope, Swept
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.lmdb_known_lanes import Lane
-from lmdbq.store.lmdb_rows import read_exposure
-from lmdbq.store.lmdb_work import Queue, Work
+from lmdbq.store.lmdb_work import Work
 
 REASON_LANES_MAX: Final = 100  # looked at to say why nothing may start
-
-_List = tuple[int, int]
-
-
-class Exposed:
-    """The exposures of the lists that a claim wants. lists: (queue_no, type_no) -> the queue."""
-
-    def __init__(self, work: Work, lists: dict[_List, Queue]) -> None:
-        self._work = work
-        self._lists = lists
-        self._met: set[bytes] = set()
-
-    def first_ones(self) -> list[ks.LaneKey]:
-        """Return the first exposure of each list; where priorities age, of each priority in it."""
-        found: list[ks.LaneKey] = []
-        for where, queue in self._lists.items():
-            prefix = ks.of_lane_list(0, *where)
-            key = self._next(prefix, prefix)
-            while key is not None:
-                found.append(key)
-                if queue.settings.order is not Order.AGEING or key.priority == ks.PRIORITY_HIGHEST:
-                    break
-                key = self._next(ks.lane(0, *where, key.priority + 1, 0, 0), prefix)
-        return found
-
-    def after(self, key: ks.LaneKey) -> list[ks.LaneKey]:
-        """Return the exposure behind ``key`` in its list, if there is one that was not answered yet."""
-        found = self._next(ks.lane(*key[:-1], key.id + 1), ks.of_lane_list(*key[:3]))
-        return [] if found is None else [found]
-
-    def fresh(self, exposures: list[bytes]) -> list[ks.LaneKey]:
-        """Return those of new exposures that the claim wants."""
-        keys = [key for raw in exposures if (key := ks.read_lane(raw))[1:3] in self._lists]
-        self._met.update(exposures)
-        return keys
-
-    def _next(self, start: bytes, prefix: bytes) -> ks.LaneKey | None:
-        found = self._work.first_from("lane", start)
-        while found is not None and found[0].startswith(prefix):
-            key: bytes = found[0]
-            if key not in self._met:
-                self._met.add(key)
-                return ks.read_lane(key)
-            parts = ks.read_lane(key)
-            found = self._work.first_from("lane", ks.lane(*parts[:-1], parts.id + 1))
-        return None
-
-    def lane_of(self, key: ks.LaneKey) -> tuple[Lane, bytes, rec.LaneStanding] | None:
-        """Return the lane of an exposure whose turn has come, and the key and value of its task; None, and no longer
-        exposed, if it may not start after all."""
-        raw, lanes = ks.lane(*key), self._work.lanes
-        self._met.discard(raw)
-        value = self._work.get("lane", raw)
-        if value is None:
-            return None
-        lane = lanes.by_no(read_exposure(raw, value))
-        if lane is None:
-            self._work.delete("lane", raw)
-            return None
-        found = lanes.first(lane, key.queue_no, *((0, 0) if lane.is_thread else key[2:4]))
-        if found is not None and ks.read_lane(found[0]).id == key.id and not lanes.blocked_by(lane):
-            return lane, *found
-        lanes.settle(lane)
-        lanes.sync_lane(lane)
-        return None
-
 
 # --- what time and rules change ---
 
@@ -125,6 +53,11 @@ def wake_lanes(work: Work, limit: int) -> int:
 def rules_changed(work: Work) -> None:
     """Let a changed rule reach the groups there are: the first thousand at once, the others by Refill."""
     work.lanes.rules_changed()
+    look_at_groups(work)
+
+
+def look_at_groups(work: Work) -> None:
+    """Look at all groups: at the first thousand at once, at the others by Refill."""
     work.put("catalog", ks.rules_cursor(), rec.write_name(""))
     follow_rules(work, limits.SWEEP_MAX)
 

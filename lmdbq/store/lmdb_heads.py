@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from lmdbq import lifecycle
 from lmdbq.model import Claim, Order, State
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.lmdb_paces import Paces
+from lmdbq.store.lmdb_rows import read_ready_run
 from lmdbq.store.lmdb_work import Queue, Work
 
 
@@ -27,6 +29,17 @@ class Head(NamedTuple):
         if self.queue.settings.order is Order.AGEING:
             return ks.place(*self.key[:3])
         return ks.of_ready_list(*self.key[:2])
+
+
+def first_run(work: Work, queue: Queue, prefix: bytes) -> Head | None:
+    """Return the first ready run under a prefix; None if there is none."""
+    cursor = work.cursor("ready")
+    if not cursor.set_range(prefix) or cursor.key()[: len(prefix)] != prefix:
+        return None
+    key = ks.read_ready(cursor.key())
+    run = read_ready_run(cursor.key(), cursor.value())
+    place = lifecycle.place_of(queue.settings, key.priority - ks.PRIORITY_BIAS, key.rank)
+    return Head(*place, key.last_id - run.length + 1, key, run, queue)
 
 
 def wanted_types(work: Work, op: Claim, queue: Queue) -> list[int]:

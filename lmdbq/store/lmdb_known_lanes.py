@@ -89,6 +89,7 @@ class Lane:
                 record.bucket,
                 record.exposed,
                 record.wake,
+                dict(record.turns),
             ),
         )
         other.lists, other.changed = set(self.lists), self.changed

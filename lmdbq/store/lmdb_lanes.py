@@ -5,7 +5,8 @@ Whatever makes a task ready, or takes it away, says so here (``enter``, ``leave`
 be found by claims, is worked out once, by ``sync``, before a claim looks and at the end of the transaction. A group
 that may start a task exposes the first of each (queue, type, priority), one that may not exposes none; a thread exposes
 its holder if that is ready, and its first task if nobody holds it. So a cap, a pause or a token touches a lane's heads,
-never its tasks.
+never its tasks. In a queue whose order is fair a group's exposures stand at its next *turn*; ``give_turns`` gives one
+to each group that came, before a claim and at the end of the transaction.
 
 The trap: what a lane may do depends on time (tokens) and on rules, which change without it. Exposures are a hint that
 was right at the last ``sync``; who takes a task asks ``blocked_by`` first.
@@ -17,9 +18,12 @@ from collections.abc import Iterator
 
 from lmdbq import buckets
 from lmdbq import lanes as rules
+from lmdbq.model import Order
+from lmdbq.sharing import next_turn
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.lmdb_known_lanes import KnownLanes, Lane, Member
+from lmdbq.store.lmdb_paces import read_pace
 from lmdbq.store.lmdb_rows import read_lane_standing
 
 _Found = tuple[bytes, rec.LaneStanding]
@@ -106,6 +110,35 @@ class Lanes(KnownLanes):
         lane.record.bucket = self._bucket(lane)
         lane.changed = True
 
+    # --- turns ---
+
+    def give_turns(self) -> None:
+        """Let every group that was met have turns in the fair queues in which it has ready tasks, only there."""
+        for lane in self._lanes.values():
+            if lane is not None and not lane.is_thread:
+                self.give_turns_to(lane)
+
+    def give_turns_to(self, lane: Lane) -> None:
+        """Let a group have turns where it must; one that comes anew begins behind the last turn that was had."""
+        had = lane.record.turns
+        fair = [no for no, (ready, _) in lane.record.counts.items() if ready and self._is_fair(no)]
+        if had.keys() == set(fair):
+            return
+        weight = self.limits(lane).weight
+        lane.record.turns = {
+            no: had[no] if no in had else next_turn(read_pace(self._work, no).time, weight) for no in fair
+        }
+        lane.changed = True
+
+    def _is_fair(self, queue_no: int) -> bool:
+        queue = self._work.queue_of(queue_no)
+        return queue is not None and queue.settings.order is Order.FAIR
+
+    def had_turn(self, lane: Lane, queue_no: int, time: int) -> None:
+        """Note that a group had a turn."""
+        lane.record.turns[queue_no] = next_turn(time, self.limits(lane).weight)
+        lane.changed = True
+
     # --- exposures ---
 
     def first(self, lane: Lane, queue_no: int, type_no: int = 0, priority: int = 0) -> _Found | None:
@@ -160,13 +193,16 @@ class Lanes(KnownLanes):
             return {} if head is None else {(lane.owner_no, 0, 0): head}
         if not lane.ready or self.blocked_by(lane):
             return {}
-        wanted = dict(known)
-        for place in lane.lists if known else self._all_lists(lane):
+        wanted, turns = dict(known), lane.record.turns
+        moved = (place for place, key in known.items() if not _stands_right(key, turns.get(place[0])))
+        for place in {*lane.lists, *moved} if known else self._all_lists(lane):
             found = self.first(lane, *place)
             if found is None:
                 wanted.pop(place, None)
-            else:
-                wanted[place] = ks.lane(0, *ks.read_lane(found[0])[1:])
+                continue
+            *_, rank, task_id = ks.read_lane(found[0])
+            turn = turns.get(place[0])
+            wanted[place] = ks.lane(0, *place, rank if turn is None else ks.TURN_FIRST + turn, task_id)
         return wanted
 
     def head(self, lane: Lane) -> bytes | None:
@@ -238,6 +274,12 @@ class Lanes(KnownLanes):
         if record.counts or record.settings is not None or record.held_by:
             return False
         return record.bucket is None or self._bucket(lane) is None
+
+
+def _stands_right(exposure: bytes, turn: int | None) -> bool:
+    """Whether an exposure of a group stands at its turn, or by its rank if it has none."""
+    rank = ks.read_lane(exposure).rank
+    return rank < ks.TURN_FIRST if turn is None else rank == ks.TURN_FIRST + turn
 
 
 def _list_of(lane: Lane, key: bytes) -> _Place:

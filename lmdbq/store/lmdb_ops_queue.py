@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from lmdbq.model import Problem, Purge, QueueChanged, QueueDelete, QueuePatch, QueuePut, Refused
+from lmdbq.model import (
+    Order,
+    Problem,
+    Purge,
+    QueueChanged,
+    QueueDelete,
+    QueuePatch,
+    QueuePut,
+    QueueSettings,
+    Refused,
+)
+from lmdbq.store.lmdb_exposed import look_at_groups
 from lmdbq.store.lmdb_work import Queue, Work
 
 
@@ -15,7 +26,7 @@ def put_queue(work: Work, op: QueuePut) -> QueueChanged:
     if queue is None:
         work.create_queue(op.queue, op.settings)
         return QueueChanged(op.queue, created=True)
-    work.save_queue(Queue(queue.no, queue.name, queue.created_at, op.settings))
+    _replace(work, queue, op.settings)
     return QueueChanged(op.queue)
 
 
@@ -24,10 +35,16 @@ def patch_queue(work: Work, op: QueuePatch) -> QueueChanged | Refused:
     queue = work.queue(op.queue)
     if queue is None:
         return unknown_queue(op.queue)
-    settings = replace(queue.settings, **{field: getattr(op.settings, field) for field in op.fields})
-    work.save_queue(Queue(queue.no, queue.name, queue.created_at, settings))
+    _replace(work, queue, replace(queue.settings, **{field: getattr(op.settings, field) for field in op.fields}))
     work.stirred.add(op.queue)
     return QueueChanged(op.queue)
+
+
+def _replace(work: Work, queue: Queue, settings: QueueSettings) -> None:
+    """Give a queue other settings; groups get turns there, or lose them, if its order becomes fair or another."""
+    work.save_queue(Queue(queue.no, queue.name, queue.created_at, settings))
+    if (queue.settings.order is Order.FAIR) is not (settings.order is Order.FAIR):
+        look_at_groups(work)
 
 
 def delete_queue(work: Work, op: QueueDelete) -> QueueChanged | Refused:

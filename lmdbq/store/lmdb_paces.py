@@ -6,13 +6,17 @@ nothing is taken: else it would begin anew at each look. Queue number 0 has the 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from msgspec.structs import replace
 
 from lmdbq import buckets
 from lmdbq.sharing import NO_PACE, Pace
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
-from lmdbq.store.lmdb_work import Queue, Work
+
+if TYPE_CHECKING:
+    from lmdbq.store.lmdb_work import Queue, Work
 
 TIME_NO = 0  # the number under which the time of all turns stands
 
@@ -72,6 +76,17 @@ class Paces:
     def start(self, queue_no: int, start: int) -> None:
         """Note when the next turn of a queue begins; under TIME_NO, when the last one of any did."""
         self._now[queue_no] = replace(self.of(queue_no), start=start)
+
+    def others_served(self, queue_no: int, count: int) -> None:
+        """Note turns of the tasks without a group, in a queue whose order is fair."""
+        self._now[queue_no] = self.of(queue_no).after_others(count)
+
+    def group_served(self, queue_no: int, turn: int) -> int:
+        """Note that a group had its turn in a queue whose order is fair; return at what time that was."""
+        pace = self.of(queue_no)
+        time = max(pace.time, turn)
+        self._now[queue_no] = replace(pace, time=time)
+        return time
 
     def write(self) -> None:
         """Write what changed."""

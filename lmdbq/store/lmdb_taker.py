@@ -2,8 +2,7 @@
 
 Each (queue, type) has a ready list in claim order; the heads of the lists are merged: as runs hold intervals of ids
 that do not overlap, the run with the least (priority, rank, first id) goes first, whole or as far as the limit allows.
-Records are then read in id order, and whatever may not be handed out (expired, delivered too often, damaged) is dealt
-with on the spot and does not count.
+What is handed out of it is found out by ``Handout``.
 
 The trap: a run is taken out of ready only after its records were looked at, and each id of what was taken must end up
 leased, ended or removed.
@@ -12,47 +11,31 @@ leased, ended or removed.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
-from itertools import islice
-from struct import unpack
-from typing import Any
-
-from msgspec.structs import astuple
 
 from lmdbq import lifecycle
-from lmdbq.clock import whole_us
-from lmdbq.model import PLAIN, Claim, ClaimedTask, Options, Order, State
+from lmdbq.model import Claim, Order
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
-from lmdbq.store.lmdb_exposed import Exposed
-from lmdbq.store.lmdb_heads import Head, room, wanted_types
-from lmdbq.store.lmdb_leasing import Shared, Taken
+from lmdbq.store.lmdb_chains import Exposed
+from lmdbq.store.lmdb_fair import FairQueue
+from lmdbq.store.lmdb_handout import Handout
+from lmdbq.store.lmdb_heads import Head, first_run, room, wanted_types
+from lmdbq.store.lmdb_known_lanes import Lane
 from lmdbq.store.lmdb_paces import Paces
-from lmdbq.store.lmdb_rows import read_ready_run
-from lmdbq.store.lmdb_standing import Located
-from lmdbq.store.lmdb_tasks import end, quarantine, remove
-from lmdbq.store.lmdb_types import rules
 from lmdbq.store.lmdb_work import Queue, Work
 
 
-class Taker:
-    """One claim under way: what it has taken so far."""
+class Taker(Handout):
+    """One claim under way: where it takes from."""
 
     def __init__(self, work: Work, op: Claim, paces: Paces) -> None:
-        self._work = work
-        self._op = op
+        super().__init__(work, op)
         self._paces = paces
         self._limit = op.limit
-        self._room: dict[int, int | None] = {}
         self._heads: list[Head] = []
+        self._fair: dict[int, FairQueue] = {}
         self._lists: dict[tuple[int, int], Queue] = {}
         self._exposed = Exposed(work, self._lists)
-        self._plain_rules: dict[tuple[int, int], tuple[int, int, int]] = {}
-        self._records = work.cursor("task")
-        self._bytes = 0
-        self._full = False
-        self.taken: list[Taken] = []  # in the order in which they were taken, as ``tasks``
-        self.tasks: list[ClaimedTask] = []
 
     @property
     def is_done(self) -> bool:
@@ -61,49 +44,79 @@ class Taker:
 
     def take(self, queues: list[Queue], count_max: int | None = None) -> None:
         """Take the best tasks of ``queues`` until the limit, or until ``count_max`` more were taken."""
-        work, op = self._work, self._op
+        op = self._op
         if count_max is not None:
             self._limit = min(op.limit, len(self.tasks) + count_max)
-        cursor = work.cursor("ready")
-        heads = self._heads = []
-        self._lists = {}
+        self._begin(queues)
+        while len(self.tasks) < self._limit and not self._full and (head := self._next()) is not None:
+            if head.is_exposed:
+                self._take_exposed(head)
+            else:
+                self._take_run(head)
+        self._limit = op.limit
+
+    def _begin(self, queues: list[Queue]) -> None:
+        """Find the heads of the lists that are wanted."""
+        work = self._work
+        self._heads, self._fair, self._lists = [], {}, {}
         self._exposed = Exposed(work, self._lists)
+        fair: list[tuple[Queue, list[int]]] = []
         for queue in queues:
             if queue.no not in self._room:
                 self._room[queue.no] = room(work, queue, self._paces)
             if self._room[queue.no] == 0:
                 continue
-            for type_no in wanted_types(work, op, queue):
+            types = wanted_types(work, self._op, queue)
+            if queue.settings.order is Order.FAIR:
+                fair.append((queue, types))
+                continue
+            for type_no in types:
                 self._lists[queue.no, type_no] = queue
-                self._push_list(heads, cursor, queue, type_no)
+                self._push_list(queue, type_no)
         if work.any_lanes():
             self._push_exposed(self._exposed.first_ones())
-        while heads and len(self.tasks) < self._limit and not self._full:
-            head = heapq.heappop(heads)
-            if self._room[head.queue.no] == 0:
-                continue
-            if head.is_exposed:
-                self._take_exposed(head)
-            elif self._take_run(head):
-                self._push(heads, cursor, head.queue, head.list_prefix())
-        self._limit = op.limit
+        for queue, types in fair:
+            self._lists.update({(queue.no, type_no): queue for type_no in types})
+            self._fair[queue.no] = FairQueue(work, queue, types, self._paces, self._exposed, self._push_exposed)
 
-    def _push_list(self, heads: list[Head], cursor: Any, queue: Queue, type_no: int) -> None:
+    def _next(self) -> Head | None:
+        """Return the head that is next, off the heap if it stood there; None if there is none."""
+        while self._heads and self._room[self._heads[0].queue.no] == 0:
+            heapq.heappop(self._heads)
+        first = self._heads[0] if self._heads else None
+        for queue_no, fair in self._fair.items():
+            head = fair.next() if self._room[queue_no] != 0 else None
+            if head is not None and (first is None or head < first):
+                first = head
+        if first is not None and first.queue.no not in self._fair:
+            heapq.heappop(self._heads)
+        return first
+
+    def _push_list(self, queue: Queue, type_no: int) -> None:
         """Push the head of a ready list; where priorities age, the head of each priority."""
-        if queue.settings.order is not Order.AGEING:
-            self._push(heads, cursor, queue, ks.of_ready_list(queue.no, type_no))
-            return
         of_list = prefix = ks.of_ready_list(queue.no, type_no)
+        if queue.settings.order is not Order.AGEING:
+            self._push_run(queue, of_list)
+            return
+        cursor = self._work.cursor("ready")
         while cursor.set_range(prefix) and cursor.key()[: ks.READY_LIST_BYTES] == of_list:
             priority = ks.read_ready(cursor.key()).priority
-            self._push(heads, cursor, queue, ks.place(queue.no, type_no, priority))
+            self._push_run(queue, ks.place(queue.no, type_no, priority))
             if priority == ks.PRIORITY_HIGHEST:
                 return
             prefix = ks.place(queue.no, type_no, priority + 1)
 
+    def _push_run(self, queue: Queue, prefix: bytes) -> None:
+        head = first_run(self._work, queue, prefix)
+        if head is not None:
+            heapq.heappush(self._heads, head)
+
     def _push_exposed(self, keys: list[ks.LaneKey]) -> None:
         for key in keys:
             queue = self._lists[key.queue_no, key.type_no]
+            if queue.no in self._fair:
+                self._fair[queue.no].push([key])
+                continue
             place = ks.ReadyKey(*key[1:])
             order = lifecycle.place_of(queue.settings, key.priority - ks.PRIORITY_BIAS, key.rank)
             head = Head(*order, key.id, place, rec.ReadyRun(1, 0, 0), queue, is_exposed=True)
@@ -111,31 +124,49 @@ class Taker:
 
     def _take_exposed(self, head: Head) -> None:
         """Take the exposed task of a lane, if it may start, and expose the next one."""
-        lanes, exposure = self._work.lanes, ks.LaneKey(0, *head.key)
-        found = self._exposed.lane_of(exposure)
-        if found is not None:
-            lane, key, standing = found
-            head = head._replace(run=rec.ReadyRun(1, standing.deliveries, standing.failures))
-            task = self._take_one(head, head.first_id)
+        exposure = ks.LaneKey(0, *head.key)
+        lane = self._exposed.lane_of(exposure)
+        if lane is not None:
+            found = self._exposed.may_start(lane, exposure)
+            fresh = self._exposed.look_again(lane) if found is None else self._take_first(head, lane, *found)
             if self._full:
                 return
-            self._work.delete("lane", key)
-            lanes.left(lane, key)
-            if task is not None:
-                self._note(head, task, task.id, 1)
-                lanes.started(lane, head.queue.no, task.id)
-            self._push_exposed(self._exposed.fresh(lanes.sync_lane(lane)))
-        self._push_exposed(self._exposed.after(exposure))
+            self._push_exposed(fresh)
+        if head.queue.no not in self._fair:  # which looks by itself for what follows
+            self._push_exposed(self._exposed.after(exposure))
 
-    def _push(self, heads: list[Head], cursor: Any, queue: Queue, prefix: bytes) -> None:
-        if not cursor.set_range(prefix) or cursor.key()[: len(prefix)] != prefix:
+    def _take_first(self, head: Head, lane: Lane, key: bytes, standing: rec.LaneStanding) -> list[ks.LaneKey]:
+        """Take the first task of a lane; return what is exposed in its stead."""
+        lanes = self._work.lanes
+        head = head._replace(run=rec.ReadyRun(1, standing.deliveries, standing.failures))
+        task = self._take_one(head, head.first_id)
+        if self._full:
+            return []
+        self._work.delete("lane", key)
+        lanes.left(lane, key)
+        if task is not None:
+            self._note(head, task, task.id, 1)
+            lanes.started(lane, head.queue.no, task.id)
+            if head.queue.no in self._fair:
+                self._fair[head.queue.no].took(lane)
+        return self._exposed.fresh(lanes.sync_lane(lane))
+
+    def _take_run(self, head: Head) -> None:
+        """Take a run, or as much of its front as may be, and find the next one."""
+        fair = self._fair.get(head.queue.no)
+        if fair is None:
+            if self._take_front(head):
+                self._push_run(head.queue, head.list_prefix())
             return
-        key = ks.read_ready(cursor.key())
-        run = read_ready_run(cursor.key(), cursor.value())
-        place = lifecycle.place_of(queue.settings, key.priority - ks.PRIORITY_BIAS, key.rank)
-        heapq.heappush(heads, Head(*place, key.last_id - run.length + 1, key, run, queue))
+        before, limit = len(self.tasks), self._limit
+        turns = fair.turns_of(head)
+        if turns is not None:
+            self._limit = min(limit, before + turns)
+        self._take_front(head)
+        self._limit = limit
+        fair.took_run(head, len(self.tasks) - before)
 
-    def _take_run(self, head: Head) -> bool:
+    def _take_front(self, head: Head) -> bool:
         """Take from the front of a run, and shorten it; True if nothing is left of it."""
         queue_no, last_id, next_id = head.queue.no, head.key.last_id, head.first_id
         while (wanted := self._wanted(queue_no)) and not self._full:
@@ -158,15 +189,6 @@ class Taker:
         wanted, room = self._limit - len(self.tasks), self._room[queue_no]
         return wanted if room is None else min(wanted, room)
 
-    def _note(self, head: Head, task: ClaimedTask, last_id: int, count: int) -> None:
-        """Remember that ``task``, and those behind it up to ``last_id``, ``count`` in all, were taken."""
-        queue_no, run = head.queue.no, head.run
-        shared = Shared(queue_no, head.key.type_no, task.keepalive_ns, task.deliveries, run.failures)
-        self.taken.append(Taken(task.id, last_id, count, shared))
-        room = self._room[queue_no]
-        if room is not None:
-            self._room[queue_no] = room - count
-
     def _shorten(self, head: Head, next_id: int) -> bool:
         """Cut a run off before ``next_id``; True if nothing is left of it."""
         work, key, run = self._work, head.key, head.run
@@ -178,135 +200,3 @@ class Taker:
             length = key.last_id - next_id + 1
             work.put("ready", raw, rec.write_ready_run(raw, length, run.deliveries, run.failures))
         return False
-
-    def _take_alike(self, head: Head, first: ClaimedTask, count_max: int) -> int:
-        """Take the tasks behind ``first``, which was just taken, as long as their records begin with the same bytes as
-        its own: all that is not payload. Nothing about them needs a decision then. Returns the last that was taken.
-
-        It holds in a run that was delivered less often than its tasks may be, where no history matters. 0.9 us per
-        task, one by one 5.
-        """
-        records, alike, around_bytes = self._records, b"", 0
-        keys: list[bytes] = []
-        payloads: list[bytes] = []
-        bytes_left, last = self._op.bytes_max - self._bytes, ks.task(head.key.last_id)
-        if count_max and self._may_be_alike(head, first) and records.set_key(ks.task(first.id)):
-            around_bytes = len(records.value()) - len(first.payload)
-            start = around_bytes - rec.CRC_BYTES
-            alike = records.value()[:start]
-            for key, value in islice(records.iternext(), 1, count_max + 1):
-                size = len(value) - around_bytes
-                if key > last or size > bytes_left or value[:start] != alike or rec.crc32(value) != rec.CRC_RESIDUE:
-                    break
-                bytes_left -= size
-                keys.append(key)
-                payloads.append(value[start : -rec.CRC_BYTES])
-        ids = unpack(f">{len(keys)}Q", b"".join(keys))
-        self._bytes = self._op.bytes_max - bytes_left
-        self._add_alike(first, ids, payloads)
-        last_id = ids[-1] if ids else first.id
-        if first.expires_at and ids:
-            queue_no = head.queue.no
-            bounds = ks.expiry(queue_no, first.expires_at, ids[0]), ks.expiry(queue_no, first.expires_at, last_id)
-            self._work.delete_between("expiry", *bounds)
-        self._note(head, first, last_id, 1 + len(ids))
-        return last_id
-
-    def _may_be_alike(self, head: Head, task: ClaimedTask) -> bool:
-        """Whether the tasks behind one that was taken may be taken as it was, if their records begin as its own."""
-        _, max_deliveries, _ = self._rules(head, task.options)
-        is_last = task.id == head.key.last_id
-        return not is_last and task.options.dedupe is None and head.run.deliveries < max_deliveries
-
-    def _add_alike(self, first: ClaimedTask, ids: Sequence[int], payloads: list[bytes]) -> None:
-        _, queue, type_name, _, encoding, priority, created_at, scheduled_at, expires_at, *rest = astuple(first)
-        deliveries, attempts, max_attempts, keepalive, lease_expires_at, options = rest
-        self.tasks += [
-            ClaimedTask(
-                task_id,
-                queue,
-                type_name,
-                payload,
-                encoding,
-                priority,
-                created_at,
-                scheduled_at,
-                expires_at,
-                deliveries,
-                attempts,
-                max_attempts,
-                keepalive,
-                lease_expires_at,
-                options,
-            )
-            for task_id, payload in zip(ids, payloads, strict=True)
-        ]
-
-    def _take_one(self, head: Head, task_id: int) -> ClaimedTask | None:
-        """Take one task, or deal with it; None if it was not taken."""
-        work, op, queue, run = self._work, self._op, head.queue, head.run
-        try:
-            record = rec.read_task(work.get("task", ks.task(task_id)) or b"")
-            if (record.queue_no, record.type_no, record.priority) != head.key[:3]:
-                raise rec.Damaged("it does not agree with the ready key that holds it")
-            history = work.get_history(task_id) if run.deliveries else None
-        except (rec.Damaged, ValueError) as error:
-            quarantine(work, task_id, str(error), taken_from=head.key)
-            return None
-        options = record.options
-        max_attempts, max_deliveries, keepalive = self._rules(head, options)
-        if record.expires_at:
-            work.delete("expiry", ks.expiry(queue.no, record.expires_at, task_id))
-            if record.expires_at <= work.now.wall:
-                work.total(queue.no, "expired")
-                remove(work, self._located(task_id, head, record, history))
-                return None
-        uncounted = history.base_deliveries + history.snoozes if history else 0
-        if run.deliveries and run.deliveries - uncounted >= max_deliveries:
-            end(work, self._located(task_id, head, record, history), State.DEAD, "max_deliveries")
-            return None
-        if self.tasks and self._bytes + len(record.payload) > op.bytes_max:
-            self._full = True
-            if record.expires_at:
-                work.put("expiry", ks.expiry(queue.no, record.expires_at, task_id))
-            return None
-        self._bytes += len(record.payload)
-        deliveries = run.deliveries + 1
-        task = ClaimedTask(
-            task_id,
-            queue.name,
-            work.type_name(record.type_no),
-            record.payload,
-            record.encoding,
-            record.priority - ks.PRIORITY_BIAS,
-            record.created_at,
-            record.scheduled_at,
-            record.expires_at,
-            deliveries,
-            min(run.failures + 1, max_attempts),
-            max_attempts,
-            keepalive,
-            whole_us(work.now.wall + keepalive),
-            options,
-        )
-        self.tasks.append(task)
-        return task
-
-    def _rules(self, head: Head, options: Options) -> tuple[int, int, int]:
-        """Return (max_attempts, max_deliveries, keepalive) of a task; those of plain ones once for each ready list."""
-        place = (head.queue.no, head.key.type_no)
-        known = self._plain_rules.get(place) if options is PLAIN else None
-        if known is None:
-            settings = rules(self._work, head.queue, head.key.type_no)
-            retry = lifecycle.resolve_retry(options.retry, settings.retry)
-            lengths = (self._op.keepalive_ns, options.keepalive_ns, settings.keepalive_ns)
-            known = (retry.max_attempts, retry.max_deliveries, lifecycle.resolve_keepalive(*lengths))
-            if options is PLAIN:
-                self._plain_rules[place] = known
-        return known
-
-    @staticmethod
-    def _located(task_id: int, head: Head, record: rec.TaskRecord, history: rec.History | None) -> Located:
-        run = head.run
-        history = history or rec.History()
-        return Located(task_id, head.queue, record, history, State.READY, run.deliveries, run.failures)

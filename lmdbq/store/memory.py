@@ -72,6 +72,7 @@ from lmdbq.model import (
 from lmdbq.store import (
     memory_claim,
     memory_enqueue,
+    memory_fair,
     memory_lanes,
     memory_leases,
     memory_manage,
@@ -150,6 +151,8 @@ class MemoryStore:
                 range(len(calls)), key=lambda index: phase(calls[index].ops[0]) if calls[index].ops else 1
             ):
                 outcomes[index] = self._run(calls[index], now)
+            memory_fair.give_turns(self._tables)
+            self._tables.keep()
             stirred = frozenset(self._tables.stirred)
             self._tables.stirred.clear()
             self._changes += 1

@@ -7,8 +7,9 @@ from msgspec.structs import replace
 from lmdbq import buckets, lifecycle, limits
 from lmdbq.buckets import Bucket
 from lmdbq.clock import Now, whole_us
-from lmdbq.model import Claim, Claimed, ClaimedTask, Expire, Lapse, Outcome, Promote, State
+from lmdbq.model import Claim, Claimed, ClaimedTask, Expire, Lapse, Order, Outcome, Promote, State
 from lmdbq.sharing import Turns, is_weighted, parent_of
+from lmdbq.store import memory_fair
 from lmdbq.store.memory_lanes import blocked_by, started, token_at
 from lmdbq.store.memory_leases import fence, lease_expires_at
 from lmdbq.store.memory_rows import Lease, RememberedClaim, Row
@@ -28,6 +29,7 @@ def claim(tables: Tables, op: Claim, now: Now) -> Claimed:
         expire(tables, Expire(), now, name)
     for name in queues:
         _count_bucket(tables, name, now)
+    memory_fair.give_turns(tables)
     taken = _take(tables, op, queues, now)
     token_in_ns = _token_in_ns(tables, op, queues, now)
     if not taken:
@@ -141,7 +143,16 @@ class _Bag:
     def _head(self, queue: str) -> Row | None:
         if not _may_give(self._tables, queue, self._now):
             return None
-        return next((row for row in self._ready[queue] if not blocked_by(self._tables, row, self._now)), None)
+        rows = self._ready[queue]
+        if self._tables.settings(queue).order is Order.FAIR:
+            heads = {row.lane: row for row in rows if row.options.group}
+            is_held = {lane: bool(blocked_by(self._tables, row, self._now)) for lane, row in heads.items()}
+            may_start = [row for row in rows if not is_held.get(row.lane) and not self._waits_in_thread(row)]
+            return memory_fair.first_of(self._tables, queue, may_start)
+        return next((row for row in rows if not blocked_by(self._tables, row, self._now)), None)
+
+    def _waits_in_thread(self, row: Row) -> bool:
+        return bool(row.options.thread and blocked_by(self._tables, row, self._now))
 
 
 def _take(tables: Tables, op: Claim, queues: list[str], now: Now) -> list[Row]:
@@ -182,6 +193,7 @@ def _lease(tables: Tables, row: Row, keepalive_ns: int, now: Now) -> Row:
     )
     tables.put(row)
     tables.tally(row.queue, "claimed")
+    memory_fair.served(tables, row)
     started(tables, row, now)
     rate = tables.settings(row.queue).rate
     if rate is not None:

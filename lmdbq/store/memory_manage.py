@@ -180,6 +180,8 @@ def purge(tables: Tables, op: Purge, now: Now) -> QueueChanged:
         tables.remove(row, now)
     for name in [name for name, slot in tables.slots.items() if slot.queue == op.queue]:
         tables.discard(tables.slots, name)  # also those that a ttl would still hold
+    for turn in [turn for turn in tables.turns if turn[0] == op.queue]:
+        tables.discard(tables.turns, turn)
     tables.tally(op.queue, "deleted", len(rows))
     return QueueChanged(op.queue, tasks=len(rows))
 

@@ -57,6 +57,7 @@ class Tables:
     groups: dict[str, GroupSettings] = field(default_factory=dict)
     group_rules: dict[str, GroupRule] = field(default_factory=dict)
     buckets: dict[str, Bucket] = field(default_factory=dict)
+    turns: dict[tuple[str, str], int] = field(default_factory=dict)  # of (queue, group), see memory_fair
     ghosts: dict[str, int] = field(default_factory=dict)  # group -> its running tasks of purged queues, until Prune
     boot_start: dict[int, int] = field(default_factory=dict)  # boot_no -> steady ns of its first write
     _journal: list[tuple[dict[Any, Any], Any, Any]] = field(default_factory=list)

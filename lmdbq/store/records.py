@@ -28,12 +28,12 @@ field; an absent field has the default stated below, and an unknown one means a 
                  boot_steady                                                                         2      0
     QueueRecord  map: no, created_at, settings (map of model.QueueSettings)                          1      defaults
     LaneRecord   map: no, settings, counts (a map of queue_no: [ready, running]), held_by (id), bucket,
-                 exposed (list of keys), wake ([boot_no, steady])                                    2      0, nil
+                 exposed (list of keys), wake ([boot_no, steady]), turns (a map of queue_no: turn)   2      0, nil
     GroupRule    map: pattern, settings (of a group), priority                                       2      0
     Grave        map: name, at                                                                       1      -
                  lane_no: up to which its lanes were drained                                         2      0
     TypeRecord   map: settings (map of model.TypeSettings), schema (bin: JSON Schema)                2      none, ""
-    Pace         map: start, bucket (map: tokens, rest, boot_no, at, rate)                           2      0, nil
+    Pace         map: start, bucket (map: tokens, rest, boot_no, at, rate), time, others             2      0, nil
     ScheduleRecord  map: no, created_at, next_at, last_at, fired, reason, schedule (map)            2      0, ""
     Memo         map: at, remove_at, body_hash, outcomes (MessagePack of model outcomes, ids as
                  first, count, first, count ...), leases (first id, count, delivery, ...)            1      empty
@@ -52,7 +52,7 @@ means "not said here"; *_ns are durations in nanoseconds:
                  rejoin, on_dead, external_id, namespace_no (absent: 1) (from thread on since format 2)
     settings     paused, max_running, keepalive_ns, expires_in_ns, retry, keep, dedupe
                  (those of a type: without the first two); of a queue since format 2 also rate, weight, order
-                 (0 strict, 2 ageing), ageing_ns, max_dead, priority, on_dead
+                 (0 strict, 1 fair, 2 ageing), ageing_ns, max_dead, priority, on_dead
     on_dead      an entry, as in a schedule
     rate         tokens, period_ns, burst; a bucket's rest counts ns x tokens, period_ns of them are a token
     retry        max_attempts, max_deliveries, backoff: a map of kind "intervals" (intervals_ns: a list), "exponential"
@@ -591,7 +591,8 @@ class LaneRecord(Struct, omit_defaults=True):
     """A thread or group. settings: a group's own. counts: queue_no -> (ready, running) tasks of it.
 
     held_by: the task that holds a thread, 0 = none. bucket: a group's tokens, None = full, or no rate. exposed: the
-    keys of its exposures. wake: (boot_no, steady) of its wake key.
+    keys of its exposures. wake: (boot_no, steady) of its wake key. turns: queue_no -> a group's next turn among others
+    in a queue whose order is fair, if it has ready tasks there.
     """
 
     no: int
@@ -601,6 +602,7 @@ class LaneRecord(Struct, omit_defaults=True):
     bucket: Bucket | None = None
     exposed: tuple[bytes, ...] = ()
     wake: tuple[int, int] | None = None
+    turns: dict[int, int] = {}
 
 
 class Memo(Struct, omit_defaults=True):

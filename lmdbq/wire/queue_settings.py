@@ -84,7 +84,7 @@ def settings_answer(settings: QueueSettings, codec: Codec) -> shapes.QueueBody:
         ),
         rate=None if settings.rate is None else rate_answer(settings.rate),
         weight=settings.weight or None,
-        order=None if settings.order is Order.STRICT else "ageing",
+        order=None if settings.order is Order.STRICT else word_of(settings.order),
         ageing_in_seconds=values.seconds(settings.ageing_ns) or None,
         max_dead=settings.max_dead or None,
         priority=settings.priority or None,

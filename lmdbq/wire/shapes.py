@@ -50,7 +50,7 @@ OverwriteWord = Literal[
 StatusWord = Literal["succeeded", "failed", "released"]
 ActionWord = Literal["cancel", "delete", "retry", "edit"]
 PayloadWord = Literal["none", "head", "full"]
-OrderWord = Literal["strict", "ageing"]
+OrderWord = Literal["strict", "fair", "ageing"]
 OnErrorWord = Literal["continue", "stop"]
 
 
@@ -370,8 +370,9 @@ class QueueBody(Shape, frozen=True, kw_only=True):
     """Settings of a queue: PUT replaces all of them, PATCH those it names (null: back to the default).
 
     rate: how fast its tasks may be taken. weight: its share among the queues of a dequeue; 0: tasks go in their own
-    order over all of them. order: strict, or ageing: a task of priority p stands as if it had come p times
-    ageing_in_seconds (default 60) later. max_dead: how many dead tasks are kept, 0: 100,000; the oldest go first.
+    order over all of them. order: strict; fair: the groups take turns by their weights, and all tasks without a group
+    as one; or ageing: a task of priority p stands as if it had come p times ageing_in_seconds (default 60) later.
+    max_dead: how many dead tasks are kept, 0: 100,000; the oldest go first.
     priority: queues of a dequeue, and the sub-queues that it drains with them, are drained lower first.
     on_dead: as in an entry, for tasks that say none; it does not follow a task of its own queue and type.
     """

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from msgspec import UNSET, Raw, UnsetType
 
-from lmdbq.model import Dedupe, Encoding, Entry, Fold, OnDuplicate, Scope, Until
+from lmdbq.model import Dedupe, Encoding, Entry, Fold, OnDuplicate, Order, Scope, Until
 from lmdbq.wire import payloads, shapes, values
 from lmdbq.wire.followups import has_payload
 from lmdbq.wire.policies import keep_answer, retry_answer
@@ -60,6 +60,6 @@ def _dedupe_fields(dedupe: Dedupe) -> dict[str, Any]:
     }
 
 
-def word_of(member: Scope | Until | OnDuplicate | Fold | None) -> Any:
+def word_of(member: Scope | Until | OnDuplicate | Fold | Order | None) -> Any:
     """Return the word of a rule, None for none."""
     return None if member is None else cast("Any", member.name.lower())
