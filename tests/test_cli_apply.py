@@ -18,14 +18,12 @@ max_running = 5
 rate = {tokens = 10, period_in_seconds = 60}
 keep = {dead_in_seconds = 3600}
 max_dead = 100
+order = "fair"
 
 [queues."mail.bulk"]
 priority = 10
 order = "ageing"
 ageing_in_seconds = 30
-
-[queues.shared]
-order = "fair"
 
 [groups.acme]
 max_running = 3

@@ -59,7 +59,7 @@ async def test_groups_of_a_fair_queue_take_turns_over_http(api: Api):
     entries = [{"type": "t", "group_key": key} for key in "aaaabbbb"]
     await api.call("POST", "/v1/enqueue", {"entries": entries})
 
-    got = await api.call("POST", "/v1/dequeue", {"queues": ["default"], "limit": 6})
+    got = await api.call("POST", "/v1/dequeue", {"queue_names": ["default"], "limit": 6})
 
     assert sorted(task["group_key"] for task in got.value["tasks"]) == ["a", "a", "b", "b", "b", "b"]
 

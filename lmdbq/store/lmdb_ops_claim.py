@@ -39,7 +39,7 @@ def claim(work: Work, op: Claim) -> Claimed:
         sweep_queue(work, queue)
     if work.any_lanes():
         refill(work, Refill())
-    work.give_turns()
+        work.lanes.give_turns()
     paces = Paces(work)
     for queue in queues:
         if not queue.settings.paused:

@@ -94,11 +94,6 @@ class Work(Counts):
             self._lanes.sync()
         return bool(self.txn.stat(self.db["lane"])["entries"])
 
-    def give_turns(self) -> None:
-        """Let the groups that were met have their turns in queues whose order is fair."""
-        if self._lanes is not None:
-            self._lanes.give_turns()
-
     @property
     def boot_start(self) -> int:
         """Steady time of the first write of this boot."""
