@@ -458,7 +458,7 @@ class Status(IntEnum):
     CANCELLED = 4
 
 
-class ErrorInfo(Struct, frozen=True, omit_defaults=True):
+class ErrorInfo(Struct, frozen=True, omit_defaults=True, gc=False):
     """What went wrong in an attempt, in the worker's words (bounded: see limits)."""
 
     message: str = ""
@@ -466,7 +466,7 @@ class ErrorInfo(Struct, frozen=True, omit_defaults=True):
     backtrace: str = ""
 
 
-class Completion(Struct, frozen=True):
+class Completion(Struct, frozen=True, gc=False):
     """The end of one attempt: SUCCEEDED, FAILED or RELEASED.
 
     delay_ns: for FAILED instead of the backoff, for RELEASED until it is ready again; None = not given.
@@ -950,7 +950,7 @@ class Applied(Struct, frozen=True):
 # --- what readers see ---
 
 
-class Failure(Struct, frozen=True, omit_defaults=True):
+class Failure(Struct, frozen=True, omit_defaults=True, gc=False):
     """One failed attempt in a task's history. type "lease_lapsed" is the store's own."""
 
     at: int

@@ -6,6 +6,7 @@ order, ids that rise, counts that are exact at any moment), which the two stores
 
 from __future__ import annotations
 
+from tests.contract_batches import BatchContract
 from tests.contract_claim import ClaimContract, OrderCapability
 from tests.contract_dead import DeathContract, RetryElsewhereContract
 from tests.contract_dedupe import DedupeContract
@@ -29,6 +30,7 @@ class EveryStore(
     DedupeContract,
     ClaimContract,
     LeaseContract,
+    BatchContract,
     TaskActionContract,
     QueueContract,
     TimedContract,

@@ -94,6 +94,20 @@ def test_what_fails_between_tasks_that_succeed_is_ready_again_as_one_run(q: Driv
     assert keys(q, "ready") == 0
 
 
+def test_what_fails_together_is_ready_again_in_its_own_place_and_cuts_around_what_still_runs(q: Driver):
+    ids = q.enqueue(*[entry(priority=at // 50) for at in range(100)]).ids
+    tasks = q.claim("default", limit=100).tasks
+    assert keys(q, "lease") == 1
+    failed = [task for task in tasks if task.id not in (ids[10], ids[90])]
+    q.do(Report([Completion(task.id, 1, Status.FAILED, delay_ns=0) for task in failed]))
+    assert (keys(q, "ready"), keys(q, "lease"), keys(q, "deadline")) == (4, 2, 2)
+    assert q.claim_ids("default", limit=100) == [task.id for task in failed]
+    assert q.store.check() == []
+    q.do(Report([Completion(task.id, 2, Status.FAILED, delay_ns=S) for task in failed]))
+    assert (keys(q, "ready"), keys(q, "scheduled")) == (0, 98)
+    assert [failure.delivery for failure in q.task(ids[0]).errors] == [1, 2]
+
+
 def test_a_run_is_cut_where_a_task_that_stays_stored_leaves_it(q: Driver):
     enqueue(q, 5)
     tasks = q.claim("default", limit=5).tasks

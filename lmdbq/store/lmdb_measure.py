@@ -9,7 +9,6 @@ from lmdbq.model import (
     Call,
     Cancel,
     Claim,
-    Completion,
     Delete,
     Edit,
     Enqueue,
@@ -63,7 +62,9 @@ def _size_bytes(call: Call) -> int:
             else:
                 total += sum(len(entry.payload) + len(entry.options.metadata) for entry in op.entries)
         elif isinstance(op, Report):
-            total += sum(len(completion.result or b"") + _error_chars(completion) for completion in op.completions)
+            total += sum(len(done.result) for done in op.completions if done.result is not None)
+            errors = [done.error for done in op.completions if done.error is not None]
+            total += sum(len(error.message) + len(error.backtrace) for error in errors)
         elif isinstance(op, Fire):
             total += op.limit * (limits.SCHEDULE_PAYLOAD_BYTES_MAX + limits.METADATA_BYTES_MAX)
         elif isinstance(op, SchedulePut | SchedulePatch):
@@ -71,11 +72,6 @@ def _size_bytes(call: Call) -> int:
         elif isinstance(op, Edit):
             total += len(op.entry.payload) + len(op.entry.options.metadata)
     return total
-
-
-def _error_chars(completion: Completion) -> int:
-    error = completion.error
-    return 0 if error is None else len(error.message) + len(error.backtrace)
 
 
 def _measure(call: Call) -> tuple[int, int]:

@@ -6,6 +6,7 @@ changes nothing. What a report does is in ``lmdb_reporter``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from operator import lt
 
@@ -43,12 +44,20 @@ def report(work: Work, op: Report) -> ReportDone:
         return ReportDone(Reporter(work, completions).run())
     outcomes: dict[int, Reported] = {}
     todo = sorted(range(len(ids)), key=ids.__getitem__)
+    again: list[int] = []
+    if len(set(ids)) < len(ids):
+        todo, again = _firsts(ids, todo)
     while todo:
-        firsts = [todo[0], *(index for before, index in pairwise(todo) if ids[before] != ids[index])]
-        reported = Reporter(work, [completions[index] for index in firsts]).run()
-        outcomes.update(zip(firsts, reported, strict=True))
-        todo = [index for before, index in pairwise(todo) if ids[before] == ids[index]]
-    return ReportDone([outcomes[index] for index in range(len(ids))])
+        reported = Reporter(work, [completions[index] for index in todo]).run()
+        outcomes.update(zip(todo, reported, strict=True))
+        todo, again = _firsts(ids, again)
+    return ReportDone(list(map(outcomes.__getitem__, range(len(ids)))))
+
+
+def _firsts(ids: Sequence[int], indexes: list[int]) -> tuple[list[int], list[int]]:
+    """Return the indexes, which are in the order of their ids, of the first of each id, and the others."""
+    firsts = [index for before, index in pairwise([-1, *indexes]) if before < 0 or ids[before] != ids[index]]
+    return firsts, [index for before, index in pairwise(indexes) if ids[before] == ids[index]]
 
 
 # --- extend ---

@@ -133,7 +133,7 @@ def _lapse_run(work: Work, last_id: int, run: rec.LeaseRun, limit: int) -> int:
     found = work.get("lease", ks.lease(last_id))
     if found is None or len(tasks) < len(taken):  # quarantine has cut the run: the next look takes what is left
         return 0
-    shorten_lease(work, last_id, run, taken)
+    shorten_lease(work, last_id, run, [(taken[0], taken[-1])] if taken else [])
     for task in tasks:
         extension = work.get_extension(task.id, task.deliveries, now.boot_no)
         moved = extension or run

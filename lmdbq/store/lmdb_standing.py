@@ -10,7 +10,7 @@ whether the run begins at or before it must still be looked at.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from lmdbq.clock import whole_us
@@ -119,31 +119,32 @@ def add_ready(
     work.stirred.add(queue.name)
 
 
-class ReadyTask(NamedTuple):
-    """A task that is to become ready. Tasks of one place sort together, by id."""
+class ReadyStretch(NamedTuple):
+    """Tasks that are to become ready: all that are stored of an interval of ids. Those of one place sort together."""
 
     type_no: int
     priority: int
     rank: int
     deliveries: int
     failures: int
-    id: int
+    first_id: int
+    last_id: int
 
 
-def add_ready_tasks(work: Work, queue: Queue, tasks: list[ReadyTask]) -> None:
+def add_stretches(work: Work, queue: Queue, stretches: Iterable[ReadyStretch]) -> None:
     """Put ready tasks of a queue: those of one place as one run, if nothing is stored between them."""
-    runs: list[tuple[ReadyTask, int]] = []  # its last task, and its first id
-    for task in sorted(tasks):
+    runs: list[ReadyStretch] = []
+    for stretch in sorted(stretches):
         if runs:
-            last, first_id = runs[-1]
-            is_near = task[:-1] == last[:-1] and task.id - first_id < RUN_IDS_MAX
-            if is_near and not work.any_task(last.id + 1, task.id - 1):
-                runs[-1] = (task, first_id)
+            last = runs[-1]
+            is_near = stretch[:-2] == last[:-2] and stretch.last_id - last.first_id < RUN_IDS_MAX
+            if is_near and not work.any_task(last.last_id + 1, stretch.first_id - 1):
+                runs[-1] = last._replace(last_id=stretch.last_id)
                 continue
-        runs.append((task, task.id))
-    for last, first_id in runs:
-        run = rec.ReadyRun(last.id - first_id + 1, last.deliveries, last.failures)
-        add_ready(work, queue, last.type_no, last.priority, last.rank, last.id, run)
+        runs.append(stretch)
+    for type_no, priority, rank, deliveries, failures, first_id, last_id in runs:
+        run = rec.ReadyRun(last_id - first_id + 1, deliveries, failures)
+        add_ready(work, queue, type_no, priority, rank, last_id, run)
 
 
 def find_ready(work: Work, task: Located) -> tuple[ks.ReadyKey, rec.ReadyRun]:
@@ -162,24 +163,24 @@ def remove_ready(work: Work, task: Located) -> None:
 def cut_ready(work: Work, key: ks.ReadyKey, run: rec.ReadyRun, task_id: int) -> None:
     """Take a task out of a ready run, though it is stored."""
     work.delete("ready", ks.ready(*key))
-    for first, last in without(key.last_id - run.length + 1, key.last_id, (task_id,)):
+    for first, last in without(key.last_id - run.length + 1, key.last_id, [(task_id, task_id)]):
         if work.any_task(first, last):
             part = ks.ready(*key[:4], last)
             work.put("ready", part, rec.write_ready_run(part, last - first + 1, run.deliveries, run.failures))
 
 
-def without(first: int, last: int, taken: Sequence[int]) -> list[tuple[int, int]]:
-    """Return what is left of the interval ``first..last`` when the rising ids ``taken`` are taken out of it.
+def without(first: int, last: int, taken: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return what is left of the interval ``first..last`` when the rising intervals ``taken`` are taken out of it.
 
-    >>> without(5, 9, (5, 7))
-    [(6, 6), (8, 9)]
+    >>> without(5, 9, [(5, 5), (7, 8)])
+    [(6, 6), (9, 9)]
     """
     left: list[tuple[int, int]] = []
     start = first
-    for task_id in taken:
-        if task_id > start:
-            left.append((start, task_id - 1))
-        start = task_id + 1
+    for taken_first, taken_last in taken:
+        if taken_first > start:
+            left.append((start, taken_first - 1))
+        start = taken_last + 1
     if start <= last:
         left.append((start, last))
     return left
@@ -211,8 +212,8 @@ def put_lease(work: Work, last_id: int, run: rec.LeaseRun) -> None:
     work.put("deadline", ks.deadline(run.queue_no, run.boot_no, run.deadline, last_id))
 
 
-def shorten_lease(work: Work, last_id: int, run: rec.LeaseRun, taken: Sequence[int]) -> None:
-    """Take the rising ids ``taken`` out of a lease run; what is left keeps its deadline.
+def shorten_lease(work: Work, last_id: int, run: rec.LeaseRun, taken: Sequence[tuple[int, int]]) -> None:
+    """Take the rising intervals ``taken`` of ids out of a lease run; what is left keeps its deadline.
 
     Ids of tasks that are removed need not be taken out, they leave with their records; but the run goes when it holds
     no task any more.
@@ -238,7 +239,7 @@ def move_lease(work: Work, task_id: int, boot_no: int, deadline: int) -> None:
     if found is None:
         raise Missing("it stands in no lease run")
     last_id, run = found
-    shorten_lease(work, last_id, run, (task_id,))
+    shorten_lease(work, last_id, run, [(task_id, task_id)])
     moved = run._replace(length=1, boot_no=boot_no, deadline=deadline)
     put_lease(work, task_id, moved)
 
@@ -266,7 +267,7 @@ def leave(work: Work, task: Located) -> None:
         found = lease_over(work, task.id)
         if found is None:
             raise Missing("it stands in no lease run")
-        shorten_lease(work, *found, (task.id,))
+        shorten_lease(work, *found, [(task.id, task.id)])
         work.forget_extension(task.id)
         work.stirred.add(task.queue.name)
     else:
@@ -275,17 +276,18 @@ def leave(work: Work, task: Located) -> None:
         work.delete("expiry", ks.expiry(task.queue.no, task.record.expires_at, task.id))
 
 
-def enter(work: Work, task: Located, ready: list[ReadyTask] | None = None) -> None:
+def enter(work: Work, task: Located, ready: list[ReadyStretch] | None = None) -> None:
     """Put a task where its state, rank and history say it stands (any state but RUNNING), with its expiry key.
 
-    ready: takes the task, if it is ready, instead of the index; the caller calls ``add_ready_tasks`` in the end.
+    ready: takes the task, if it is ready, instead of the index; the caller calls ``add_stretches`` in the end.
     """
     queue_no, record = task.queue.no, task.record
     if task.state is State.READY and is_laned(record.options):
         work.lanes.enter(task.member, task.deliveries, task.failures)
         work.stirred.add(task.queue.name)
     elif task.state is State.READY and ready is not None:
-        ready.append(ReadyTask(record.type_no, record.priority, task.rank, task.deliveries, task.failures, task.id))
+        place = record.type_no, record.priority, task.rank
+        ready.append(ReadyStretch(*place, task.deliveries, task.failures, task.id, task.id))
     elif task.state is State.READY:
         run = rec.ReadyRun(1, task.deliveries, task.failures)
         add_ready(work, task.queue, record.type_no, record.priority, task.rank, task.id, run)

@@ -15,7 +15,7 @@ from lmdbq.store.lmdb_followers import follow_death
 from lmdbq.store.lmdb_known_lanes import is_laned
 from lmdbq.store.lmdb_lane_repair import forget_in_lanes
 from lmdbq.store.lmdb_rows import read_lane_standing, read_ready_run, read_slot, read_standing
-from lmdbq.store.lmdb_standing import Located, ReadyTask, cut_ready, enter, lease_over, leave, locate, shorten_lease
+from lmdbq.store.lmdb_standing import Located, ReadyStretch, cut_ready, enter, lease_over, leave, locate, shorten_lease
 from lmdbq.store.lmdb_types import retry_rule, rules
 from lmdbq.store.lmdb_work import Work
 
@@ -122,7 +122,7 @@ def _trim_dead(work: Work, newest: Located) -> bool:
     return stays
 
 
-def change_state(work: Work, task: Located, state: State, ready: list[ReadyTask] | None = None) -> None:
+def change_state(work: Work, task: Located, state: State, ready: list[ReadyStretch] | None = None) -> None:
     """Move a task that has left its standing to another state: standing (ready: see ``enter``), count, history."""
     work.count(task.queue.no, task.record.type_no, leaves=task.state, enters=state)
     options = task.record.options
@@ -140,6 +140,14 @@ def note_report(task: Located, status: Status) -> None:
     task.history.last_status = status
 
 
+def note_failure(history: rec.History, at: int, delivery: int, error: ErrorInfo, status: Status) -> None:
+    """Remember that a delivery ended in a failure, and what was said of it."""
+    failure = Failure(at, delivery, error.message, error.type, error.backtrace)
+    history.errors = (*history.errors, failure)[-limits.ERRORS_KEPT_MAX :]
+    history.last_delivery = delivery
+    history.last_status = status
+
+
 def fail(
     work: Work,
     task: Located,
@@ -148,7 +156,7 @@ def fail(
     status: Status,
     may_retry: bool = True,
     delay_ns: int | None = None,
-    ready: list[ReadyTask] | None = None,
+    ready: list[ReadyStretch] | None = None,
 ) -> State | None:
     """A running task's attempt failed, or its lease lapsed: try it again (ready: see ``enter``), or end it.
 
@@ -156,9 +164,7 @@ def fail(
     """
     task.failures += 1
     history = task.history
-    failure = Failure(work.now.wall, task.deliveries, error.message, error.type, error.backtrace)
-    history.errors = (*history.errors, failure)[-limits.ERRORS_KEPT_MAX :]
-    note_report(task, status)
+    note_failure(history, work.now.wall, task.deliveries, error, status)
     said = task.record.options.retry
     after = lifecycle.after_failure(
         task_id=task.id,
@@ -255,7 +261,7 @@ def _quarantine_runs(work: Work, task_id: int) -> None:
     found = lease_over(work, task_id)
     if found is not None:
         last_id, run = found
-        shorten_lease(work, last_id, run, (task_id,))
+        shorten_lease(work, last_id, run, [(task_id, task_id)])
         if work.queue_of(run.queue_no) is not None:
             work.count(run.queue_no, run.type_no, leaves=State.RUNNING)
         return

@@ -130,6 +130,11 @@ class Work(Counts):
         if self._has_history:
             self.delete("history", ks.history(task_id))
 
+    def put_histories(self, histories: list[tuple[bytes, bytes]]) -> None:
+        """Write histories as bytes, by rising key."""
+        self._has_history = True
+        self.put_each("history", histories)
+
     def get_extension(self, task_id: int, delivery: int, boot_no: int) -> rec.Extension | None:
         """Return where heartbeats moved the lease of one delivery to, None if nowhere in this boot."""
         if task_id in self.extensions:

@@ -116,6 +116,7 @@ _CRC: Final = struct.Struct("<I")
 _NUMBER: Final = struct.Struct(">I")
 _TASK_HEAD: Final = struct.Struct(">BBIIHQQQBII")
 _TASK_PEEK: Final = struct.Struct(">2xIIHQQ")
+_PLAIN_PEEK: Final = struct.Struct(">BB8xH16xQ")
 _READY_RUN: Final = struct.Struct(">IIHI")
 _LEASE_RUN: Final = struct.Struct(">IIIIQQIHI")
 _STANDING: Final = struct.Struct(">IIHI")
@@ -275,6 +276,15 @@ def says_nothing(value: bytes) -> bool:
     """Whether a record says nothing but a place, times and a payload: no options, no dedupe slot. Not whether it is
     sound."""
     return value[_SLOT_SCOPE_AT:TASK_HEAD_BYTES] == _PLAIN_TAIL
+
+
+def peek_plain(value: bytes) -> tuple[int, int] | None:
+    """Return (priority, expires_at) of a sound record that says nothing but a place, times and a payload; None of any
+    other. A third of the time of ``read_task``."""
+    if value[_SLOT_SCOPE_AT:TASK_HEAD_BYTES] != _PLAIN_TAIL or crc32(value) != CRC_RESIDUE:
+        return None
+    shape, encoding, priority, expires_at = _PLAIN_PEEK.unpack_from(value)
+    return (priority, expires_at) if shape == SHAPE_SINGLE and encoding in ENCODINGS else None
 
 
 class Peek(NamedTuple):
