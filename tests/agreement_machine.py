@@ -71,11 +71,11 @@ _LANE_REASONS = ("thread", "rate_limited", "paused", "max_running")
 _LIVE = (State.SCHEDULED, State.READY, State.RUNNING)
 _QUICK_DIRECTORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 _SWEEPS = {Event.PROMOTE, Event.LAPSE, Event.EXPIRE}
-_SPAWNS = {Event.ENQUEUE, Event.EXPIRE, Event.EDIT}
+_DEATHS = {Event.ENQUEUE, Event.EXPIRE, Event.EDIT, Event.PRUNE}  # what follows one; that a queue keeps so many
 _EVENTS: dict[type, set[Event]] = {
     Enqueue: {Event.ENQUEUE, Event.EXPIRE, Event.EDIT},
-    Claim: {Event.CLAIM, *_SWEEPS, *_SPAWNS},
-    Report: {Event.SUCCEED, Event.FAIL, Event.RELEASE, *_SPAWNS},
+    Claim: {Event.CLAIM, *_SWEEPS, *_DEATHS},
+    Report: {Event.SUCCEED, Event.FAIL, Event.RELEASE, *_DEATHS},
     Cancel: {Event.CANCEL},
     Edit: {Event.EDIT, Event.EXPIRE},
     Delete: {Event.DELETE},
@@ -83,7 +83,7 @@ _EVENTS: dict[type, set[Event]] = {
     Purge: {Event.DELETE},
     QueueDelete: {Event.DELETE},
     Promote: {Event.PROMOTE},
-    Lapse: {Event.LAPSE, *_SPAWNS},
+    Lapse: {Event.LAPSE, *_DEATHS},
     Expire: {Event.EXPIRE},
     Prune: {Event.PRUNE},
     Fire: {Event.ENQUEUE, Event.EXPIRE, Event.EDIT},

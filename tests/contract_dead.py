@@ -86,6 +86,12 @@ class DeathContract:
         assert (alert.queue, alert.state, alert.due_at) == ("mail", State.SCHEDULED, q.now + 9 * S)
         assert alert.priority == -3
 
+    def test_a_follower_that_would_expire_before_it_may_start_is_left_out_and_refuses_no_report(self, q: Driver):
+        dead = q.add_dead(on_dead=Entry(queue="alerts", delay_ns=9 * S, expires_in_ns=S))
+
+        assert q.task(dead).state is State.DEAD
+        assert q.all_tasks(Filter(queue="alerts")) == []
+
     def test_a_queue_says_it_for_tasks_that_do_not(self, q: Driver):
         q.put_queue("mail", on_dead=ALERT)
         q.add_dead(queue="mail")

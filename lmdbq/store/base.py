@@ -64,7 +64,8 @@ duplicate that is new in the same op has no id yet (0). A purge frees also the s
 **Spawned** entries are those that an op enqueues by itself: what follows a death, a set, an instant of a schedule.
 They are enqueued when the op that made them is through, in its call, in the order in which they were made, one by one
 as Enqueue ops of one entry; and those that these make, after them. Nothing refuses them: their times are relative, a
-duplicate that would be rejected is skipped, and the limit on types does not hold.
+duplicate that would be rejected is skipped, the limit on types does not hold, and one that would expire before it may
+start is left out.
 
 **Death.** When a task becomes dead, ``followups.resolve_on_dead`` (entry, then queue) may say a template; the entry
 that ``wire.followups.after_death`` makes of it is spawned, also if the dead task is not kept.
@@ -229,19 +230,18 @@ from lmdbq.model import (
     TypeView,
 )
 
-_PHASE_0 = (Report, Extend, Cancel)
-_PHASE_2 = (DaemonStart, Fire, Promote, Lapse, Expire, Prune, Refill)
+_PHASES: dict[type, int] = {
+    **dict.fromkeys((Report, Extend, Cancel), 0),
+    **dict.fromkeys((DaemonStart, Fire, Promote, Lapse, Expire, Prune, Refill), 2),
+    Claim: 3,
+}
 
 NO_GATE: AbstractContextManager[None] = nullcontext()
 
 
 def phase(op: Op) -> int:
     """Return the phase (0..3) in which a call that begins with ``op`` runs."""
-    if isinstance(op, _PHASE_0):
-        return 0
-    if isinstance(op, _PHASE_2):
-        return 2
-    return 3 if isinstance(op, Claim) else 1
+    return _PHASES.get(type(op), 1)
 
 
 class Store(Protocol):

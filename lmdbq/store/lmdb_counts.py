@@ -30,6 +30,7 @@ class Counts(Rows):
         self.writing = writing
         self._sequence = self.get("count", ks.SEQUENCE) or b""
         self._numbers = self._read_numbers(self._sequence)
+        self.last_id = self._numbers.last_id  # the last id given, also to calls of this transaction
         self._tallies: dict[tuple[int, int], list[int]] = {}
         self._whole_queues: set[int] = set()  # queues all of whose tallies are in _tallies
         self._totals: dict[int, list[int]] = {}
@@ -42,14 +43,9 @@ class Counts(Rows):
         other._totals = {key: list(totals) for key, totals in self._totals.items()}
         other._dirty = set(self._dirty)
 
-    @property
-    def last_id(self) -> int:
-        """The last id given, also to calls of this transaction."""
-        return self._numbers.last_id
-
     def take_ids(self, first: int, length: int) -> None:
         """Note that ``first`` .. ``first + length - 1`` were given."""
-        self._numbers = self._numbers._replace(last_id=first + length - 1)
+        self.last_id = first + length - 1
 
     def _take_queue_no(self) -> int:
         self._numbers = self._numbers._replace(last_queue_no=self._numbers.last_queue_no + 1)
@@ -178,7 +174,7 @@ class Counts(Rows):
             else:
                 self.delete("count", key)
         self._dirty.clear()
-        sequence = rec.write_sequence(self._numbers)
+        sequence = rec.write_sequence(self._numbers._replace(last_id=self.last_id))
         if sequence != self._sequence:
             self.put("count", ks.SEQUENCE, sequence)
             self._sequence = sequence

@@ -10,7 +10,7 @@ have a dedupe key, which nobody holds, and nothing else are written at once (``l
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from lmdbq import lifecycle, limits
 from lmdbq.ids import next_id
@@ -42,6 +42,7 @@ class EnqueueBatch:
         self._externals: dict[ExternalName, Draft] = {}
         self._planner = Planner(self._work, self._drafts, self._slots, self._externals)
         self._damaged: dict[int, str] = {}
+        self._targets: dict[tuple[str, str], tuple[Queue, int]] = {}  # simple ones, which they stay until ``write``
 
     def add(self, op: Enqueue) -> Enqueued | Refused:
         """Plan one call and accept it, or refuse it without a trace."""
@@ -60,14 +61,16 @@ class EnqueueBatch:
 
     def _accept_uniform(self, entries: UniformEntries) -> Enqueued | None:
         """Accept entries that differ in nothing but their payload; None if they need planning after all."""
-        target = self._simple_target(entries.queue, entries.type)
-        if target is None or not entries:
+        place = (entries.queue, entries.type)
+        target = self._targets.get(place) or self._simple_target(*place)
+        length, now_wall = len(entries), self._work.now.wall
+        if target is None or not length:
             return None
-        queue, type_no = target
-        first_id, length = next_id(self._work.last_id, self._work.now.wall), len(entries)
-        self._new.add_stretch(queue, type_no, first_id, entries)
-        self._take(first_id, {target: length})
-        return Enqueued(self._work.now.wall, list(range(first_id, first_id + length)), {})
+        self._targets[place] = target
+        first_id = next_id(self._work.last_id, now_wall)
+        self._new.add_stretch(*target, first_id, entries)
+        self._take(first_id, length, ((target, length),))
+        return Enqueued(now_wall, list(range(first_id, first_id + length)), {})
 
     def _accept_ready(self, entries: Sequence[Entry]) -> Enqueued | None:
         """Accept entries without options that are ready now; None if they need planning after all."""
@@ -103,7 +106,7 @@ class EnqueueBatch:
             for index in indexes:
                 ids[index] = number
                 number += 1
-        self._take(first_id, Counter((kind.queue, kind.type_no) for kind in kind_of))
+        self._take(first_id, len(kind_of), Counter((kind.queue, kind.type_no) for kind in kind_of).items())
         odd = {
             index: Placed(ids[index], Outcome.ENQUEUED, State.READY, now_wall, kind.expires_at)
             for index, kind in enumerate(kind_of)
@@ -135,7 +138,7 @@ class EnqueueBatch:
         if slots is None:
             return None
         first_id, length = next_id(self._work.last_id, self._work.now.wall), len(entries)
-        self._take(first_id, {target: length})
+        self._take(first_id, length, ((target, length),))
         write_keyed(self._work, queue, type_no, first_id, entries, slots)
         return Enqueued(self._work.now.wall, list(range(first_id, first_id + length)), {})
 
@@ -149,11 +152,11 @@ class EnqueueBatch:
             return queue, type_no
         return None  # it is new among so many types that there may be no room for it
 
-    def _take(self, first_id: int, lengths: Mapping[tuple[Queue, int], int]) -> None:
-        """Take the ids of new ready tasks, and count them."""
+    def _take(self, first_id: int, count: int, lengths: Iterable[tuple[tuple[Queue, int], int]]) -> None:
+        """Take the ids of ``count`` new ready tasks, and count them: so many of each target."""
         work = self._work
-        work.take_ids(first_id, sum(lengths.values()))
-        for (queue, type_no), length in lengths.items():
+        work.take_ids(first_id, count)
+        for (queue, type_no), length in lengths:
             work.count(queue.no, type_no, enters=State.READY, length=length)
             work.total(queue.no, "enqueued", length)
 

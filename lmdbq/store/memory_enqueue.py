@@ -72,7 +72,8 @@ class _Plan:
         try:
             times = lifecycle.resolve_times(entry, settings, self.now.wall)
         except ExpiresTooEarly:
-            self.problems.append(lifecycle.expires_too_early(pointer))
+            if not self.spawned:
+                self.problems.append(lifecycle.expires_too_early(pointer))
             return
         if self._is_known(entry):
             return
