@@ -8,6 +8,7 @@ Each refusal says the line that would make it right.
 
 from __future__ import annotations
 
+import functools
 import hmac
 import ipaddress
 from typing import Final, NamedTuple
@@ -112,6 +113,7 @@ def read_listen(text: str) -> Listen:
     return Listen("", host or "0.0.0.0", int(port))  # noqa: S104  (refused below unless it is meant)
 
 
+@functools.lru_cache(maxsize=256)  # callers say the same few names, and an address is looked at for 3 us
 def is_local_name(host: str) -> bool:
     """Whether a name or address means this machine, whatever DNS says."""
     if host == "localhost" or host.endswith(".localhost"):

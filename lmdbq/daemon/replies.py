@@ -75,10 +75,11 @@ def codec_in(request: web.Request) -> Codec:
 
 def codec_out(request: web.Request) -> Codec:
     """Return the codec of the answer: what Accept names, else that of the request."""
-    accept = request.headers.get(hdrs.ACCEPT, "*/*")
-    for media_type, codec in _CODECS.items():
-        if media_type in accept:
-            return codec
+    accept = request.headers.get(hdrs.ACCEPT)
+    if accept is not None:
+        for media_type, codec in _CODECS.items():
+            if media_type in accept:
+                return codec
     return _CODECS.get(content_type(request), JSON_CODEC)
 
 

@@ -73,7 +73,10 @@ class Unit:
         self.calls = calls
         self.settle = settle
         self.future = future
-        self.entries = sum(entries_of(op) for call in calls for op in call.ops)
+        self.entries = 0
+        for call in calls:
+            for op in call.ops:
+                self.entries += entries_of(op)
         self.size_bytes = size_bytes or sum(bytes_of(op) for call in calls for op in call.ops)
         self.wanted = True
 

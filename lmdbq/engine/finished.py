@@ -29,10 +29,11 @@ class Finished:
     def note(self, calls: Sequence[Call], outcomes: Sequence[CallOutcome]) -> None:
         """Take note of calls that were committed."""
         for call, outcome in zip(calls, outcomes, strict=True):
-            if isinstance(outcome, Done) and not outcome.replayed:
-                for op, told in zip(call.ops, outcome.outcomes, strict=False):
-                    if isinstance(op, Report) and isinstance(told, ReportDone):
-                        self._note(op.completions, told.outcomes)
+            for at, op in enumerate(call.ops):
+                if isinstance(op, Report) and isinstance(outcome, Done) and not outcome.replayed:
+                    told = outcome.outcomes[at]
+                    assert isinstance(told, ReportDone)
+                    self._note(op.completions, told.outcomes)
         while len(self._ids) > REMEMBERED_MAX:
             del self._ids[next(iter(self._ids))]
 
