@@ -143,21 +143,22 @@ def run_fast(work: Work, calls: Sequence[Call]) -> list[CallOutcome]:
     """Run calls as if nothing could go wrong. Whatever is raised, the transaction is to be aborted."""
     outcomes: list[CallOutcome] = [Done(())] * len(calls)
     pending: dict[str, tuple[Call, Done]] = {}  # by memo key
-    batch = EnqueueBatch(work)
+    batch: EnqueueBatch | None = None
 
-    def write_batch() -> EnqueueBatch:
-        batch.write()
-        _spawn(work)
+    def write_batch() -> None:
+        if batch is not None:
+            batch.write()
+            _spawn(work)
         for call, done in pending.values():
             remember(work, call, done)
         pending.clear()
-        return EnqueueBatch(work)
 
     for index in in_phases(calls):
         call = calls[index]
         joins = len(call.ops) == 1 and type(call.ops[0]) is Enqueue
         if not joins or (call.memo is not None and call.memo.key in pending):
-            batch = write_batch()
+            write_batch()
+            batch = None
         known = remembered(work, call)
         if known is not None:
             outcomes[index] = known
@@ -166,6 +167,7 @@ def run_fast(work: Work, calls: Sequence[Call]) -> list[CallOutcome]:
         else:
             op = call.ops[0]
             assert isinstance(op, Enqueue)
+            batch = batch or EnqueueBatch(work)
             outcome = batch.add(op)
             if isinstance(outcome, Refused):
                 outcomes[index] = outcome

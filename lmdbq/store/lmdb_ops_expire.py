@@ -25,6 +25,8 @@ def expire(work: Work, op: Expire, queues: list[Queue]) -> Swept:
     """Remove waiting tasks whose expires_at has come."""
     due = [_due(work, queue, op.limit + 1) for queue in queues]
     keys = list(islice(heapq.merge(*due, key=lambda key: key[ks.U32.size :]), op.limit))
+    if not keys:
+        return Swept(0)
     expirer = _Expirer(work)
     for key in keys:
         expirer.expire(key)

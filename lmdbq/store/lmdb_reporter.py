@@ -94,6 +94,8 @@ class Reporter:
                 if completion.delivery == run.deliveries:
                     work.forget_extension(completion.id)
         shorten_lease(work, last_id, run, [(self._ids[one[0][0]], self._ids[one[-1][0]]) for one in stretches])
+        if not stretches:
+            return
         retries = Retries(work, queue, run, any_history=any_history)
         ready: list[ReadyStretch] = []
         for stretch in stretches:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import takewhile
-from typing import Any, cast
+from typing import Any
 
 import lmdb
 
@@ -95,7 +95,8 @@ class Rows:
     def get(self, database: str, key: bytes) -> bytes | None:
         """Return the value of a key, None if there is none."""
         cursor = self._kept.get(database) or self._keep(database)
-        return cast("bytes | None", cursor.get(key))
+        value: bytes | None = cursor.get(key)
+        return value
 
     def put(self, database: str, key: bytes, value: bytes = b"") -> None:
         """Write a key, new or not."""
@@ -107,25 +108,29 @@ class Rows:
         """Remove a key; False if there was none."""
         self.wrote = True
         cursor = self._kept.get(database) or self._keep(database)
-        return cursor.set_key(key) and cast("bool", cursor.delete())
+        found: bool = cursor.set_key(key) and cursor.delete()
+        return found
 
     def first_from(self, database: str, key: bytes) -> tuple[bytes, bytes] | None:
         """Return the first key at or behind ``key``, and its value; None if there is none."""
         cursor = self._kept.get(database) or self._keep(database)
-        return cast("tuple[bytes, bytes]", cursor.item()) if cursor.set_range(key) else None
+        found: tuple[bytes, bytes] | None = cursor.item() if cursor.set_range(key) else None
+        return found
 
     def last_before(self, database: str, key: bytes) -> tuple[bytes, bytes] | None:
         """Return the last key before ``key``, and its value; None if there is none."""
         cursor = self._kept.get(database) or self._keep(database)
-        found = cursor.prev() if cursor.set_range(key) else cursor.last()
-        return cast("tuple[bytes, bytes]", cursor.item()) if found else None
+        is_there = cursor.prev() if cursor.set_range(key) else cursor.last()
+        found: tuple[bytes, bytes] | None = cursor.item() if is_there else None
+        return found
 
     def any_task(self, first_id: int, last_id: int) -> bool:
         """Whether a task of ``first_id`` .. ``last_id`` is stored."""
         if first_id > last_id:
             return False
         cursor = self._kept.get("task") or self._keep("task")
-        return cursor.set_range(ks.task(first_id)) and cast("bytes", cursor.key()) <= ks.task(last_id)
+        found: bool = cursor.set_range(ks.task(first_id)) and cursor.key() <= ks.task(last_id)
+        return found
 
     def stored_ids(self, first_id: int, last_id: int) -> list[int]:
         """Return the tasks of ``first_id`` .. ``last_id`` that are stored."""

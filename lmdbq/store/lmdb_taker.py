@@ -35,7 +35,7 @@ class Taker(Handout):
         self._heads: list[Head] = []
         self._fair: dict[int, FairQueue] = {}
         self._lists: dict[tuple[int, int], Queue] = {}
-        self._exposed = Exposed(work, self._lists)
+        self._exposed: Exposed
 
     @property
     def is_done(self) -> bool:

@@ -209,7 +209,11 @@ class Work(Counts):
         """Return the live queues whose name begins with that of a parent and a dot, by name."""
         if not parent or len(parent.encode()) + 2 > limits.NAME_BYTES_MAX:
             return []
-        names = [ks.read_name(key) for key, _ in self.of("catalog", ks.queue_by_name(parent + "."))]
+        prefix = ks.queue_by_name(parent + ".")
+        found = self.first_from("catalog", prefix)
+        if found is None or not found[0].startswith(prefix):  # as for most; a claim asks for each of its queues
+            return []
+        names = [ks.read_name(key) for key, _ in self.of("catalog", prefix)]
         return [queue for name in names if (queue := self.queue(name)) is not None]
 
     def create_queue(self, name: str, settings: QueueSettings = DEFAULT_SETTINGS) -> Queue:
