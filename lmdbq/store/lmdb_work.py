@@ -1,8 +1,8 @@
 """One write transaction at work: its time, its names and numbers, its counts.
 
-Everything an op reads or writes goes through a ``Work``: keys (``lmdb_rows``), counts (``lmdb_counts``), lanes
-(``lmdb_lanes``), and here names and histories. Names (queues, types) are looked up once per transaction; one whose
-record is damaged is made anew.
+Everything an op reads or writes goes through a ``Work``: keys (``lmdb_rows``), counts (``lmdb_counts``), histories
+(``lmdb_histories``), lanes (``lmdb_lanes``), and here names. Names (queues, types) are looked up once per transaction;
+one whose record is damaged is made anew.
 
 A call that must be able to fail alone runs in a *child* (``fork``): a nested LMDB transaction with a copy of the names
 and counts; ``adopt`` takes over what it did, dropping it forgets it whole. The trap: a cursor of the parent must not be
@@ -22,7 +22,8 @@ from lmdbq.model import DEFAULT_SETTINGS, Entry, QueueSettings, State
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.environment import Environment
-from lmdbq.store.lmdb_counts import TOTAL_INDEX, Counts
+from lmdbq.store.lmdb_counts import TOTAL_INDEX
+from lmdbq.store.lmdb_histories import Histories
 from lmdbq.store.lmdb_lanes import Lanes
 from lmdbq.store.lmdb_queue import Queue as Queue
 from lmdbq.store.side import Side
@@ -30,7 +31,7 @@ from lmdbq.store.side import Side
 _log = logging.getLogger(__name__)
 
 
-class Work(Counts):
+class Work(Histories):
     """The state of one write transaction (or of a child of it), or of a read."""
 
     def __init__(
@@ -48,7 +49,6 @@ class Work(Counts):
         self.rules: dict[tuple[Queue | None, int], QueueSettings] = {}  # see lmdb_types
         self.any_types: bool | None = None
         self._type_names: dict[int, str] = {}
-        self._has_history = bool(txn.stat(self.db["history"])["entries"])
         self._has_extensions = not side.is_empty()
         self.extensions: dict[int, rec.Extension | None] = {}  # to be written to the side file; None removes
         self._lanes: Lanes | None = None
@@ -106,34 +106,7 @@ class Work(Counts):
             self._lanes.flush()
         super().flush()
 
-    # --- histories and extensions ---
-
-    def get_history(self, task_id: int) -> rec.History | None:
-        """Return a task's history, None if it has none. Raises Damaged."""
-        if not self._has_history:
-            return None
-        value = self.get("history", ks.history(task_id))
-        return None if value is None else rec.read_history(value)
-
-    def any_history(self, first_id: int, last_id: int) -> bool:
-        """Whether any task of ``first_id`` .. ``last_id`` has a history."""
-        found = self.first_from("history", ks.history(first_id)) if self._has_history else None
-        return found is not None and ks.read_id(found[0]) <= last_id
-
-    def put_history(self, task_id: int, history: rec.History) -> None:
-        """Write a task's history."""
-        self._has_history = True
-        self.put("history", ks.history(task_id), rec.write_history(history))
-
-    def delete_history(self, task_id: int) -> None:
-        """Remove a task's history, if it has one."""
-        if self._has_history:
-            self.delete("history", ks.history(task_id))
-
-    def put_histories(self, histories: list[tuple[bytes, bytes]]) -> None:
-        """Write histories as bytes, by rising key."""
-        self._has_history = True
-        self.put_each("history", histories)
+    # --- extensions ---
 
     def get_extension(self, task_id: int, delivery: int, boot_no: int) -> rec.Extension | None:
         """Return where heartbeats moved the lease of one delivery to, None if nowhere in this boot."""
