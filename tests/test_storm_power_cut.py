@@ -149,14 +149,19 @@ def test_no_power_cut_loses_anything_that_a_client_of_the_daemon_received(
     assert faults(recording, images(recording, f"through the daemon, {durability}", 200), tmp_path) == []
 
 
-def test_a_run_reports_what_it_has_looked_at():
+def test_a_run_reports_what_it_has_looked_at(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(power_cut, "IMAGES_PER_ROUND", 16)
     told: list[str] = []
     report = power_cut.run("a run", lambda done, of, event: told.append(event), 40, steps=30)
     assert report.passed
     assert (report.tried, report.faulty, report.faults) == (40, 0, [])
-    assert report.figures["sessions"] == 1
-    assert report.figures["answers"] >= 25
-    assert [event for event in told if event] == ["session a run/0, durability full"]
+    assert (report.figures["sessions"], report.figures["through the daemon"]) == (3, 1)
+    assert report.figures["answers"] >= 75
+    assert [event for event in told if event] == [
+        "session a run/0, durability full",
+        "session a run/1, durability batch",
+        "session a run/2, through the daemon, durability full",
+    ]
 
 
 # --- the test of the test: each fault that is put in is found ---

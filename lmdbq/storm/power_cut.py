@@ -11,9 +11,11 @@ round cannot be made again; whoever wants to look at one that is faulty has the 
 from __future__ import annotations
 
 import itertools
+import math
 import shutil
 import time
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -88,7 +90,8 @@ def replay(seed: str, image: str, target: Path, *, steps: int = STEPS, plant: st
     report = Report("power-cut", seed, "images")
     with scratch_directory() as scratch:
         session = f"{seed}/{int(round_text)}"
-        recording = _recorded(report, int(round_text), steps, scratch)
+        recording = _record(seed, int(round_text), steps, scratch)
+        _take_session(report, int(round_text), recording)
         span = None
         if plant:
             recording, span = PLANTS[plant](recording)
@@ -121,31 +124,41 @@ def _take(report: Report, judged: Judged) -> None:
 def _all_rounds(
     report: Report, images_max: int, until: float | None, steps: int, plant: str, scratch: Path, tell: Tell
 ) -> Generator[_Found, None, None]:
-    for number in itertools.count():
-        wanted = IMAGES_PER_ROUND if until else min(IMAGES_PER_ROUND, images_max - report.tried)
-        if not wanted:
-            return
-        module, durability = SESSIONS[number % len(SESSIONS)]
-        of = "through the daemon, " if module == DAEMON else ""
-        tell(report.tried, 0 if until else images_max, f"session {report.seed}/{number}, {of}durability {durability}")
-        recording = _recorded(report, number, steps, scratch)
-        span = None
-        if plant:
-            recording, span = PLANTS[plant](recording)
-        path = scratch / "recording"
-        write(recording, path)
-        for judged in judge_all(path, images(recording, f"{report.seed}/{number}", wanted, span), scratch):
-            yield _Found(judged, recording)
+    rounds = itertools.count() if until else range(math.ceil(images_max / IMAGES_PER_ROUND))
+    with ThreadPoolExecutor(1) as ahead:  # strace records the next session while the images of this one are judged
+        recordings = {0: ahead.submit(_record, report.seed, 0, steps, scratch)}
+        for number in rounds:
+            left = IMAGES_PER_ROUND if until else images_max - number * IMAGES_PER_ROUND
+            module, durability = SESSIONS[number % len(SESSIONS)]
+            of = "through the daemon, " if module == DAEMON else ""
+            event = f"session {report.seed}/{number}, {of}durability {durability}"
+            tell(report.tried, 0 if until else images_max, event)
+            recording = recordings.pop(number).result()
+            _take_session(report, number, recording)
+            if left > IMAGES_PER_ROUND or until:
+                recordings[number + 1] = ahead.submit(_record, report.seed, number + 1, steps, scratch)
+            span = None
+            if plant:
+                recording, span = PLANTS[plant](recording)
+            path = scratch / "recording"
+            write(recording, path)
+            wanted = images(recording, f"{report.seed}/{number}", min(left, IMAGES_PER_ROUND), span)
+            for judged in judge_all(path, wanted, scratch):
+                yield _Found(judged, recording)
 
 
-def _recorded(report: Report, number: int, steps: int, scratch: Path) -> Recording:
-    """Record the session of a round, and blame it if its own books disagree."""
+def _record(seed: str, number: int, steps: int, scratch: Path) -> Recording:
+    """Record the session of a round."""
     module, durability = SESSIONS[number % len(SESSIONS)]
-    seed = f"{report.seed}/{number}"
     root = scratch / "session"
     root.mkdir()
-    recording = record(root, durability, seed, steps, module)
+    recording = record(root, durability, f"{seed}/{number}", steps, module)
     shutil.rmtree(root)
+    return recording
+
+
+def _take_session(report: Report, number: int, recording: Recording) -> None:
+    """Count a session, and blame it if its own books disagree."""
     ledger = ledger_of(recording)
     report.count("sessions")
     report.count("through the daemon", int(recording.through_daemon))
@@ -153,5 +166,4 @@ def _recorded(report: Report, number: int, steps: int, scratch: Path) -> Recordi
     report.count("events", len(recording.events))
     contradictions = ledger.contradictions()
     if contradictions:
-        report.blame(f"session {seed}, durability {durability}", contradictions)
-    return recording
+        report.blame(f"session {report.seed}/{number}, durability {recording.durability}", contradictions)
