@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import click
 import pytest
@@ -10,9 +11,9 @@ import pytest
 from lmdbq.bench.suites import SUITES
 from lmdbq.cli.main import cli
 from lmdbq.storm import results
-from tests.readme_tables import README
 from tests.test_storm_results import RECORDED, RENDERED
 
+README = Path(__file__).resolve().parent.parent / "README.md"
 TEXT = README.read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| .+ \| `lmdbq (storm|bench) ([\w-]+)` \|$", TEXT, re.MULTILINE)
 

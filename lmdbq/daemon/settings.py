@@ -1,6 +1,6 @@
 """Every setting of the daemon, each with its environment variable, its default and its sentence; and every default.
 
-``lmdbq config``, ``/v1/info`` and the README print these two tables; nothing repeats them by hand. A value given on the
+``lmdbq config``, ``/v1/info`` and the docs print these two tables; nothing repeats them by hand. A value given on the
 command line wins over the environment, which wins over the default.
 """
 

@@ -1,7 +1,8 @@
 """The storm of foreign hands: what others do to the file, and how each of it ends.
 
-Each case is one row of what README says, run on a directory of its own with real processes. A case yields what is not
-as that row says. ``foreign_files`` has the cases of files that are damaged, cut off, or not ours; here are processes.
+Each case is one row of the docs' table (`guide/file.md`), run on a directory of its own with real processes. A case
+yields what is not as that row says. ``foreign_files`` has the cases of files that are damaged, cut off, or not ours;
+here are processes.
 """
 
 from __future__ import annotations

@@ -78,4 +78,4 @@ class Ground:
 
 
 Case = Callable[[Ground], Iterator[str]]
-"""Does something to a ground, and yields what does not end as README says."""
+"""Does something to a ground, and yields what does not end as the docs say."""

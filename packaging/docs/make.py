@@ -29,8 +29,8 @@ from lmdbq.cli.exits import MEANINGS  # noqa: E402
 from lmdbq.cli.main import COMMANDS, cli  # noqa: E402
 from lmdbq.daemon.openapi import describe  # noqa: E402
 from lmdbq.errors import LmdbqError  # noqa: E402
+from tests.docs_tables import defaults, exits, serve_exits, settings, table  # noqa: E402
 from tests.peer_checks import DEVIATIONS  # noqa: E402
-from tests.readme_tables import defaults, serve_exits, settings, table  # noqa: E402
 
 NOTE = "<!-- Written by packaging/docs/make.py: change what it reads, and run it again. -->\n\n"
 SYSTEMS = {"moab": "Moab", "zizq": "zizq", "eddyq": "eddyq", "runqy": "runqy"}
@@ -380,7 +380,7 @@ def settings_page() -> str:
         f"option of `lmdbq serve` wins over the environment, which wins over the default.\n\n{settings()}\n"
         "## Defaults of tasks and workers\n\nA task's own value wins over its type's and its queue's, which win over "
         f"these.\n\n{defaults()}\n"
-        f"## Exit status of lmdbq serve\n\n{serve_exits()}\n"
+        f"## Exit status of every command\n\n{exits()}\n## Exit status of lmdbq serve\n\n{serve_exits()}\n"
         "## Errors\n\nEach has a code, which is the same on the wire, in Python and in the command line's JSON.\n\n"
         + table(("code", "class", ""), errors)
     )
@@ -435,7 +435,12 @@ GENERATED: dict[str, Callable[[], str]] = {
 
 def generated() -> dict[str, str]:
     """Return the text of every page that is written here, by its path below ``pages``."""
-    for module in ("lmdbq.daemon.ownership", "lmdbq.store.lmdb", "lmdbq.client.aio"):  # for their errors
+    for module in (
+        "lmdbq.daemon.ownership",
+        "lmdbq.daemon.serve",
+        "lmdbq.store.lmdb",
+        "lmdbq.client.aio",
+    ):  # for their errors
         importlib.import_module(module)
     return {name: make().rstrip("\n") + "\n" for name, make in GENERATED.items()}
 

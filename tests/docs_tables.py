@@ -1,20 +1,12 @@
-"""The README's tables as the code says them. ``python -m tests.readme_tables`` writes them into the README.
-
-Each table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``; ``test_readme`` compares.
-"""
+"""Tables of the docs as the code says them; ``packaging/docs/make.py`` puts them on the page of settings and errors."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from lmdbq.cli import serve
 from lmdbq.cli.exits import MEANINGS, SERVE_MEANINGS
 from lmdbq.daemon.settings import DEFAULTS, SETTINGS, Settings
-
-README = Path(__file__).resolve().parent.parent / "README.md"
-TABLE = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -50,15 +42,3 @@ def exits() -> str:
 
 def serve_exits() -> str:
     return table(("status", "meaning"), SERVE_MEANINGS.items())
-
-
-TABLES = {"settings": settings, "defaults": defaults, "exits": exits, "serve_exits": serve_exits}
-
-
-def with_tables(text: str) -> str:
-    """Return the README's text with every table written anew."""
-    return TABLE.sub(lambda found: found[1] + TABLES[found[2]]() + found[4], text)
-
-
-if __name__ == "__main__":
-    README.write_text(with_tables(README.read_text(encoding="utf-8")), encoding="utf-8")
