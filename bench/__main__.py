@@ -1,4 +1,4 @@
-"""``python -m bench``: run, table, compare, readme, startup, list."""
+"""``python -m bench``: run, table, compare, readme, startup, profile, list."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from bench import readme, rows, startup
+from bench import readme, rows, singles, startup
 from lmdbq.bench import results, tables
 from lmdbq.bench.compare import differences
 from lmdbq.bench.runner import Groups, Plan, run, seconds_of, turns_of
@@ -128,6 +128,20 @@ def startup_command(rounds: int, record: bool) -> None:
     if record:
         with (RESULTS / "startup.jsonl").open("a", encoding="ascii") as file:
             file.write(line + "\n")
+
+
+@main.command("profile")
+@click.argument("what", type=click.Choice(["singles"]))
+@click.option("--rounds", default=5, show_default=True, type=click.IntRange(1), help="Turns of every layer.")
+@click.option("--seconds", default=1.5, show_default=True, help="How long a turn is.")
+@click.option("--record", is_flag=True, help="Write bench/results/singles.json and .md.")
+def profile_command(what: str, rounds: int, seconds: float, record: bool) -> None:
+    """Say what one task per request costs, layer by layer, and what limits it."""
+    click.echo(f"{what}: about {len(singles.LAYERS) * rounds * (seconds + 1):.0f} s", err=True)
+    facts = singles.measure(rounds, seconds)
+    if record:
+        singles.record(facts)
+    click.echo(singles.page(facts), nl=False)
 
 
 @main.command("list")

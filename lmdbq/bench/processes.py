@@ -2,7 +2,8 @@
 
 Each is started here, in a directory of its own, on a free loopback port, and ended by its pid. A *driver* is a process
 that makes its input, says ``ready``, is told a *window* of the machine's monotonic clock, and prints what it did as a
-line of JSON. What it finished inside the window counts; what it does before is warm-up. Nothing is timed by sleeping.
+line of JSON, with the processor time it took. What it finished inside the window counts; what it does before is
+warm-up. Nothing is timed by sleeping.
 """
 
 from __future__ import annotations
@@ -155,5 +156,7 @@ def driver_main(prepare: Any) -> None:
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     window = json.loads(sys.stdin.readline())
-    sys.stdout.write(json.dumps(work(window["begin"], window["end"])) + "\n")
+    begun = time.process_time()
+    done = work(window["begin"], window["end"])
+    sys.stdout.write(json.dumps(done | {"cpu_seconds": time.process_time() - begun}) + "\n")
     sys.stdout.flush()

@@ -46,6 +46,12 @@ def cpu_seconds(pid: int) -> float:
     return sum(int((thread / "schedstat").read_text(encoding="ascii").split()[0]) for thread in threads) / 1e9
 
 
+def system_seconds(pid: int) -> float:
+    """Return the part of a process's CPU time that the kernel has used for it, in steps of a tick (10 ms)."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(") ")[2].split()
+    return int(fields[12]) / os.sysconf("SC_CLK_TCK")
+
+
 def written_bytes(pid: int) -> int:
     """Return how many bytes a process has caused to be written to the disk."""
     return _number(Path(f"/proc/{pid}/io"), r"^write_bytes: (\d+)")
