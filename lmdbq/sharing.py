@@ -101,14 +101,18 @@ class Turns:
 
     def __init__(self, starts: dict[str, int], weights: dict[str, int], time: int) -> None:
         self.starts = {name: max(start, time) for name, start in starts.items()}
+        self._waited = dict(starts)
         self.served: set[str] = set()
         self.time = time
         self._weights = weights
         self._left = dict.fromkeys(starts)
 
     def next(self) -> str | None:
-        """Return whose turn it is: of those with the least start the first of the claim. None: all are empty."""
-        return min(self._left, key=self.starts.__getitem__, default=None)
+        """Return whose turn it is: of those with the least start who was served least lately. None: all are empty.
+
+        Claims of other queues move the time on; then several begin at it, and the first of the claim must not have all.
+        """
+        return min(self._left, key=lambda name: (self.starts[name], self._waited[name]), default=None)
 
     def empty(self, name: str) -> None:
         """A queue has nothing more to give."""
@@ -119,3 +123,4 @@ class Turns:
         self.served.add(name)
         self.time = self.starts[name]
         self.starts[name] = next_turn(self.starts[name], self._weights[name])
+        self._waited[name] = self.starts[name]

@@ -185,6 +185,14 @@ class WeightContract:
 
         assert Counter(takes(q, "a", "b", number=10)) == {"a": 5, "b": 5}
 
+    def test_a_queue_is_not_passed_over_while_others_take_turns(self, q: Driver):
+        for name in "abcd":
+            q.put_queue(name, weight=1)
+            for _ in range(20):
+                q.add(queue=name)
+        taken = [q.claim(*names).tasks[0].queue for _ in range(6) for names in (("a", "b"), ("c", "d"), ("c", "d"))]
+        assert (taken.count("a"), taken.count("b")) == (3, 3)
+
     def test_without_weights_tasks_go_in_their_own_order(self, q: Driver):
         first = [q.add(queue=name) for name in ("a", "b", "a")]
         urgent = q.add(queue="b", priority=-1)

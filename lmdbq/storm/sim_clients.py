@@ -1,4 +1,4 @@
-"""The clients of a simulation: producers, workers, somebody who changes things, and a user of the same file.
+"""The clients of a simulation: producers, workers, and a user of the same file. ``sim_meddlers`` has the others.
 
 Each is a coroutine in a process of its own, draws all it does, and may be killed at any await. They behave as clients
 of an at-least-once queue do: what was not answered is asked again, with the same key or claim id if it had one, and a
@@ -16,35 +16,33 @@ from lmdbq.errors import LmdbqError
 from lmdbq.limits import SECOND_NS
 from lmdbq.model import (
     Call,
-    Cancel,
     Claim,
     Claimed,
     ClaimedTask,
     Completion,
     Dedupe,
-    Delete,
     Enqueue,
     Entry,
     Extend,
     Extension,
+    Fold,
     Intervals,
     Keep,
     Memo,
-    Op,
     Options,
-    Purge,
-    QueuePatch,
-    QueueSettings,
     Report,
-    Retry,
     RetryStrategy,
     Status,
+    Until,
 )
 from lmdbq.storm.sim_parts import seconds_ns
+from lmdbq.storm.sim_spawned import HOME
 from lmdbq.storm.sim_world import Asked, Lost, World
 
-QUEUES: Final = ("a", "b", "c")
+QUEUES: Final = ("a", "b", "c", "c.s", HOME)
 TYPES: Final = ("x", "y")
+GROUPS: Final = ("g1", "g2", "h1")
+FOLLOWER: Final = Entry(queue=HOME, type="x")
 ALIVE_MAX: Final = 80  # tasks; with more, producers pause
 
 
@@ -88,17 +86,47 @@ class Producer(Client):
     def _entry(self) -> Entry:
         chosen = self.chosen
         kind = chosen.random()
-        dedupe = Dedupe(f"k{chosen.randrange(6)}") if chosen.random() < 0.1 else None
+        dedupe = self._dedupe() if chosen.random() < 0.2 else None
+        thread, group = self._lane()
+        if dedupe is not None and dedupe.overwrite == ("payload",):
+            thread, group = dedupe.key, ""  # coalesce: what comes while one runs waits behind it
         retry = RetryStrategy(chosen.choice((1, 2, 4)), Intervals((chosen.choice((0, seconds_ns(0.4))),)))
         keep = Keep(succeeded_ns=chosen.choice((0, 2 * SECOND_NS)), dead_ns=3 * SECOND_NS, cancelled_ns=2 * SECOND_NS)
+        rejoin, on_dead = chosen.random() < 0.2, FOLLOWER if chosen.random() < 0.2 else None
         return Entry(
+            payload=b"%d" % next(self.world.words),
             queue=chosen.choice(QUEUES),
             type=chosen.choice(TYPES),
             priority=chosen.choice((0, 0, 0, -1, 5)),
             delay_ns=seconds_ns(chosen.uniform(0.05, 2)) if kind < 0.25 else 0,
             expires_in_ns=seconds_ns(chosen.uniform(2.1, 6)) if 0.15 < kind < 0.4 else 0,
-            options=Options(retry=retry, keep=keep, dedupe=dedupe),
+            options=Options(0, retry, keep, dedupe, thread=thread, group=group, rejoin=rejoin, on_dead=on_dead),
         )
+
+    def _lane(self) -> tuple[str, str]:
+        """Draw a thread or a group, or neither."""
+        kind = self.chosen.random()
+        if kind < 0.15:
+            return self.chosen.choice(("t1", "t2")), ""
+        return ("", self.chosen.choice(GROUPS)) if kind < 0.4 else ("", "")
+
+    def _dedupe(self) -> Dedupe:
+        """Draw a key and its rules: plain, debounce, throttle, coalesce, or one of two folds.
+
+        A key always has the same rules, as it has for a careful producer; what a fold needs is never overwritten.
+        """
+        number = self.chosen.randrange(7)
+        started, key = Until.STARTED, f"k{number}"
+        if number < 2:
+            return Dedupe(key)
+        if number == 2:
+            wait_ns = seconds_ns(self.chosen.uniform(0.5, 3))
+            return Dedupe(key, until=started, overwrite=("payload", "scheduled_at"), max_wait_ns=wait_ns)
+        if number == 3:
+            return Dedupe(key, until=Until.TTL, ttl_ns=seconds_ns(self.chosen.uniform(0.2, 3)))
+        if number == 4:
+            return Dedupe(key, until=started, overwrite=("payload",))
+        return Dedupe(key, fold=Fold.SUM if number == 5 else Fold.APPEND)
 
 
 class Worker(Client):
@@ -153,39 +181,6 @@ class Worker(Client):
             await self.insist(Asked(Report([Completion(completion.id, completion.delivery, other)])))
 
 
-class Meddler(Client):
-    """Cancels, deletes and retries tasks; pauses, resumes and purges queues."""
-
-    async def run(self) -> None:
-        while not self.world.calm:
-            await self.pause(0.5)
-            await self.insist(Asked(self._op()))
-        for queue in QUEUES:
-            await self.insist(Asked(QueuePatch(queue, QueueSettings(), ("paused", "max_running"))), 100)
-
-    def _op(self) -> Op:
-        chosen = self.chosen
-        known = list(self.world.judge.lives)
-        some = tuple(chosen.sample(known, min(len(known), chosen.randint(1, 3)))) or (1,)
-        queue = chosen.choice(QUEUES)
-        kind = chosen.random()
-        if kind < 0.35:
-            return Cancel(some)
-        if kind < 0.55:
-            return Retry(some)
-        if kind < 0.65:
-            return Delete(some)
-        if kind < 0.67:
-            return Purge(queue)
-        if kind < 0.75:
-            return QueuePatch(queue, QueueSettings(max_running=chosen.choice((0, 1, 3))), ("max_running",))
-        return _paused(queue, paused=kind < 0.85)
-
-
-def _paused(queue: str, *, paused: bool) -> Op:
-    return QueuePatch(queue, QueueSettings(paused=paused), ("paused",))
-
-
 class Neighbour(Client):
     """Another process with the same file open: it commits without the daemon, which must see it."""
 
@@ -200,4 +195,3 @@ class Neighbour(Client):
 
 
 Making = Callable[[World], Client]
-EVERYBODY: Final[tuple[tuple[Making, int], ...]] = ((Producer, 3), (Worker, 6), (Meddler, 1))

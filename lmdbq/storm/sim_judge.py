@@ -5,13 +5,16 @@ names the task narrows the set, and its answer must be one that some possible st
 claim may have it, one report may end it, and no other may start before it has ended or its lease is over. What the
 judge knows it has read from answers; once in a while the store is asked whether each task is where it may be.
 
+What else must hold between tasks is asked of others: ``sim_places`` (order, caps, rates, threads), ``sim_keys`` (dedupe
+keys), ``sim_spawned`` (schedules, what follows a death).
+
 The trap: silent moves must be allowed exactly when the clock allows them, or the judge excuses everything. So leases,
 schedules and expiries are kept here as they were answered; a lease may be longer than that, never shorter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from lmdbq.lifecycle import Event
@@ -27,25 +30,32 @@ from lmdbq.model import (
     DaemonStart,
     Delete,
     Done,
+    Edit,
     Enqueue,
     Enqueued,
+    Entry,
     Extend,
     Extended,
     Extension,
     Op,
     Outcome,
+    Placed,
     Purge,
     QueueDelete,
-    QueuePatch,
     Report,
     Reported,
     Retry,
     State,
     Status,
+    Swept,
     Task,
 )
 from lmdbq.store.base import phase
+from lmdbq.storm.sim_keys import Keys
 from lmdbq.storm.sim_life import Fault, Life, word
+from lmdbq.storm.sim_places import Places, names
+from lmdbq.storm.sim_rules import Rules
+from lmdbq.storm.sim_spawned import Spawned
 
 _GONE: Final = (Outcome.GONE, Outcome.NOT_FOUND)
 _REPORT_EVENTS: Final = {
@@ -53,7 +63,12 @@ _REPORT_EVENTS: Final = {
     Status.FAILED: Event.FAIL,
     Status.RELEASED: Event.RELEASE,
 }
-_CHANGE_EVENTS: Final[dict[type, Event]] = {Cancel: Event.CANCEL, Retry: Event.RETRY, Delete: Event.DELETE}
+_CHANGE_EVENTS: Final[dict[type, Event]] = {
+    Cancel: Event.CANCEL,
+    Edit: Event.EDIT,
+    Retry: Event.RETRY,
+    Delete: Event.DELETE,
+}
 
 
 class Judge:
@@ -61,7 +76,10 @@ class Judge:
 
     def __init__(self, note: Callable[..., None]) -> None:
         self.lives: dict[int, Life] = {}
-        self.paused: set[str] = set()
+        self.rules = Rules()
+        self.places = Places(self.lives, self.rules)
+        self.spawned = Spawned()
+        self._keys = Keys()
         self.unclaimed: dict[tuple[int, int], Claimed] = {}  # what claims took, until somebody was given it
         self.accepted = 0
         self._note = note
@@ -85,7 +103,7 @@ class Judge:
 
     def _follow(self, op: Op, said: Any, wall: int, steady: int) -> None:
         if isinstance(op, Enqueue):
-            self._enqueued(op, said)
+            self._enqueued(op, said, wall, steady)
         elif isinstance(op, Claim):
             self._claimed(op, said, wall, steady)
         elif isinstance(op, Report):
@@ -94,19 +112,26 @@ class Judge:
         elif isinstance(op, Extend):
             for extension, extended in zip(op.extensions, said.outcomes, strict=True):
                 self._extended(extension, extended, wall, steady)
-        elif isinstance(op, Cancel | Retry | Delete):
+        elif isinstance(op, Cancel | Edit | Retry | Delete):
             for changed in said.outcomes:
                 self._changed(op, changed, wall, steady)
-        elif isinstance(op, Purge | QueueDelete):
+        elif isinstance(op, DaemonStart):
+            self._note("a daemon starts")
+        else:
+            self._set(op, said, wall)
+
+    def _set(self, op: Op, said: Any, wall: int) -> None:
+        if isinstance(op, Purge | QueueDelete):
             for life in self.lives.values():
                 if life.queue == op.queue:
                     life.possible = {None}
+            self._keys.purged(op.queue)
             self._note("removed all of", op.queue)
-        elif isinstance(op, QueuePatch) and "paused" in op.fields:
-            (self.paused.add if op.settings.paused else self.paused.discard)(op.queue)
-            self._note("paused" if op.settings.paused else "resumed", op.queue)
-        elif isinstance(op, DaemonStart):
-            self._note("a daemon starts")
+        if self.rules.follow(op):
+            self.places.rules_changed()
+            self._note(f"set: {op}", getattr(op, "queue", ""), getattr(op, "group", ""))
+        elif self.spawned.follow(op, said, wall) and not isinstance(said, Swept):
+            self._note(f"set: {op}", getattr(op, "name", ""))
         elif getattr(said, "count", 0):
             self._note(f"{type(op).__name__} moved {said.count}")
 
@@ -121,26 +146,45 @@ class Judge:
         for life in self.lives.values():
             life.keepalive_ns = life.claimed_ns
             life.deadline = steady + life.keepalive_ns
+        self.rules.tokens.rearm(steady)
 
-    def _enqueued(self, op: Enqueue, said: Enqueued) -> None:
+    def _enqueued(self, op: Enqueue, said: Enqueued, wall: int, steady: int) -> None:
         for index, entry in enumerate(op.entries):
             placed = said.placed(index)
-            if placed.outcome is not Outcome.ENQUEUED:
-                continue
-            if placed.id in self.lives or placed.id in self._gone:
+            if placed.outcome is Outcome.ENQUEUED and (placed.id in self.lives or placed.id in self._gone):
                 raise Fault("an id was given twice", placed.id)
-            life = self.lives[placed.id] = Life(placed.id, entry.queue, entry.type, placed.state)
-            life.due_at, life.expires_at = placed.scheduled_at, placed.expires_at
-            self._note("enqueued into", entry.queue, placed.id)
+            if entry.options.dedupe is not None:
+                for life in self.lives.values():
+                    life.settle(max(wall, self.latest), steady)
+                self._keys.check(entry, placed, said.now, self.latest)
+            if placed.outcome is Outcome.ENQUEUED:
+                life = self.lives[placed.id] = Life(placed.id, entry.queue, entry.type, placed.state, entry)
+                life.due_at, life.expires_at = placed.scheduled_at, placed.expires_at
+                life.rank = placed.scheduled_at
+                self._keys.taken(entry, life, said.now)
+                self._note("enqueued into", entry.queue, placed.id)
+            elif placed.outcome is Outcome.OVERWRITTEN:
+                self._overwritten(entry, placed)
+
+    def _overwritten(self, entry: Entry, placed: Placed) -> None:
+        life = self._known(placed.id)
+        assert placed.state is not None
+        life.move(Event.EDIT, placed.state, "an overwrite")
+        self._keys.overwritten(entry, life)
+        if entry.options.dedupe is not None and "scheduled_at" in entry.options.dedupe.overwrite:
+            life.due_at = life.rank = placed.scheduled_at
+            self.places.let_go(life)
+        self._note("overwritten", placed.id)
 
     def _claimed(self, op: Claim, said: Claimed, wall: int, steady: int) -> None:
         for task in said.tasks:
-            life = self._known(task.id)
+            life = self.lives.get(task.id) or self._born(task)
             life.settle(max(wall, self.latest), steady)
             if op.claim_id and life.claim_id == op.claim_id and life.delivery == task.deliveries:
                 self._note("claimed again by its claim id", task.id)
                 continue
             self._check_claim(op, task, life, wall)
+            self.places.claimed(op, life, max(wall, self.latest), steady)
             life.move(Event.CLAIM, State.RUNNING, "a claim")
             life.delivery, life.claim_id = task.deliveries, op.claim_id
             life.claimed_ns = life.keepalive_ns = task.keepalive_ns
@@ -153,8 +197,10 @@ class Judge:
             raise Fault(f"delivery {task.deliveries} follows {life.delivery}", task.id)
         if State.READY not in life.possible:
             raise Fault(f"it was claimed, and can only have been {life.words()}", task.id)
-        if life.queue in self.paused or life.queue not in op.queues or (op.types and life.type not in op.types):
+        if not names(op, life):
             raise Fault(f"it was claimed from {life.queue} by {op}", task.id, life.queue)
+        if life.payload is not None and life.payload != task.payload:
+            raise Fault(f"it was given with {task.payload!r} instead of {life.payload!r}", task.id)
         if 0 < task.expires_at <= wall:
             raise Fault("it was claimed after its time", task.id)
 
@@ -164,7 +210,7 @@ class Judge:
         delivery = completion.delivery
         self._note(f"report {completion.status.name} of delivery {delivery}: {said.outcome.value}", completion.id)
         if said.outcome is not Outcome.OK:
-            self._refused(life, delivery, said.outcome)
+            life.refuse(delivery, said.outcome)
         elif delivery != life.delivery:
             raise Fault(f"a report of delivery {delivery} was accepted; it is at {life.delivery}", life.id)
         elif delivery in life.ended:
@@ -174,6 +220,8 @@ class Judge:
             life.move(_REPORT_EVENTS[completion.status], said.state, f"a report {completion.status.name}")
             life.ended[delivery] = completion.status
             life.due_at = 0 if completion.delay_ns is None else wall + completion.delay_ns
+            if completion.status is not Status.RELEASED or completion.delay_ns is not None:
+                life.rank = life.due_at
             self.unclaimed.pop((life.id, delivery), None)
             self.accepted += 1
 
@@ -181,7 +229,7 @@ class Judge:
         life = self._known(extension.id)
         life.settle(max(wall, self.latest), steady)
         if said.outcome is not Outcome.OK:
-            self._refused(life, extension.delivery, said.outcome)
+            life.refuse(extension.delivery, said.outcome)
             return
         if extension.delivery != life.delivery or not life.may_run:
             raise Fault(f"delivery {extension.delivery} was extended; it is {life.words()}", life.id)
@@ -189,21 +237,6 @@ class Judge:
         life.keepalive_ns = extension.keepalive_ns or life.keepalive_ns
         life.deadline = steady + life.keepalive_ns
         self._note(f"delivery {extension.delivery} extended", life.id)
-
-    def _refused(self, life: Life, delivery: int, outcome: Outcome) -> None:
-        """Check that a lease was refused for a reason that can be."""
-        if outcome is Outcome.NOT_FOUND:
-            may = None in life.possible
-        elif outcome is Outcome.STALE_LEASE:
-            may = delivery != life.delivery
-        else:
-            may = delivery == life.delivery and bool(life.possible - {State.RUNNING, None})
-        if not may:
-            raise Fault(f"delivery {delivery} was {outcome.value}; the task is {life.words()}", life.id)
-        if outcome is Outcome.NOT_FOUND:
-            life.possible = {None}
-        elif outcome is Outcome.NOT_RUNNING:
-            life.possible -= {State.RUNNING, None}
 
     def _changed(self, op: Op, said: Changed, wall: int, steady: int) -> None:
         life = self._known(said.id)
@@ -215,6 +248,33 @@ class Judge:
             life.possible = {None}
         elif said.outcome in (Outcome.OK, Outcome.CANCEL_REQUESTED):
             life.move(_CHANGE_EVENTS[type(op)], said.state, type(op).__name__)
+            if isinstance(op, Retry):
+                life.rank, life.death_is_known = wall, False
+                life.retries += 1
+                self._keys.retried(life, wall)
+                self.places.let_go(life)
+            elif isinstance(op, Edit):
+                self._edited(op, life, wall)
+
+    def _edited(self, op: Edit, life: Life, wall: int) -> None:
+        if "payload" in op.fields:
+            life.payload = op.entry.payload
+        if "priority" in op.fields:
+            life.priority = op.entry.priority
+        if "scheduled_at" in op.fields:
+            life.due_at = life.rank = wall + op.entry.delay_ns
+            self.places.let_go(life)
+
+    def _born(self, task: ClaimedTask | Task) -> Life:
+        """Return a task that nobody has enqueued, or raise Fault: somebody must have had a reason to."""
+        if task.id in self._gone:
+            return self._known(task.id)
+        self.spawned.born(task.id, task.payload, task.options.metadata)
+        said = Entry(task.payload, priority=task.priority, options=task.options)
+        life = self.lives[task.id] = Life(task.id, task.queue, task.type, State.READY, said)
+        life.expires_at = task.expires_at
+        self._note("came by itself into", task.queue, task.id)
+        return life
 
     def _known(self, task_id: int) -> Life:
         life = self.lives.get(task_id)
@@ -249,15 +309,22 @@ class Judge:
 
     # --- what is stored -----------------------------------------------------------------------------------------------
 
-    def compare(self, task_of: Callable[[int], Task | Outcome], wall: int, steady: int) -> None:
-        """Ask the store where each task is, and forget those that are gone for good."""
+    def compare(self, stored: Iterable[Task], wall: int, steady: int) -> None:
+        """Compare all that the store has with what there can be, and forget those that are gone for good."""
+        found = {task.id: task for task in stored}
+        for task in found.values():
+            if task.id not in self.lives:
+                self._born(task)
         for life in list(self.lives.values()):
-            found = task_of(life.id)
-            state = found.state if isinstance(found, Task) else None
+            state = found[life.id].state if life.id in found else None
             life.settle(max(wall, self.latest), steady)
             if state not in life.possible:
                 raise Fault(f"it is {word(state)}; it can only be {life.words()}", life.id)
             life.possible = {state}
+            if state is State.DEAD:
+                life.note_death()
+            self.spawned.check_death(life)
             if state is None:
                 del self.lives[life.id]
                 self._gone.add(life.id)
+        self.spawned.check()

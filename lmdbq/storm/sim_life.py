@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+from lmdbq import limits
 from lmdbq.lifecycle import MOVES, Event
-from lmdbq.model import State, Status
+from lmdbq.model import Entry, Options, Outcome, State, Status
 
 MaybeState = State | None
+READY: Final = {State.READY}
+RUNNING: Final = {State.RUNNING}
+ALIVE: Final = frozenset({State.SCHEDULED, State.READY, State.RUNNING})
+_PLAIN: Final = Entry()
 
 
 def word(state: MaybeState) -> str:
@@ -22,13 +29,17 @@ class Fault(Exception):
 
 
 class Life:
-    """What is known of one task."""
+    """What is known of one task. rank: where it stands in its queue, 0 = not known."""
 
-    def __init__(self, task_id: int, queue: str, type_: str, possible: MaybeState) -> None:
+    def __init__(self, task_id: int, queue: str, type_: str, possible: MaybeState, said: Entry = _PLAIN) -> None:
         self.id = task_id
         self.queue = queue
         self.type = type_
         self.possible: set[MaybeState] = {possible}
+        self.priority = said.priority
+        self.rank = 0
+        self.options: Options = said.options
+        self.payload: bytes | None = None  # what its worker must get, None = not known
         self.delivery = 0
         self.claim_id = ""
         self.claimed_ns = 0  # the length of its lease when it was claimed
@@ -37,6 +48,9 @@ class Life:
         self.expires_at = 0
         self.due_at = 0  # 0: not known
         self.ended: dict[int, Status] = {}  # delivery -> the report that was accepted
+        self.retries = 0  # by hand
+        self.deaths = 0  # that are known of
+        self.death_is_known = False
 
     def settle(self, wall: int, steady: int) -> None:
         """Add the states it may have come to by itself."""
@@ -52,19 +66,31 @@ class Life:
             found |= MOVES[state, Event.PROMOTE]
         if state in (State.SCHEDULED, State.READY) and 0 < self.expires_at <= wall:
             found |= MOVES[state, Event.EXPIRE]
-        if state is State.READY and self.delivery:  # met by a claim after too many deliveries
-            found |= MOVES[state, Event.CLAIM] - {State.RUNNING}
+        if state is State.READY and self.delivery >= self.deliveries_max:  # a claim that meets it ends it
+            found |= MOVES[state, Event.CLAIM] - RUNNING
         if state is State.RUNNING and steady >= self.deadline:
-            self.due_at = 0
+            self.due_at = self.rank = 0
             found |= MOVES[state, Event.LAPSE]
         if state in (State.SUCCEEDED, State.DEAD, State.CANCELLED):
             found |= MOVES[state, Event.PRUNE]
         return found
 
     @property
+    def deliveries_max(self) -> int:
+        """With how many deliveries a claim may find that it was given often enough."""
+        retry = self.options.retry
+        attempts = (retry.max_attempts if retry is not None else 0) or limits.ATTEMPTS_DEFAULT
+        return attempts * limits.DELIVERIES_PER_ATTEMPT_DEFAULT
+
+    @property
     def may_run(self) -> bool:
         """Whether its present delivery may not have ended yet."""
         return State.RUNNING in self.possible
+
+    @property
+    def may_live(self) -> bool:
+        """Whether it may be still to be done."""
+        return not self.possible.isdisjoint(ALIVE)
 
     def move(self, event: Event, state: MaybeState, what: str) -> None:
         """Take down that ``event`` has led to ``state``."""
@@ -72,6 +98,28 @@ class Life:
         if not allowed:
             raise Fault(f"{what} led to {word(state)}; the task can only have been {self.words()}", self.id)
         self.possible = {state}
+        if state is State.DEAD:
+            self.note_death()
+
+    def note_death(self) -> None:
+        """Take down that it is dead, once for each time it dies."""
+        self.deaths += not self.death_is_known
+        self.death_is_known = True
+
+    def refuse(self, delivery: int, outcome: Outcome) -> None:
+        """Take down that one of its leases was refused, for a reason that can be."""
+        if outcome is Outcome.NOT_FOUND:
+            may = None in self.possible
+        elif outcome is Outcome.STALE_LEASE:
+            may = delivery != self.delivery
+        else:
+            may = delivery == self.delivery and bool(self.possible - {State.RUNNING, None})
+        if not may:
+            raise Fault(f"delivery {delivery} was {outcome.value}; the task is {self.words()}", self.id)
+        if outcome is Outcome.NOT_FOUND:
+            self.possible = {None}
+        elif outcome is Outcome.NOT_RUNNING:
+            self.possible -= {State.RUNNING, None}
 
     def words(self) -> str:
         """Return its possible states for people."""

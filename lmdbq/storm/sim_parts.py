@@ -108,6 +108,7 @@ class SimStore:
     ) -> None:
         self.inner = store
         self.failing = 0.0
+        self.version = 0  # of what is committed
         self._chosen = chosen
         self._heard = heard
         self._refused = refused
@@ -123,6 +124,7 @@ class SimStore:
         return self._commit(calls, clock)
 
     def _commit(self, calls: Sequence[Call], clock: Clock) -> Applied:
+        self.version += 1
         applied = self.inner.apply(calls, clock)
         self._heard(calls, applied, clock.wall_ns(), clock.steady_ns())
         return applied

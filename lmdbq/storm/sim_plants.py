@@ -10,15 +10,21 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
+from lmdbq import lanes, schedules
+from lmdbq.buckets import Bucket
 from lmdbq.engine.committer import Commit
 from lmdbq.engine.waiters import Waiters
-from lmdbq.model import Call, Report
+from lmdbq.model import Call, GroupSettings, Report, Schedule
+from lmdbq.sharing import Turns
+from lmdbq.store import memory_claim, memory_enqueue, memory_lanes, memory_schedules, memory_state
 from lmdbq.store.memory import MemoryStore
+from lmdbq.store.memory_state import Tables
 from lmdbq.storm.sim_parts import SimCommitter, SimStore
+from lmdbq.wire import folding, followups
 
 
 @contextmanager
-def _replaced(owner: type, name: str, function: Callable[..., Any]) -> Iterator[None]:
+def _replaced(owner: Any, name: str, function: Callable[..., Any]) -> Iterator[None]:
     before = getattr(owner, name)
     setattr(owner, name, function)
     try:
@@ -94,10 +100,123 @@ def _finish_and_forget(self: Any, waiter: Any, claimed: Any) -> None:
         waiter.future.set_result((claimed, waiter.reported))
 
 
+def every(number: int, function: Callable[..., Any], instead: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``function``, every ``number``-th call of which is one of ``instead``."""
+    calls = 0
+
+    def wrong(*args: Any, **named: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return (instead if calls % number == 0 else function)(*args, **named)
+
+    return wrong
+
+
+def two_of_a_thread() -> AbstractContextManager[None]:
+    """Who holds a thread is forgotten now and then."""
+    return _replaced(memory_claim, "started", every(3, memory_lanes.started, _started_without("thread")))
+
+
+def _started_without(lane: str) -> Callable[..., None]:
+    started = memory_lanes.started
+    return lambda tables, row, now: None if getattr(row.options, lane) else started(tables, row, now)
+
+
+def forget_a_cap() -> AbstractContextManager[None]:
+    """Now and then nobody counts how many of a group run."""
+    return _replaced(memory_lanes, "running_of", every(7, memory_lanes.running_of, lambda *_: 0))
+
+
+def spend_no_token() -> AbstractContextManager[None]:
+    """Now and then a claim spends no token of its group."""
+    return _replaced(memory_claim, "started", every(2, memory_lanes.started, _started_without("group")))
+
+
+def leave_a_lane_shut() -> AbstractContextManager[None]:
+    """A group that was paused once is not looked at again."""
+    paused: set[str] = set()
+
+    def shut(limits: GroupSettings, running: int, bucket: Bucket | None) -> str:
+        word = blocked_by(limits, running, bucket)
+        if word == "paused":
+            paused.add("")
+        return "paused" if paused else word
+
+    blocked_by = lanes.blocked_by
+    return _replaced(lanes, "blocked_by", shut)
+
+
+def an_instant_twice() -> AbstractContextManager[None]:
+    """Now and then a schedule stays where it stood when it has given its task."""
+
+    def again(schedule: Schedule, next_at: int, wall: int, count_max: int) -> schedules.Firing:
+        instants = firing(schedule, next_at, wall, count_max).instants
+        return schedules.Firing(instants, max(instants, default=wall))
+
+    firing = schedules.firing
+    return _replaced(schedules, "firing", every(3, firing, again))
+
+
+def an_instant_lost() -> AbstractContextManager[None]:
+    """Now and then a schedule moves on and gives no task."""
+
+    def lose(tables: Tables, *args: Any) -> int:
+        before = len(tables.spawned)
+        count = fire(tables, *args)
+        del tables.spawned[before:]
+        return count
+
+    fire = memory_schedules._fire_one
+    return _replaced(memory_schedules, "_fire_one", every(3, fire, lose))
+
+
+def lose_a_fold() -> AbstractContextManager[None]:
+    """Now and then what a duplicate brought is not folded in."""
+    return _replaced(folding, "folded", every(3, folding.folded, lambda fold, old, new, items_max: old))
+
+
+def let_a_duplicate_in() -> AbstractContextManager[None]:
+    """Now and then a key that is taken is not seen."""
+    return _replaced(Tables, "blocking", every(4, Tables.blocking, lambda *_: None))
+
+
+def forget_an_edit() -> AbstractContextManager[None]:
+    """Now and then an edit is answered and not made."""
+    return _replaced(memory_enqueue, "overwritten", every(3, memory_enqueue.overwritten, lambda row, *_: row))
+
+
+def take_the_last() -> AbstractContextManager[None]:
+    """Now and then a claim looks from the wrong end."""
+    wanted = memory_claim._wanted
+    return _replaced(memory_claim, "_wanted", every(9, wanted, lambda *args: wanted(*args)[::-1]))
+
+
+def forget_a_weight() -> AbstractContextManager[None]:
+    """Queues that share by weight do not take turns: the first has all."""
+    return _replaced(Turns, "next", lambda self: next(iter(self._left), None))
+
+
+def forget_a_death() -> AbstractContextManager[None]:
+    """Now and then nothing follows a death."""
+    return _replaced(memory_state, "resolve_on_dead", every(3, followups.resolve_on_dead, lambda *_: None))
+
+
 PLANTS: Final[Mapping[str, Callable[[], AbstractContextManager[None]]]] = {
     "": nothing,
     "forget-a-wakeup": forget_a_wakeup,
     "ignore-the-fence": ignore_the_fence,
     "answer-before-commit": answer_before_commit,
     "lose-a-claim": lose_a_claim,
+    "two-of-a-thread": two_of_a_thread,
+    "forget-a-cap": forget_a_cap,
+    "spend-no-token": spend_no_token,
+    "leave-a-lane-shut": leave_a_lane_shut,
+    "an-instant-twice": an_instant_twice,
+    "an-instant-lost": an_instant_lost,
+    "lose-a-fold": lose_a_fold,
+    "let-a-duplicate-in": let_a_duplicate_in,
+    "forget-an-edit": forget_an_edit,
+    "take-the-last": take_the_last,
+    "forget-a-weight": forget_a_weight,
+    "forget-a-death": forget_a_death,
 }

@@ -4,6 +4,8 @@ A ready task beside a parked dequeue that may take it is a wake-up that was forg
 is lost until it lapses. Something that is due and not done is a timer that sleeps. Each of these may be seen for a
 moment; seen at every look for PATIENCE_SECONDS it is a fault.
 
+The store is read again only when something was committed, or SIGHT_SECONDS after that.
+
 The trap: a daemon that is down, or whose file refuses, does none of this; then the waiting begins anew.
 """
 
@@ -13,14 +15,17 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from lmdbq.limits import CLAIM_TASKS_MAX
-from lmdbq.model import Filter, State
+from lmdbq.model import Due, Filter, QueueView, State, Task
+from lmdbq.sharing import seen_at
 from lmdbq.storm.sim_life import Fault
+from lmdbq.storm.sim_places import names
 from lmdbq.storm.sim_world import Daemon, World
 
 LOOK_SECONDS: Final = 0.1
 PATIENCE_SECONDS: Final = 0.4  # several of the slowest commits
 LEASE_PATIENCE_SECONDS: Final = 1.0
 END_PATIENCE_SECONDS: Final = 2.0
+SIGHT_SECONDS: Final = 1.0
 TIMERS_PATIENCE_SECONDS: Final = 12.0  # after an error timers wait, and for longer after several
 
 
@@ -31,6 +36,17 @@ class Trouble(NamedTuple):
     patience_seconds: float
 
 
+class Sight(NamedTuple):
+    """What the store has said at ``at``, when it was at ``version``. lapse_at: steady ns, None = no lease."""
+
+    version: int
+    at: float
+    ready: list[Task]
+    queues: dict[str, QueueView]
+    due: Due
+    lapse_at: int | None
+
+
 class Watch:
     """Looks at a world, and remembers since when it has seen each trouble."""
 
@@ -39,6 +55,7 @@ class Watch:
         self._since: dict[Trouble, float] = {}
         self._daemon: Daemon | None = None
         self._unready_since = 0.0
+        self._sight: Sight | None = None
 
     def look(self) -> None:
         """Look now. Raises Fault."""
@@ -59,44 +76,78 @@ class Watch:
                 raise seen[trouble]
 
     def _troubles(self, daemon: Daemon) -> Iterator[tuple[Trouble, Fault]]:
-        yield from self._forgotten_wakeups(daemon)
+        sight = self._see()
+        yield from self._forgotten_wakeups(daemon, sight)
+        yield from self._held_for_nothing(sight)
         for lease in self._world.judge.unclaimed:
             yield (
                 Trouble(f"lease {lease}", LEASE_PATIENCE_SECONDS),
                 Fault(f"delivery {lease[1]} was claimed, and nobody was given it", lease[0]),
             )
-        yield from self._overdue()
+        yield from self._overdue(sight)
 
-    def _forgotten_wakeups(self, daemon: Daemon) -> Iterator[tuple[Trouble, Fault]]:
+    def _see(self) -> Sight:
+        world, known = self._world, self._sight
+        now, version = world.loop.time(), world.store.version
+        if known is None or known.version != version or now > known.at + SIGHT_SECONDS:
+            ready = world.store.tasks(Filter(states=(State.READY,)), world.clock, limit=CLAIM_TASKS_MAX).tasks
+            queues = {view.name: view for view in world.store.queues()}
+            due = world.store.due(world.clock)
+            lapse_at = None if due.lapse_in_ns is None else world.clock.steady_ns() + due.lapse_in_ns
+            known = self._sight = Sight(version, now, ready, queues, due, lapse_at)
+        return known
+
+    def _forgotten_wakeups(self, daemon: Daemon, sight: Sight) -> Iterator[tuple[Trouble, Fault]]:
         parked = [one for one in daemon.parked.values() if not one.closed]
         if not parked:
             return
-        world = self._world
-        wall = world.clock.wall_ns()
-        open_queues = {view.name for view in world.store.queues() if not view.blocked_by}
-        ready = world.store.tasks(Filter(states=(State.READY,)), world.clock, limit=CLAIM_TASKS_MAX).tasks
-        for task in ready:
-            if task.queue not in open_queues or 0 < task.expires_at <= wall:
+        for task in self._startable(sight):
+            life = self._world.judge.lives.get(task.id)
+            if task.waiting_for or life is None:
                 continue
             for one in parked:
                 claim = one.asked.claim
                 assert claim is not None
-                if task.queue in claim.queues and (not claim.types or task.type in claim.types):
+                if names(claim, life):
                     yield (
                         Trouble(f"#{one.number} {task.id}", PATIENCE_SECONDS),
                         Fault(f"it is ready, and #{one.number} waits for it", task.id, f"#{one.number}", task.queue),
                     )
 
-    def _overdue(self) -> Iterator[tuple[Trouble, Fault]]:
+    def _held_for_nothing(self, sight: Sight) -> Iterator[tuple[Trouble, Fault]]:
+        judge, clock = self._world.judge, self._world.clock
+        for task in self._startable(sight):
+            life = judge.lives.get(task.id)
+            if not task.waiting_for or life is None or judge.places.is_held(life, clock.steady_ns()):
+                continue
+            yield (
+                Trouble(f"held {task.id}", TIMERS_PATIENCE_SECONDS),
+                Fault(f"it waits for {task.waiting_for}, which does not hold it", task.id, task.options.group),
+            )
+
+    def _startable(self, sight: Sight) -> Iterator[Task]:
+        """The ready tasks whose queues let them start."""
         clock = self._world.clock
-        due = self._world.store.due(clock)
+        wall, steady = clock.wall_ns(), clock.steady_ns()
+        is_open = {name: not seen_at(view, steady).blocked_by for name, view in sight.queues.items()}
+        for task in sight.ready:
+            if is_open[task.queue] and not 0 < task.expires_at <= wall:
+                yield task
+
+    def _overdue(self, sight: Sight) -> Iterator[tuple[Trouble, Fault]]:
+        clock, due = self._world.clock, sight.due
         wall = clock.wall_ns()
-        for name, at in (("promote", due.promote_at), ("expire", due.expire_at), ("prune", due.prune_at)):
+        dues = [("promote", due.promote_at), ("expire", due.expire_at), ("prune", due.prune_at)]
+        schedules = self._world.judge.spawned.schedules
+        dues += [(f"enqueue by schedule {name}", one.next_at) for name, one in schedules.items()]
+        for name, at in dues:
             if 0 < at <= wall:
                 yield (
                     Trouble(f"{name} {at}", TIMERS_PATIENCE_SECONDS),
                     Fault(f"something to {name} was due at {at}, and it is {wall}"),
                 )
-        if due.lapse_in_ns is not None and due.lapse_in_ns <= 0:
-            at = clock.steady_ns() + due.lapse_in_ns
-            yield Trouble(f"lapse {at}", TIMERS_PATIENCE_SECONDS), Fault("a lease is over, and its task still runs")
+        if sight.lapse_at is not None and sight.lapse_at <= clock.steady_ns():
+            yield (
+                Trouble(f"lapse {sight.lapse_at}", TIMERS_PATIENCE_SECONDS),
+                Fault("a lease is over, and its task still runs"),
+            )

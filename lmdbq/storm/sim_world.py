@@ -19,7 +19,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
 from lmdbq.errors import CommitUnknown, LmdbqError
-from lmdbq.model import Applied, Call, CallOutcome, Claim, Claimed, Done, Memo, Op
+from lmdbq.limits import PAGE_TASKS_MAX
+from lmdbq.model import EVERY_TASK, Applied, Call, CallOutcome, Claim, Claimed, Done, Memo, Op, Task
 from lmdbq.store.base import Store
 from lmdbq.storm.sim_judge import Judge
 from lmdbq.storm.sim_life import Fault
@@ -170,6 +171,17 @@ class World:
         if self.fault is None:
             self.fault = fault
             self.loop.is_over = True
+
+    def stored(self) -> list[Task]:
+        """Return all that the store has."""
+        found: list[Task] = []
+        after = 0
+        while True:
+            page = self.store.tasks(EVERY_TASK, self.clock, after, PAGE_TASKS_MAX)
+            found += page.tasks
+            after = page.after
+            if not after:
+                return found
 
     def tail(self, fault: Fault, most: int = 40) -> list[str]:
         """Return the shortest end of the history that shows a fault: the lines about its subjects."""

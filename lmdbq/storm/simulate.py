@@ -7,6 +7,7 @@ file. A seed with a slash is one run: ``SEED/17`` is the 17th of ``SEED``, which
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import itertools
 import logging
@@ -25,15 +26,16 @@ from lmdbq.store.lmdb import open_store
 from lmdbq.store.memory import MemoryStore
 from lmdbq.storm.report import Report, Tell
 from lmdbq.storm.scratch import scratch_directory
-from lmdbq.storm.sim_clients import EVERYBODY, QUEUES, Client, Making, Neighbour
-from lmdbq.storm.sim_life import Fault
+from lmdbq.storm.sim_clients import QUEUES, Client, Making, Neighbour, Worker
+from lmdbq.storm.sim_life import ALIVE, Fault
+from lmdbq.storm.sim_meddlers import EVERYBODY
 from lmdbq.storm.sim_plants import PLANTS
 from lmdbq.storm.sim_watch import LOOK_SECONDS, Watch
 from lmdbq.storm.sim_world import QUIET, World
 from lmdbq.storm.virtual_loop import Process
 
 STEPS_PER_RUN: Final = 4_000
-CALM_SECONDS: Final = 90.0
+CALM_SECONDS: Final = 300.0  # at the most; less if nothing waits any more
 COMPARE_EVERY: Final = 20  # looks
 STORES: Final = ("memory", "lmdb")
 
@@ -46,7 +48,7 @@ class Run:
         self.world = World(self.chosen, store, reopen)
         self._watch = Watch(self.world)
         self._looks = 0
-        self._people: list[tuple[Process, Making]] = []
+        self._people: list[tuple[Process, Making, asyncio.Task[None]]] = []
         self._crowd = [*EVERYBODY, (Neighbour, 1)] if reopen is not None else list(EVERYBODY)
 
     @property
@@ -71,17 +73,27 @@ class Run:
         if behind_ns > 0:  # what was scheduled before the last step back would not be due for hours
             world.clock.step(behind_ns / SECOND_NS)
             world.note_for_all("wall time is set right")
-        for _ in range(int(CALM_SECONDS / LOOK_SECONDS)):
-            if self.fault is None:
-                self._advance(LOOK_SECONDS)
+        self._calm_down()
+
+    def _calm_down(self) -> None:
+        world, until = self.world, self.world.loop.time() + CALM_SECONDS
+        while self.fault is None and world.loop.time() < until:
+            self._advance(LOOK_SECONDS)
+            if self._looks % COMPARE_EVERY == 0 and self._is_done():
+                break
         if self.fault is None:
             self._check_end()
+
+    def _is_done(self) -> bool:
+        """Whether nobody changes things any more, and everything has ended."""
+        if any(making is not Worker and not task.done() for _, making, task in self._people):
+            return False
+        return not any(self.world.store.count(Filter(states=(state,))) for state in ALIVE)
 
     def _come(self, making: Making) -> None:
         client: Client = making(self.world)
         process = Process(making.__name__)
-        self._people.append((process, making))
-        self.world.loop.start(process, client.run())
+        self._people.append((process, making, self.world.loop.start(process, client.run())))
 
     def _advance(self, seconds: float) -> None:
         self.world.loop.run(seconds)
@@ -108,17 +120,14 @@ class Run:
             world.note_for_all(f"wall time steps by {seconds} s")
         elif what < 0.04:
             index = self.chosen.randrange(len(self._people))
-            process, making = self._people.pop(index)
+            process, making, _ = self._people.pop(index)
             process.kill()
             world.note(f"a {process.name} is killed")
             self._come(making)
 
     def _compare(self) -> None:
         world = self.world
-        world.judge.compare(lambda number: world.store.task(number, world.clock), *self._now())
-
-    def _now(self) -> tuple[int, int]:
-        return self.world.clock.wall_ns(), self.world.clock.steady_ns()
+        world.judge.compare(world.stored(), world.clock.wall_ns(), world.clock.steady_ns())
 
     def _check_end(self) -> None:
         world = self.world

@@ -16,6 +16,7 @@ import contextvars
 import heapq
 import inspect
 import itertools
+import os
 import random
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
@@ -34,6 +35,7 @@ class Process:
         self.is_alive = True
         self.ready: deque[asyncio.Handle] = deque()
         self.coroutines: list[Coroutine[Any, Any, Any]] = []
+        self.descriptors: set[int] = set()  # those it watches
         self.context = contextvars.copy_context()
         self.context.run(_OWNER.set, self)
 
@@ -45,6 +47,9 @@ class Process:
             if inspect.getcoroutinestate(coroutine) != inspect.CORO_RUNNING:  # ours ends by itself
                 coroutine.close()
         self.coroutines.clear()
+        for descriptor in self.descriptors:
+            os.close(descriptor)
+        self.descriptors.clear()
 
 
 _OWNER: contextvars.ContextVar[Process] = contextvars.ContextVar("owner")
@@ -203,9 +208,11 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     def add_reader(self, fd: Any, callback: Callable[..., object], *args: Any) -> None:  # type: ignore[override]
         owner = _OWNER.get(self.outside)
+        owner.descriptors.add(fd)
         self._readers[fd] = lambda: self._push(owner, asyncio.Handle(callback, args, self, owner.context))
 
     def remove_reader(self, fd: Any) -> bool:
+        _OWNER.get(self.outside).descriptors.discard(fd)
         return self._readers.pop(fd, None) is not None
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
