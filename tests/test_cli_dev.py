@@ -200,6 +200,9 @@ def test_a_worker_reloads_and_its_second_signal_ends_it_now(here: Path):
         job = client.enqueue(lmdbq.Entry("hang", {"fifo": str(here / "pipe")}))
         pid = int((here / "pipe").read_text())
         assert pid in worker.tree()
+        worker.process.send_signal(signal.SIGUSR2)
+        assert "hang attempt 1, claimed" in worker.until("tsk_")
+        worker.until("leases held")
         worker.process.send_signal(signal.SIGINT)
         worker.until("stopping")
         assert worker.end() == Exit.INTERRUPTED, worker.said

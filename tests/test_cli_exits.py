@@ -194,6 +194,22 @@ def test_wrong_usage_is_2(words: list[str]):
     assert CliRunner().invoke(cli, words).exit_code == Exit.USAGE
 
 
+def test_a_command_that_does_not_exist_names_those_that_are_like_it():
+    result = CliRunner().invoke(cli, ["enque", "x"])
+    assert result.exit_code == Exit.USAGE
+    assert "did you mean `lmdbq enqueue`" in result.output
+
+
+def test_what_the_system_refuses_is_said_in_a_line(monkeypatch: pytest.MonkeyPatch):
+    def refused(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_file", refused)
+    result = CliRunner().invoke(cli, ["queues", "--at", "./q"])
+    assert result.exit_code == Exit.FAILED
+    assert result.stderr == "lmdbq: q/data.mdb: Permission denied\n"
+
+
 def test_a_report_is_for_its_status_only():
     assert set(get_args(StatusWord)) == {"succeeded", "failed", "released"}
     for words in (["failed", "--result", "1"], ["succeeded", "--error", "x"], ["released", "--no-retry"]):

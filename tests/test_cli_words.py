@@ -230,7 +230,7 @@ def test_at_and_json_may_stand_before_the_command():
         assert json.loads(nested.output)["name"] == "q"
 
 
-@pytest.mark.parametrize("words", [["--at", "http://127.0.0.1:1", "serve"], ["--json", "completion", "bash"]])
+@pytest.mark.parametrize("words", [["--at", "http://127.0.0.1:1", "serve"], ["--at", "./q", "completion", "bash"]])
 def test_what_a_command_does_not_take_is_refused_before_it_too(words: list[str]):
     result = CliRunner().invoke(cli, words)
     assert result.exit_code == Exit.USAGE

@@ -51,7 +51,7 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("LMDBQ_")}
 
 
-def worker(here: Path, *words: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
+def worker(here: Path, *words: str) -> subprocess.CompletedProcess[str]:
     command = [*LMDBQ, "worker", *words]
     return subprocess.run(command, cwd=here, env=environment(), capture_output=True, text=True, timeout=60, check=False)
 
@@ -108,8 +108,17 @@ def test_what_a_module_misses_is_shown_as_python_shows_it(here: Path):
     assert "ModuleNotFoundError: No module named 'no_such_module_anywhere'" in ended.stderr
 
 
+def test_a_file_that_is_not_ours_is_said_at_once(here: Path):
+    (here / "other").mkdir()
+    (here / "other/data.mdb").write_bytes(b"something else" * 1000)
+    ended = worker(here, "--at", "./other", "app:tasks")
+    assert ended.returncode == Exit.FAILED
+    assert "lmdbq: " in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 def test_no_daemon_is_said_at_once(here: Path):
-    ended = worker(here, "--at", f"unix://{here}/none", "app:tasks", seconds=20)  # a client would try for 30 s
+    ended = worker(here, "--at", f"unix://{here}/none", "app:tasks")
     assert ended.returncode == Exit.UNREACHABLE
     assert "lmdbq serve" in ended.stderr
 

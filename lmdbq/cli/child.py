@@ -26,6 +26,8 @@ def end_with(parent: int) -> None:
 
 if __name__ == "__main__":
     end_with(int(sys.argv.pop(1)))
+    if hasattr(signal, "SIGUSR2"):  # which a worker hears once it works, and would end a process that has just begun
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     from lmdbq.cli.start import main
 
     main()

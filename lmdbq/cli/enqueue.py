@@ -116,7 +116,8 @@ def _json(text: str | bytes, what: str) -> Any:
     try:
         return msgspec.Raw(msgspec.json.encode(msgspec.json.decode(text, type=msgspec.Raw)))
     except (msgspec.DecodeError, UnicodeError) as error:
-        raise click.UsageError(f"{what} is neither JSON nor key=value: {error}") from None
+        example = 'name=Ada, or in quotes \'{"name": "Ada"}\''
+        raise click.UsageError(f"{what} is neither JSON nor key=value ({error}); write {example}") from None
 
 
 def _value(text: str) -> Any:

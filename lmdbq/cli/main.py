@@ -73,6 +73,8 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command; what of ``--at`` and ``--json`` stands before it holds as if it stood behind it."""
+        if args and args[0] not in COMMANDS and (near := _similar(args[0])):
+            ctx.fail(f"There is no command {args[0]!r}; did you mean {near}?")
         name, found, rest = super().resolve_command(ctx, args)
         if name not in SHORT:
             gc.enable()  # it rests since ``start``
@@ -92,10 +94,19 @@ class LazyGroup(click.Group):
         except BrokenPipeError:
             _silence_output()
             status = Exit.CLOSED_PIPE
+        except OSError as error:  # a directory that may not be read, a disk that is full: no fault of ours
+            click.echo(f"lmdbq: {error.filename or 'the system'}: {error.strerror or error}", err=True)
+            status = Exit.FAILED
         except KeyboardInterrupt:
             click.echo(err=True)
             status = Exit.INTERRUPTED
         ctx.exit(int(status or Exit.OK))
+
+
+def _similar(name: str) -> str:
+    from difflib import get_close_matches
+
+    return " or ".join(f"`lmdbq {one}`" for one in get_close_matches(name, COMMANDS))
 
 
 def _as_if_behind(ctx: click.Context, found: click.Command, given: dict[str, Any]) -> dict[str, Any]:

@@ -123,6 +123,8 @@ class Reloading:
     def run(self) -> int:
         """Return the exit status once it, or any other child, has ended for good. Raises KeyboardInterrupt."""
         self.child = self._start()
+        if hasattr(signal, "SIGUSR2"):
+            signal.signal(signal.SIGUSR2, lambda number, _: self._pass_on(number))
         is_stopping = False
         while True:
             match self._events.get():
@@ -143,6 +145,10 @@ class Reloading:
                     is_stopping = False
                 case Ready():
                     continue  # heard by whoever started the daemon
+
+    def _pass_on(self, number: int) -> None:
+        if self.child is not None and self.child.process.poll() is None:
+            self.child.process.send_signal(number)
 
 
 def reload_on_change(words: Sequence[str], say: Say) -> int:

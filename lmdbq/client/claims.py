@@ -17,7 +17,7 @@ from lmdbq.client.leases import Held, Job, log, note_outcomes
 from lmdbq.client.places import Transport
 from lmdbq.client.reports import released
 from lmdbq.client.verbs import subscription
-from lmdbq.errors import InvalidInput, LmdbqError, Refusal
+from lmdbq.errors import CorruptFile, FormatUnknown, InvalidInput, LmdbqError, NotOurFile, Refusal
 from lmdbq.wire.answers import DequeueAnswer, ReportAnswer
 from lmdbq.wire.shapes import DequeueRequest
 from lmdbq.wire.why import in_words
@@ -117,4 +117,4 @@ def _is_for_now(error: LmdbqError) -> bool:
     """Whether the same request may be accepted later: no daemon, a draining one, a full disk, a proxy's trouble."""
     if isinstance(error, Refusal):
         return error.status in _FOR_NOW
-    return not isinstance(error, InvalidInput)
+    return not isinstance(error, InvalidInput | NotOurFile | FormatUnknown | CorruptFile)
