@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import tempfile
 import threading
@@ -417,6 +418,27 @@ def test_a_worker_is_gentle_to_its_client(client: Client):
     lease.succeed(1)
     thread.join(30)
     assert got[0].state == "succeeded"
+
+
+NOTHING = """
+import sys, lmdbq
+tasks = lmdbq.Tasks()
+tasks.task("nothing")(lambda: None)
+with lmdbq.Client(sys.argv[1]) as client:
+    print(lmdbq.Worker(client, tasks).drain(timeout=60))
+"""
+
+
+def test_none_from_a_worker_in_another_process_on_the_directory_is_known_if_it_is_kept(tmp_path: Path):
+    with Client(tmp_path / "q") as client:
+        plain, kept = client.enqueue_many([Entry("nothing"), Entry("nothing", keep=60)])
+        command = [sys.executable, "-c", NOTHING, str(tmp_path / "q")]
+        assert subprocess.run(command, capture_output=True, text=True, timeout=100, check=True).stdout == "2\n"
+        assert kept.result(timeout=30) is None
+        with pytest.raises(lmdbq.TaskGone, match="see `keep`"):
+            plain.result(timeout=30)
+        assert plain.wait(timeout=30) is None
+        assert client.place.embedded.queue().store.check() == []  # type: ignore[attr-defined]
 
 
 def test_importing_the_worker_needs_no_daemon():

@@ -96,7 +96,11 @@ def _task_or_error(found: Task | Outcome) -> Task:
 
 def _missing(outcome: Outcome) -> LmdbqError:
     if outcome is Outcome.GONE:
-        return refusal(410, "gone", "this task is no longer stored: it ended and was not kept, expired, or was deleted")
+        return refusal(
+            410,
+            "gone",
+            "this task is no longer stored: it ended and was not kept (see `keep`), expired, or was deleted",
+        )
     return refusal(404, "not_found", "no task was ever given this id")
 
 

@@ -70,8 +70,9 @@ class Handle(Generic[R]):
         """Wait for the task's end and return what its function returned. timeout: seconds, None = as long as it takes.
 
         Raises ResultTimeout, TaskDead, TaskCancelled; TaskGone if nothing of it was kept. A result is kept for an hour
-        unless ``keep`` says otherwise, None is not: it is known of the last 10,000 tasks that were reported to this
-        daemon (without one: to this process).
+        unless ``keep`` says otherwise. None is no result, and such a task is not kept: its daemon remembers the last
+        10,000 of them that it was told of, and without a daemon each process those of its own workers. So who shares a
+        directory with a worker in another process, or asks later, enqueues with ``keep``, or uses ``wait``.
         """
         try:
             task = self._ended(Deadline(timeout, time.monotonic()))
