@@ -2,11 +2,16 @@
 
 Profiles: ``default`` for a run at the desk; ``ci`` when CI is set, the same examples each time; ``storm`` when
 LMDBQ_STORM=1, for a night. When CI is set, a skip counts as a failure: a missing tool must not look like a green run.
+
+Files of tests are in memory, where there is some: a sync is asked for as on a disk, but nobody waits for one. On a disk
+the suite waits for it most of the time. What a failing disk may do is the storms' matter. TMPDIR, if set, holds.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -18,12 +23,18 @@ from tests.store_driver import Driver
 from tests.store_factories import FACTORIES
 
 IN_CI = bool(os.environ.get("CI"))
+MEMORY = Path("/dev/shm")
+MEMORY_BYTES_MIN = 4 << 30  # that must be free; a run needs about a quarter of it
 SLOW_MACHINE = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 settings.register_profile("default", deadline=None, max_examples=60, suppress_health_check=SLOW_MACHINE)
 settings.register_profile("ci", settings.get_profile("default"), max_examples=150, derandomize=True, print_blob=True)
 settings.register_profile("storm", settings.get_profile("default"), max_examples=5_000, print_blob=True)
 settings.load_profile("storm" if os.environ.get("LMDBQ_STORM") == "1" else "ci" if IN_CI else "default")
+
+
+if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= MEMORY_BYTES_MIN:
+    os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
 
 
 def _fail_if_skipped(report: pytest.TestReport | pytest.CollectReport) -> None:
@@ -56,3 +67,8 @@ def q(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Driver]:
     yield Driver(store, ManualClock())
     assert store.check() == []
     store.close()
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many processes ``-n auto`` means: one more than there are cores, for tests wait for others, too."""
+    return min(len(os.sched_getaffinity(0)) + 1, 8)
