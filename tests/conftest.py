@@ -28,7 +28,7 @@ MEMORY_BYTES_MIN = 4 << 30  # that must be free; a run needs about a quarter of 
 SLOW_MACHINE = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 settings.register_profile("default", deadline=None, max_examples=60, suppress_health_check=SLOW_MACHINE)
-settings.register_profile("ci", settings.get_profile("default"), max_examples=150, derandomize=True, print_blob=True)
+settings.register_profile("ci", settings.get_profile("default"), derandomize=True, print_blob=True)
 settings.register_profile("storm", settings.get_profile("default"), max_examples=5_000, print_blob=True)
 settings.load_profile("storm" if os.environ.get("LMDBQ_STORM") == "1" else "ci" if IN_CI else "default")
 

@@ -92,7 +92,12 @@ def test_a_peer_holds_the_batches_it_acknowledged(target: str, workload: Workloa
 
 @pytest.mark.parametrize("target", WITH_WORKERS)
 def test_two_workers_finish_tasks_and_leave_what_nobody_has_finished(target: str, tmp_path: Path):
-    sample, _ = once(target, LIVES, tmp_path, 0.7)
+    for seconds in (0.7, 3.0, 10.0):  # of the first, a busy machine may leave nothing to workers that have to start
+        place = tmp_path / str(seconds)
+        place.mkdir()
+        sample, _ = once(target, LIVES, place, seconds)
+        if sample.tasks:
+            break
     assert sample.tasks > 0
     assert 0 <= sample.left <= 2 * LIVES.batch * LIVES.callers
 

@@ -27,7 +27,7 @@ class LmdbAgainstMemory(AgreementMachine):
 
 TestLmdbAgainstMemory = LmdbAgainstMemory.TestCase
 TestLmdbAgainstMemory.settings = settings(
-    max_examples=5000 if IS_STORM else 120, stateful_step_count=60 if IS_STORM else 40
+    max_examples=5000 if IS_STORM else 80, stateful_step_count=60 if IS_STORM else 40
 )
 
 
@@ -50,5 +50,5 @@ class FairLmdbAgainstMemory(LmdbAgainstMemory):
 
 TestFairLmdbAgainstMemory = FairLmdbAgainstMemory.TestCase
 TestFairLmdbAgainstMemory.settings = settings(
-    max_examples=5000 if IS_STORM else 60, stateful_step_count=60 if IS_STORM else 40
+    max_examples=5000 if IS_STORM else 50, stateful_step_count=60 if IS_STORM else 40
 )
