@@ -26,6 +26,7 @@ from lmdbq.model import (
     RetryStrategy,
     Scope,
     State,
+    UniformEntries,
     Until,
 )
 from lmdbq.wire import filters, policies, queue_settings, render, reports, requests, shapes
@@ -358,3 +359,18 @@ def test_a_skipped_entry_says_why():
     placed = Placed(7, Outcome.SKIPPED, State.RUNNING, 5, 0, True, "running")
     answer = render.enqueue_struct(entries, Enqueued(1, [7], {0: placed}), {}, JSON_CODEC, with_tasks=True)
     assert (answer.tasks, answer.outcomes[0].reason, answer.outcomes[0].state) == ([], "running", "running")
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("payloads", [[{"id": 1}, None], [[[1]] * 100, "é" * 400]])
+def test_entries_that_say_their_payload_only_are_read_as_those_that_say_more(payloads: list[Any], indent: int | None):
+    entries: list[dict[str, Any]] = [{}, *({"payload": payload} for payload in payloads)]
+    bare, said = (
+        requests.read_enqueue(json.dumps({"queue_name": "q", "entries": each}, indent=indent).encode(), JSON_CODEC)
+        for each in (entries, [{**entry, "type": "default", "priority": 0} for entry in entries])
+    )
+    assert isinstance(bare.entries, UniformEntries)
+    assert list(bare.entries) == list(said.entries)
+    assert {entry.queue for entry in bare.entries} == {"q"}
+    assert all(b"\n" not in entry.payload for entry in bare.entries)
+    assert [json.loads(entry.payload) for entry in bare.entries] == [None, *payloads]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 from collections.abc import Sequence
 from typing import Any, Final
@@ -51,7 +52,12 @@ class HttpProblem(Exception):
 
 def content_type(request: web.Request) -> str:
     """Return the media type of the body, lower case, without parameters; "" if none was said."""
-    return request.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower()
+    return _media_type(request.headers.get(hdrs.CONTENT_TYPE, ""))
+
+
+@functools.lru_cache(maxsize=64)  # asked four times per request, and most say the same
+def _media_type(header: str) -> str:
+    return header.partition(";")[0].strip().lower()
 
 
 def codec_in(request: web.Request) -> Codec:

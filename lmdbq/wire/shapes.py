@@ -182,6 +182,20 @@ class PlainEntry(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     dedupe_key: Annotated[str, Meta(max_length=limits.DEDUPE_KEY_CHARS_MAX)] = ""
 
 
+class Payload(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """An entry that says nothing but its payload, as most do."""
+
+    payload: Raw = Raw(b"null")
+
+
+class PayloadsRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """A batch of such entries."""
+
+    entries: Annotated[list[Payload], Meta(min_length=1, max_length=limits.ENTRIES_MAX)]
+    queue_name: str = "default"
+    return_tasks: bool = True
+
+
 class PlainRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """A batch of plain entries."""
 
