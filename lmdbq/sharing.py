@@ -14,6 +14,7 @@ would all go before a group that has waited; and a group that is empty after eac
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable
 from typing import Final
 
@@ -104,7 +105,7 @@ class Turns:
         self._waited = dict(starts)
         self.served: set[str] = set()
         self.time = time
-        self._weights = weights
+        self._costs = {name: next_turn(0, weights[name]) for name in starts}
         self._left = dict.fromkeys(starts)
 
     def next(self) -> str | None:
@@ -114,6 +115,29 @@ class Turns:
         """
         return min(self._left, key=lambda name: (self.starts[name], self._waited[name]), default=None)
 
+    def ahead(self, name: str, count: int) -> int:
+        """Return how many of the next ``count`` turns are those of ``name``, whose turn it is, if nobody's tasks end;
+        else they are more.
+
+        >>> Turns({"a": 0, "b": 0}, {"a": 3, "b": 1}, 0).ahead("a", 8)
+        6
+        """
+        cost, names = self._costs[name], list(self._left)
+        own = names.index(name)
+
+        def place(number: int) -> int:
+            """Return the place, from 1, of a turn of its own among all turns."""
+            time, before = self.starts[name] + (number - 1) * cost, 0
+            for index, other in enumerate(names if number > 1 else ()):
+                start = self.starts[other]
+                goes_first = index < own or (start == time and self._waited[other] < time)  # if turns are equal
+                late = time - start + goes_first
+                if other != name and late > 0:
+                    before += -(-late // self._costs[other])
+            return before + number
+
+        return bisect_right(range(1, count + 1), count, key=place)
+
     def empty(self, name: str) -> None:
         """A queue has nothing more to give."""
         del self._left[name]
@@ -122,5 +146,5 @@ class Turns:
         """A queue gave one task."""
         self.served.add(name)
         self.time = self.starts[name]
-        self.starts[name] = next_turn(self.starts[name], self._weights[name])
+        self.starts[name] += self._costs[name]
         self._waited[name] = self.starts[name]

@@ -38,12 +38,34 @@ class Handout:
         self._full = False
         self.taken: list[Taken] = []  # in the order in which they were taken, as ``tasks``
         self.tasks: list[ClaimedTask] = []
+        self.latest: list[tuple[Taken, ks.ReadyKey]] = []  # the last ones of ``taken``, and where they were ready
+
+    def put_back(self, part: Taken, key: ks.ReadyKey, tasks: list[ClaimedTask]) -> None:
+        """Make tasks ready again that were taken for the first time, the last ones of what was taken together, as if
+        they had not been. key: where they were ready."""
+        work, first = self._work, tasks[0]
+        raw = ks.ready(*key[:4], part.last_id)
+        length = part.last_id - first.id + 1
+        work.put("ready", raw, rec.write_ready_run(raw, length, first.deliveries - 1, part.shared.failures))
+        self.taken.remove(part)
+        if part.length > len(tasks):
+            self.taken.append(part._replace(last_id=first.id - 1, length=part.length - len(tasks)))
+        for task in tasks:
+            self._bytes -= len(task.payload)
+            if task.expires_at:
+                work.put("expiry", ks.expiry(key.queue_no, task.expires_at, task.id))
+        room = self._room[key.queue_no]
+        if room is not None:
+            self._room[key.queue_no] = room + len(tasks)
+        self._full = False
 
     def _note(self, head: Head, task: ClaimedTask, last_id: int, count: int) -> None:
         """Remember that ``task``, and those behind it up to ``last_id``, ``count`` in all, were taken."""
         queue_no, run = head.queue.no, head.run
         shared = Shared(queue_no, head.key.type_no, task.keepalive_ns, task.deliveries, run.failures)
-        self.taken.append(Taken(task.id, last_id, count, shared))
+        part = Taken(task.id, last_id, count, shared)
+        self.taken.append(part)
+        self.latest.append((part, head.key))
         room = self._room[queue_no]
         if room is not None:
             self._room[queue_no] = room - count

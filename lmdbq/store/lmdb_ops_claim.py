@@ -17,13 +17,14 @@ from lmdbq.store import records as rec
 from lmdbq.store.lmdb_exposed import blocked_lanes, lane_reason, refill, token_at
 from lmdbq.store.lmdb_heads import wanted_types
 from lmdbq.store.lmdb_known_lanes import Lane
-from lmdbq.store.lmdb_leasing import Taken, put_leases
+from lmdbq.store.lmdb_leasing import put_leases
 from lmdbq.store.lmdb_memos import put_memo
 from lmdbq.store.lmdb_ops_timed import sweep_queue
 from lmdbq.store.lmdb_paces import TIME_NO, Paces
 from lmdbq.store.lmdb_rows import read_memo
 from lmdbq.store.lmdb_standing import Located, locate, seen_lease
 from lmdbq.store.lmdb_taker import Taker
+from lmdbq.store.lmdb_turns import take_in_turns
 from lmdbq.store.lmdb_types import rules
 from lmdbq.store.lmdb_work import Queue, Work
 
@@ -60,7 +61,7 @@ def claim(work: Work, op: Claim) -> Claimed:
     paces.write()
     if taker.tasks:
         if op.claim_id:
-            _remember(work, op, taker.taken)
+            _remember(work, op, taker.tasks)
         return Claimed(taker.tasks, token_in_ns=token_in_ns)
     lanes = list(blocked_lanes(work, wanted)) if wanted and work.any_lanes() else []
     dues = [*_next_dues(work, queues), *(at for lane in lanes if (at := token_at(work, lane)))]
@@ -89,13 +90,7 @@ def _take_level(taker: Taker, paces: Paces, queues: list[Queue]) -> None:
     starts = {queue.name: paces.of(queue.no).start for queue in queues}
     weights = {queue.name: queue.settings.weight for queue in queues}
     turns = Turns(starts, weights, paces.of(TIME_NO).start)
-    while not taker.is_done and (name := turns.next()) is not None:
-        before = len(taker.tasks)
-        taker.take([by_name[name]], 1)
-        if len(taker.tasks) > before:
-            turns.serve(name)
-        else:
-            turns.empty(name)
+    take_in_turns(taker, by_name, turns)
     for name in turns.served:
         paces.start(by_name[name].no, turns.starts[name])
     paces.start(TIME_NO, turns.time)
@@ -170,10 +165,13 @@ def _claimed_again(work: Work, task: Located) -> ClaimedTask:
     )
 
 
-def _remember(work: Work, op: Claim, taken: list[Taken]) -> None:
+def _remember(work: Work, op: Claim, tasks: list[ClaimedTask]) -> None:
     leases: list[int] = []
-    for first_id, last_id, _, shared in taken:
-        leases += (first_id, last_id - first_id + 1, shared.deliveries)
+    for task in tasks:
+        if leases and (leases[-3] + leases[-2], leases[-1]) == (task.id, task.deliveries):
+            leases[-2] += 1
+        else:
+            leases += (task.id, 1, task.deliveries)
     put_memo(
         work,
         ks.MemoKind.CLAIM,

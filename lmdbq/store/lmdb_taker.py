@@ -38,17 +38,30 @@ class Taker(Handout):
         self._exposed: Exposed
 
     @property
-    def is_done(self) -> bool:
-        """Whether nothing more may be taken, whatever there is."""
-        return self._full or len(self.tasks) >= self._op.limit
+    def is_full(self) -> bool:
+        """Whether the payloads of what was taken leave no room for the next."""
+        return self._full
 
-    def take(self, queues: list[Queue], count_max: int | None = None) -> None:
-        """Take the best tasks of ``queues`` until the limit, or until ``count_max`` more were taken."""
+    @property
+    def limit(self) -> int:
+        """How many tasks may be taken in all."""
+        return self._op.limit
+
+    def take(self, queues: list[Queue], count_max: int | None = None, *, only_alike: bool = False) -> None:
+        """Take the best tasks of ``queues`` until the limit, or until ``count_max`` more were taken.
+
+        only_alike: or until one comes that was delivered before or is in a lane; if that is the first, it alone.
+        """
+        before = len(self.tasks)
         op = self._op
         if count_max is not None:
             self._limit = min(op.limit, len(self.tasks) + count_max)
         self._begin(queues)
         while len(self.tasks) < self._limit and not self._full and (head := self._next()) is not None:
+            if only_alike and (head.is_exposed or head.run.deliveries):
+                if len(self.tasks) > before:
+                    break
+                self._limit = min(self._limit, before + 1)
             if head.is_exposed:
                 self._take_exposed(head)
             else:
