@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from lmdbq import lifecycle, limits
+from lmdbq import lifecycle
 from lmdbq.clock import Clock
 from lmdbq.model import ENDED, Due, Filter, Outcome, Page, QueueView, State, Task, Totals
 from lmdbq.sharing import no_token_until
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
-from lmdbq.store.lmdb_filter import is_counted, looked_at, wanted_queues
+from lmdbq.store.lmdb_filter import Search, is_counted, wanted_queues
 from lmdbq.store.lmdb_known_lanes import is_laned
 from lmdbq.store.lmdb_lane_reads import waiting_for
 from lmdbq.store.lmdb_ops_schedule import first_fire
@@ -78,12 +78,12 @@ def view(work: Work, found: Located) -> Task:
 def tasks(work: Work, wanted: Filter, after: int, limit: int) -> Page:
     """Return the next tasks that match, by id; gives up after limits.SCAN_TASKS_MAX records."""
     found: list[Task] = []
-    for seen, (task_id, matched) in enumerate(looked_at(work, wanted, after), 1):
-        if matched is not None:
-            found.append(view(work, matched))
-        if len(found) >= limit or seen >= limits.SCAN_TASKS_MAX:
-            return Page(found, task_id)
-    return Page(found, 0)
+    search = Search(work, wanted, after)
+    for matched in search:
+        found.append(view(work, matched))
+        if len(found) >= limit:
+            return Page(found, matched.id)
+    return Page(found, search.stopped_at)
 
 
 def count(work: Work, wanted: Filter, after: int = 0) -> tuple[int, int]:
@@ -93,12 +93,8 @@ def count(work: Work, wanted: Filter, after: int = 0) -> tuple[int, int]:
     """
     if is_counted(wanted):
         return _counted(work, wanted), 0
-    total = 0
-    for seen, (task_id, matched) in enumerate(looked_at(work, wanted, after), 1):
-        total += matched is not None
-        if seen >= limits.SCAN_TASKS_MAX:
-            return total, task_id
-    return total, 0
+    search = Search(work, wanted, after)
+    return sum(1 for _ in search), search.stopped_at
 
 
 def _counted(work: Work, wanted: Filter) -> int:

@@ -10,7 +10,8 @@ field; an absent field has the default stated below, and an unknown one means a 
     TaskRecord   u8 shape (1) · u8 encoding · u32 queue_no · u32 type_no · u16 priority + 32768 ·
                  u64 created_at · u64 scheduled_at · u64 expires_at (0 never) ·
                  u8 scope and u32 owner_no of its dedupe slot (255, 0: none) · u32 length of options ·
-                 options (MessagePack map of model.Options, empty if it says nothing) · payload         1      -
+                 options (MessagePack map of model.Options in its shortest form, empty if it says nothing) ·
+                 payload                                                                             1      -
     ReadyRun     u32 length · u32 deliveries · u16 failures                                           1      -
     LeaseRun     u32 length · u32 queue_no · u32 type_no · u32 boot_no · u64 deadline · u64 keepalive ·
                  u32 deliveries · u16 failures                                                       1      -
@@ -73,7 +74,7 @@ from __future__ import annotations
 import functools
 import math
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
@@ -129,6 +130,7 @@ _SEQUENCE: Final = struct.Struct(">QII")
 _EXTENSION: Final = struct.Struct(">IIQQd")
 
 TASK_HEAD_BYTES: Final = _TASK_HEAD.size
+_PRIORITY_AT: Final = struct.calcsize(">BBII")
 _SLOT_SCOPE_AT: Final = TASK_HEAD_BYTES - 1 - 4 - 4  # scope, owner_no and length of options end the head
 _PLAIN_TAIL: Final = bytes([NO_SLOT]) + bytes(4) + bytes(4)
 pack_crc = _CRC.pack
@@ -300,6 +302,18 @@ class Peek(NamedTuple):
 def peek_task(value: bytes) -> Peek | None:
     """Return what the first bytes of a record say, unchecked; a sixth of the time of ``read_task``. None: too short."""
     return Peek._make(_TASK_PEEK.unpack_from(value)) if len(value) >= _TASK_PEEK.size else None
+
+
+def may_have_priority(low: int, high: int) -> Callable[[bytes], bool]:
+    """Return whether a record, sound or not, may have a biased priority from ``low`` to ``high``, told by its bytes."""
+    first, last, start, end = low.to_bytes(2), high.to_bytes(2), _PRIORITY_AT, _PRIORITY_AT + 2
+    return lambda value: first <= value[start:end] <= last
+
+
+def may_say(text: str) -> Callable[[bytes], bool]:
+    """Return whether a text may stand in the options of a record, sound or not, told by its bytes."""
+    sought, start, length_at = msgspec.msgpack.encode(text), TASK_HEAD_BYTES, TASK_HEAD_BYTES - 4
+    return lambda value: value.find(sought, start, start + int.from_bytes(value[length_at:start])) >= 0
 
 
 def read_task(value: bytes) -> TaskRecord:

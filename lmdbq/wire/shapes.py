@@ -313,6 +313,8 @@ class FilterBody(Shape, frozen=True, kw_only=True):
 
     dedupe_key: the task that holds this key, in each scope. reason: why it is dead or cancelled. *_min, *_max are
     included; *_from is included, *_before is not. ended_*: only tasks that have ended.
+    From an index are found: external_id, dedupe_key, reason, ended_*, states but ready; queue, type and states are
+    counted from one. All else goes through the tasks, from created_from on.
     """
 
     queue_name: QueueName | None = None
