@@ -69,13 +69,15 @@ def test_both_stores_take_the_same_tasks_in_the_same_order(settings, given_tasks
 
 
 @given(
-    weights=st.lists(st.integers(0, 9), min_size=2, max_size=4),
+    weights=st.lists(st.integers(0, 9), min_size=4, max_size=4),
+    starts=st.lists(st.sampled_from([0, 1 << 18, 1 << 20, 3 << 19]), min_size=2, max_size=4),
+    time=st.sampled_from([0, 1 << 18, 1 << 20]),
     lead=st.integers(0, 20),
     count=st.integers(1, 50),
 )
-def test_the_turns_ahead_are_those_that_come(weights: list[int], lead: int, count: int):
-    names = [str(number) for number in range(len(weights))]
-    turns = Turns(dict.fromkeys(names, 0), dict(zip(names, weights, strict=True)), 0)
+def test_the_turns_ahead_are_those_that_come(weights: list[int], starts: list[int], time: int, lead: int, count: int):
+    names = [str(number) for number in range(len(starts))]
+    turns = Turns(dict(zip(names, starts, strict=True)), dict(zip(names, weights, strict=False)), time)
     for _ in range(lead):
         turns.serve(turns.next() or "")
     name = turns.next() or ""
