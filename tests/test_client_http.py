@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lmdbq.client import sending
+from lmdbq.client import conversation, core, sending
 from lmdbq.client.http import HttpClient
 from lmdbq.client.verbs import subscription
 from lmdbq.errors import InvalidInput, Refusal, Unreachable
@@ -169,6 +169,20 @@ def test_interrupt_ends_a_call_that_waits(daemon: FakeDaemon, client: HttpClient
             call.result(10)
     let_go.set()
     assert daemon.nothing_more()
+
+
+@pytest.mark.parametrize(("tells", "times"), [(True, 1), (False, 0)])
+def test_an_absent_daemon_is_said_once_while_it_is_waited_for(
+    tells: bool, times: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(conversation, "TELL_SECONDS", 0.0)
+    talk = conversation.conversation(core.queues(), "http://here", 60, tells=tells)
+    next(talk)
+    for _ in range(5):
+        talk.send(conversation.Broken(ConnectionRefusedError(111, "Connection refused"), sent=False))
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == times
+    assert all("no answer from http://here (Connection refused)" in one and "`lmdbq serve`" in one for one in said)
 
 
 def test_a_time_out_is_a_lost_answer(daemon: FakeDaemon):

@@ -420,6 +420,14 @@ def test_a_worker_is_gentle_to_its_client(client: Client):
     assert got[0].state == "succeeded"
 
 
+def test_who_waits_in_vain_is_told_what_for(client: Client):
+    handle = client.enqueue(Entry("nobody"))
+    with pytest.raises(
+        lmdbq.ResultTimeout, match=r"is ready after 0 s: nobody asks for type 'nobody' .* start a worker"
+    ):
+        handle.result(timeout=0)
+
+
 NOTHING = """
 import sys, lmdbq
 tasks = lmdbq.Tasks()

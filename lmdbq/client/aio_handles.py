@@ -101,7 +101,7 @@ class AsyncHandle(Generic[R]):
             task = await self._transport.call(core.task(self.id, wait=wait, payload="none"))
             if task.state in ENDED:
                 return task
-            deadline.check(time.monotonic(), self.id, task.state)
+            deadline.check(time.monotonic(), task)
 
     async def cancel(self) -> ChangeAnswer:
         """Cancel the task if it waits; ask it to stop if it runs (outcome "cancel_requested"). Raises Conflict."""

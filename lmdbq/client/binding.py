@@ -41,7 +41,11 @@ class Binding:
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return the named arguments of a call. Raises TypeError if the function could not be called so."""
-        arguments = self._signature.bind(*args, **kwargs).arguments
+        try:
+            arguments = self._signature.bind(*args, **kwargs).arguments
+        except TypeError as wrong:
+            name = getattr(self._function, "__name__", "it")
+            raise TypeError(f"{name}{self._signature}: {wrong}") from None
         if self._rest is not None:
             arguments.update(arguments.pop(self._rest, {}))
         return arguments

@@ -17,6 +17,7 @@ from lmdbq.errors import Unreachable
 
 # Statuses that say "not now": the daemon is draining, starting, waiting for the file, or wants its caller to slow down.
 NOT_NOW: Final = frozenset({429, 503})
+TELL_SECONDS: Final = 1.0
 _PAUSE_SECONDS_MIN: Final = 0.05
 _PAUSE_SECONDS_MAX: Final = 1.0
 
@@ -44,22 +45,41 @@ class Broken(NamedTuple):
         return request.repeatable or not self.sent
 
 
-def conversation(request: Request[T], where: str, patience_seconds: float) -> Generator[float, Reply | Broken, T]:
+def conversation(
+    request: Request[T], where: str, patience_seconds: float, *, tells: bool = True
+) -> Generator[float, Reply | Broken, T]:
     """Yield how many seconds to wait before each exchange, take what came of it, and return the decoded answer.
 
-    It goes on where a repetition is harmless and ``patience_seconds`` (since the first failure) allows. Raises what
-    ``settle`` does.
+    It goes on where a repetition is harmless and ``patience_seconds`` (since the first failure) allows. tells: whether
+    the log says so once, when that takes longer than a moment: somebody sits there and wonders. Raises what ``settle``
+    does.
     """
     got = yield 0.0
     give_up_at = 0.0
     pauses = _pauses()
     while got.may_repeat(request):
         pause = max(next(pauses), got.retry_after_seconds)
-        give_up_at = give_up_at or time.monotonic() + patience_seconds
-        if time.monotonic() + pause > give_up_at:
+        now = time.monotonic()
+        give_up_at = give_up_at or now + patience_seconds
+        if now + pause > give_up_at:
             break
+        if tells and now > give_up_at - patience_seconds + TELL_SECONDS and isinstance(got, Broken):
+            tells = False
+            _tell(where, got, give_up_at - now)
         got = yield pause
     return settle(request, where, got)
+
+
+def _tell(where: str, got: Broken, left_seconds: float) -> None:
+    import logging
+
+    log = logging.getLogger("lmdbq.client")
+    log.warning(
+        "no answer from %s (%s), trying for another %.0f s; `lmdbq serve` starts a daemon",
+        where,
+        _why(got),
+        left_seconds,
+    )
 
 
 def settle(request: Request[T], where: str, got: Reply | Broken) -> T:
@@ -67,8 +87,11 @@ def settle(request: Request[T], where: str, got: Reply | Broken) -> T:
     if isinstance(got, Reply):
         return interpret(request, got.status, got.content_type, got.body)
     doubt = "; it may have been carried out" if got.sent else ""
-    why = getattr(got.cause, "strerror", None) or str(got.cause) or type(got.cause).__name__
-    raise Unreachable(f"no answer from {where} ({why}){doubt}") from got.cause
+    raise Unreachable(f"no answer from {where} ({_why(got)}){doubt}") from got.cause
+
+
+def _why(got: Broken) -> str:
+    return getattr(got.cause, "strerror", None) or str(got.cause) or type(got.cause).__name__
 
 
 def retry_after_seconds(header: str) -> float:

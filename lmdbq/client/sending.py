@@ -66,7 +66,7 @@ class Sender:
 
         stop: once it is set, the call neither waits for tasks nor tries again, and raises Unreachable.
         """
-        talk = conversation(request, self.where, self._patience)
+        talk = conversation(request, self.where, self._patience, tells=stop is None)
         next(talk)
         while True:
             got = self._exchange(request, stop)

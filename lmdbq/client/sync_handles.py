@@ -97,7 +97,7 @@ class Handle(Generic[R]):
             task = self._transport.call(core.task(self.id, wait=wait, payload="none"))
             if task.state in ENDED:
                 return task
-            deadline.check(time.monotonic(), self.id, task.state)
+            deadline.check(time.monotonic(), task)
 
     def cancel(self) -> ChangeAnswer:
         """Cancel the task if it waits; ask it to stop if it runs (outcome "cancel_requested"). Raises Conflict."""

@@ -48,10 +48,12 @@ class Deadline:
         """Return how long the next request may wait: 0 .. 60 s."""
         return WAIT_SECONDS_MAX if self._until is None else min(WAIT_SECONDS_MAX, max(0.0, self._until - now))
 
-    def check(self, now: float, task_id: str, state: str) -> None:
-        """Raise ResultTimeout if the time is over."""
+    def check(self, now: float, task: TaskAnswer) -> None:
+        """Raise ResultTimeout if the time is over. It says what the task waits for, if that is known."""
         if self._until is not None and now >= self._until:
-            raise ResultTimeout(f"{task_id} is {state} after {self._seconds:g} s; it goes on, ask again or cancel it")
+            why = f": {task.waiting_for.detail}" if task.waiting_for else ""
+            said = f"{task.id} is {task.state} after {self._seconds:g} s{why}. It goes on: ask again, or cancel it"
+            raise ResultTimeout(said)
 
 
 def dead_or_cancelled(task: TaskAnswer) -> TaskError:
