@@ -75,6 +75,15 @@ class Life:
             found |= MOVES[state, Event.PRUNE]
         return found
 
+    def may_be_ready(self, wall: int, steady: int) -> bool:
+        """Whether it may be ready by now."""
+        possible = self.possible
+        return (
+            State.READY in possible
+            or (State.SCHEDULED in possible and self.due_at <= wall)
+            or (State.RUNNING in possible and steady >= self.deadline)
+        )
+
     @property
     def deliveries_max(self) -> int:
         """With how many deliveries a claim may find that it was given often enough."""

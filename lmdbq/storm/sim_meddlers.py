@@ -107,7 +107,7 @@ class Settler(Client):
             max_running=chosen.choice((0, 0, 1, 3)),
             rate=self._rate(),
             weight=chosen.choice((0, 1, 2, 3)),
-            order=chosen.choice((Order.STRICT, Order.AGEING)),
+            order=chosen.choice(tuple(Order)),
             ageing_ns=seconds_ns(chosen.choice((0.1, 1.0))),
             priority=chosen.choice((0, 0, 0, 1)),
         )

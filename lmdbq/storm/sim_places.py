@@ -53,6 +53,8 @@ class Places:
 
     def is_held(self, life: Life, steady: int) -> bool:
         """Whether a lane may have reason not to let a ready task start."""
+        if not (life.options.thread or life.options.group):
+            return False
         if life.options.thread:
             key = life.queue, life.options.thread
             return any(

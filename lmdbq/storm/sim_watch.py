@@ -4,7 +4,8 @@ A ready task beside a parked dequeue that may take it is a wake-up that was forg
 is lost until it lapses. Something that is due and not done is a timer that sleeps. Each of these may be seen for a
 moment; seen at every look for PATIENCE_SECONDS it is a fault.
 
-The store is read again only when something was committed, or SIGHT_SECONDS after that.
+To read the store costs much: it is done each SIGHT_SECONDS, and at once where, by what the judge knows, somebody waits
+beside a task that he may take.
 
 The trap: a daemon that is down, or whose file refuses, does none of this; then the waiting begins anew.
 """
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from lmdbq.limits import CLAIM_TASKS_MAX
-from lmdbq.model import Due, Filter, QueueView, State, Task
+from lmdbq.model import Claim, Due, Filter, QueueView, State, Task
 from lmdbq.sharing import seen_at
 from lmdbq.storm.sim_life import Fault
 from lmdbq.storm.sim_places import names
@@ -76,8 +77,10 @@ class Watch:
                 raise seen[trouble]
 
     def _troubles(self, daemon: Daemon) -> Iterator[tuple[Trouble, Fault]]:
+        parked = [claim for one in daemon.parked.values() if not one.closed and (claim := one.asked.claim) is not None]
+        if self._may_wait_in_vain(parked):
+            yield from self._forgotten_wakeups(daemon, self._see(fresh=True))
         sight = self._see()
-        yield from self._forgotten_wakeups(daemon, sight)
         yield from self._held_for_nothing(sight)
         for lease in self._world.judge.unclaimed:
             yield (
@@ -86,10 +89,21 @@ class Watch:
             )
         yield from self._overdue(sight)
 
-    def _see(self) -> Sight:
+    def _may_wait_in_vain(self, parked: list[Claim]) -> bool:
+        """Whether some task may be ready, by what is known, that one of these claims could take."""
+        judge, clock = self._world.judge, self._world.clock
+        wall, steady = clock.wall_ns(), clock.steady_ns()
+        for life in judge.lives.values() if parked else ():
+            if not life.may_be_ready(wall, steady) or judge.rules.queue(life.queue).paused:
+                continue
+            if any(names(claim, life) for claim in parked) and not judge.places.is_held(life, steady):
+                return True
+        return False
+
+    def _see(self, *, fresh: bool = False) -> Sight:
         world, known = self._world, self._sight
         now, version = world.loop.time(), world.store.version
-        if known is None or known.version != version or now > known.at + SIGHT_SECONDS:
+        if known is None or (fresh and known.version != version) or now > known.at + SIGHT_SECONDS:
             ready = world.store.tasks(Filter(states=(State.READY,)), world.clock, limit=CLAIM_TASKS_MAX).tasks
             queues = {view.name: view for view in world.store.queues()}
             due = world.store.due(world.clock)
@@ -105,12 +119,15 @@ class Watch:
             life = self._world.judge.lives.get(task.id)
             if task.waiting_for or life is None:
                 continue
+            # No commit tells of a token that comes in: for groups a timer does, and it may have to try again.
+            by_timer = self._world.judge.rules.group(life.options.group).rate is not None
+            patience_seconds = TIMERS_PATIENCE_SECONDS if by_timer else PATIENCE_SECONDS
             for one in parked:
                 claim = one.asked.claim
                 assert claim is not None
                 if names(claim, life):
                     yield (
-                        Trouble(f"#{one.number} {task.id}", PATIENCE_SECONDS),
+                        Trouble(f"#{one.number} {task.id}", patience_seconds),
                         Fault(f"it is ready, and #{one.number} waits for it", task.id, f"#{one.number}", task.queue),
                     )
 
