@@ -75,7 +75,7 @@ def test_a_planted_fault_is_found(plant: str):
         "an-instant-lost": "gave no task for",
         "lose-a-fold": "it was given with",
         "let-a-duplicate-in": "it was let in beside",
-        "forget-an-edit": "it was given with",
+        "forget-an-edit": "it was ",
         "take-the-last": "whose turn it was",
         "forget-a-weight": "had something to give",
         "forget-a-death": "and was followed",

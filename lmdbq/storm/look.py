@@ -27,7 +27,7 @@ def world_of(store: Store, clock: Clock) -> World:
         tasks |= {task.id: _row(task) for task in page.tasks}
         after = page.after
         if not after:
-            return World(tasks, {view.name: _queue(view) for view in store.queues()})
+            return World(tasks, {view.name: _queue(view) for view in store.queues()} | _others(store, clock))
 
 
 def miscounted(world: World) -> list[str]:
@@ -46,6 +46,20 @@ def miscounted(world: World) -> list[str]:
         for key in {*listed, *counted}
         if listed[key] != counted[key]
     ]
+
+
+def _others(store: Store, clock: Clock) -> dict[str, Any]:
+    """Return schedules and the settings of groups, as if they were queues that have no tasks."""
+    schedules = {
+        f"schedule {one.name}": [[one.schedule.cron, one.schedule.paused], {}, [one.next_at, one.last_at, one.fired]]
+        for one in store.schedules()
+    }
+    groups = {
+        f"group {one.name}": [[one.settings.paused, one.settings.max_running], {}, []]
+        for one in store.groups(clock)
+        if one.settings is not None
+    }
+    return schedules | groups
 
 
 def _row(task: Task) -> list[Any]:

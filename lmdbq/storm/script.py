@@ -28,6 +28,10 @@ from lmdbq.model import (
     Expire,
     Extend,
     Extension,
+    Fire,
+    GroupDelete,
+    GroupPut,
+    GroupSettings,
     Intervals,
     Keep,
     Lapse,
@@ -42,9 +46,14 @@ from lmdbq.model import (
     QueueDelete,
     QueuePut,
     QueueSettings,
+    Rate,
+    Refill,
     Report,
     Retry,
     RetryStrategy,
+    Schedule,
+    ScheduleDelete,
+    SchedulePut,
     Scope,
     Status,
     UniformEntries,
@@ -55,7 +64,10 @@ QUEUES: Final = ("mail", "thumbs", "rare")
 TYPES: Final = ("default", "send", "resize")
 KEYS: Final = 25
 LEASE_NS_MAX: Final = 40 * SECOND_NS
-TIMED: Final[tuple[Op, ...]] = (Promote(), Lapse(), Expire(), Prune())
+GROUPS: Final = ("one", "two")
+SCHEDULES: Final = ("often", "seldom")
+FOLLOWER: Final = Entry(queue="rare", type="send")
+TIMED: Final[tuple[Op, ...]] = (Fire(), Refill(), Promote(), Lapse(), Expire(), Prune())
 IDS_KEPT: Final = 60
 LARGE_BATCH: Final = 100
 
@@ -73,6 +85,8 @@ WEIGHTS: Final = {
     "retry": 3,
     "edit": 3,
     "settings": 3,
+    "group_settings": 3,
+    "schedule": 2,
     "purge": 1,
     "queue_delete": 1,
     "reopen": 1,
@@ -104,6 +118,8 @@ class Script:
             "retry": lambda: Retry(self._some_ids()),
             "edit": self._edit,
             "settings": self._settings,
+            "group_settings": self._group_settings,
+            "schedule": self._schedule,
             "purge": lambda: Purge(self._queue()),
             "queue_delete": lambda: QueueDelete(self._queue()),
         }
@@ -154,6 +170,7 @@ class Script:
 
     def _entry(self) -> Entry:
         chosen = self._chosen
+        thread, group = chosen.choice([("", "")] * 6 + [("first", ""), ("", GROUPS[0]), ("", GROUPS[1])])
         return Entry(
             self._payload(),
             self._queue(),
@@ -166,6 +183,9 @@ class Script:
                 retry=chosen.choice([None, RetryStrategy(max_attempts=2, backoff=Intervals((SECOND_NS,)))]),
                 keep=chosen.choice([None, None, Keep(succeeded_ns=20 * SECOND_NS, dead_ns=5 * SECOND_NS)]),
                 dedupe=self._dedupe() if chosen.random() < 0.4 else None,
+                thread=thread,
+                group=group,
+                on_dead=FOLLOWER if chosen.random() < 0.2 else None,
             ),
         )
 
@@ -223,3 +243,21 @@ class Script:
                 keepalive_ns=self._chosen.choice([0, 15 * SECOND_NS]),
             ),
         )
+
+    def _group_settings(self) -> GroupPut | GroupDelete:
+        name = self._chosen.choice(GROUPS)
+        if self._chosen.random() < 0.3:
+            return GroupDelete(name)
+        rate = Rate(2, SECOND_NS) if self._chosen.random() < 0.3 else None
+        cap = self._chosen.choice([None, 1, 3])
+        return GroupPut(name, GroupSettings(self._chosen.random() < 0.2, cap, rate))
+
+    def _schedule(self) -> SchedulePut | ScheduleDelete:
+        name = self._chosen.choice(SCHEDULES)
+        if self._chosen.random() < 0.3:
+            return ScheduleDelete(name)
+        cron = "*/5 * * * * *" if name == SCHEDULES[0] else "30 * * * * *"
+        return SchedulePut(name, Schedule(cron, self._scheduled(), paused=self._chosen.random() < 0.1))
+
+    def _scheduled(self) -> Entry:
+        return Entry(self._payload(), self._queue(), self._chosen.choice(TYPES))
