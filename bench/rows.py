@@ -135,6 +135,7 @@ ROWS: Final = (
 
 # Groups of which nothing is required, but which a reader will ask for.
 _BESIDE: Final[dict[str, tuple[Pair, ...]]] = {
+    "endings": ((_LIFE, _RAW), ("whole life 1,000, random completion order", _RAW)),  # what LMDB itself loses by it
     "more batches": (
         (_BATCH, _RAW),
         (_BATCH, _HTTP),
