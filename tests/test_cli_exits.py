@@ -73,6 +73,14 @@ def test_other_refusals_are_failures(status: int, daemon: FakeDaemon):
     assert CliRunner().invoke(cli, ["queue", "purge", "q", "--at", daemon.where]).exit_code == Exit.FAILED
 
 
+@pytest.mark.parametrize(("status", "code"), [(401, "token_required"), (403, "role_required")])
+def test_who_is_refused_for_a_token_is_told_where_to_put_it(status: int, code: str, daemon: FakeDaemon):
+    daemon.script = [answer(status, refusal(status, code))]
+    result = CliRunner().invoke(cli, ["queues", "--at", daemon.where])
+    assert result.exit_code == Exit.FAILED
+    assert "set LMDBQ_TOKEN" in result.stderr
+
+
 @pytest.mark.parametrize("outcome", sorted(OUTCOMES))
 def test_outcomes_end_as_the_table_says(outcome: str, daemon: FakeDaemon):
     daemon.script = [answer(body={"id": ID, "outcome": outcome, "state": None})]

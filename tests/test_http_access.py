@@ -64,6 +64,8 @@ async def test_no_token_or_a_wrong_one_is_refused(headers: dict[str, str]):
     async with served(token=SETTING) as api:
         answer = await api.call("GET", "/v1/queues", headers=headers)
         answer.problem(401, "token_required")
+        is_given = headers.get("Authorization", "") not in ("", "Bearer ", "Basic reader-secret")
+        assert ("is not the daemon's" in answer.value["detail"]) == is_given
         assert answer.headers["WWW-Authenticate"].startswith("Bearer")
         assert (await api.call("GET", "/livez", headers=headers)).status == 200
 

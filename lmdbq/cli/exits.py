@@ -76,8 +76,9 @@ TAKEN: Final = frozenset({"in_use", "not_empty", "already_served"})
 HINTS: Final = {
     "unreachable": "start a daemon with `lmdbq serve`, or name another one with --at http://HOST:PORT",
     "unauthorized": "set LMDBQ_TOKEN to the token the daemon was started with",
-    "http_401": "set LMDBQ_TOKEN to the token the daemon was started with",
+    "token_required": "set LMDBQ_TOKEN to the token the daemon was started with",
     "forbidden": "set LMDBQ_TOKEN to a token whose role allows this",
+    "role_required": "set LMDBQ_TOKEN to a token whose role allows this",
     "not_found": "`lmdbq tasks` and `lmdbq queues` show what there is",
     "gone": "it has ended and its time of keeping is over; `lmdbq tasks` shows what is still stored",
     "queue_not_found": "`lmdbq queues` shows what there is; `lmdbq queue put NAME` creates one",

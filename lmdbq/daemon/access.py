@@ -162,7 +162,9 @@ class Access:
             if hmac.compare_digest(token.secret, given):
                 allows |= token.allows
         if not allows:
-            raise Denied(401, "token_required", "send a token: -H 'Authorization: Bearer TOKEN' (or LMDBQ_TOKEN)")
+            wrong = "this token is not the daemon's; " if given else ""
+            how = "send its token: -H 'Authorization: Bearer TOKEN' (LMDBQ_TOKEN, for Python and the command line)"
+            raise Denied(401, "token_required", wrong + how)
         if needed not in allows:
             raise Denied(403, "role_required", f"this needs a token with the role {needed}")
 

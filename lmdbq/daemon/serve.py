@@ -144,7 +144,7 @@ async def _serve_store(settings: Settings, listen: Listen, store: Store, ownersh
             ownership.announce(url)
             signals = _Signals()
             gc.freeze()  # what was made by now is kept to the end; to look through it again would take 16 ms each time
-            ready(Serving(url, settings.data_directory(), settings.durability, os.getpid()))
+            ready(Serving(url, settings.data_directory().absolute(), settings.durability, os.getpid()))
             return await _until_over(app[DAEMON], signals, settings.grace_seconds)
     except (AddressTaken, BadSetting):
         with contextlib.suppress(LmdbqError):
