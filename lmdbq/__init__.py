@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lmdbq.client.aio_handles import AsyncQueueHandle as AsyncQueueHandle
     from lmdbq.client.aio_handles import AsyncSelection as AsyncSelection
     from lmdbq.client.aio_schedules import AsyncScheduleHandle as AsyncScheduleHandle
+    from lmdbq.client.aio_sets import AsyncSetHandle as AsyncSetHandle
     from lmdbq.client.aio_within import AsyncEnqueuer as AsyncEnqueuer
     from lmdbq.client.context import Context as Context
     from lmdbq.client.context import current as current
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from lmdbq.client.options import Throttle as Throttle
     from lmdbq.client.schedule_info import Cron as Cron
     from lmdbq.client.schedule_info import ScheduleInfo as ScheduleInfo
+    from lmdbq.client.set_info import SetInfo as SetInfo
     from lmdbq.client.sync import Client as Client
     from lmdbq.client.sync_groups import GroupHandle as GroupHandle
     from lmdbq.client.sync_handles import Handle as Handle
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from lmdbq.client.sync_handles import QueueHandle as QueueHandle
     from lmdbq.client.sync_handles import Selection as Selection
     from lmdbq.client.sync_schedules import ScheduleHandle as ScheduleHandle
+    from lmdbq.client.sync_sets import SetHandle as SetHandle
     from lmdbq.client.sync_within import Enqueuer as Enqueuer
     from lmdbq.client.tasks import Task as Task
     from lmdbq.client.tasks import Tasks as Tasks
@@ -76,6 +79,7 @@ _MODULES = {
     "client.aio_groups": ("AsyncGroupHandle",),
     "client.aio_handles": ("AsyncHandle", "AsyncLease", "AsyncQueueHandle", "AsyncSelection"),
     "client.aio_schedules": ("AsyncScheduleHandle",),
+    "client.aio_sets": ("AsyncSetHandle",),
     "client.aio_within": ("AsyncEnqueuer",),
     "client.context": ("Context", "current"),
     "client.directives": ("Dead", "Retry", "Snooze", "Stopped"),
@@ -83,10 +87,12 @@ _MODULES = {
     "client.info": ("GroupInfo", "GroupRuleInfo", "QueueInfo", "TaskInfo", "ThreadInfo", "WorkerInfo"),
     "client.options": ("Debounce", "Dedupe", "Keep", "Options", "Rate", "RetryStrategy", "Throttle"),
     "client.schedule_info": ("Cron", "ScheduleInfo"),
+    "client.set_info": ("SetInfo",),
     "client.sync": ("Client",),
     "client.sync_groups": ("GroupHandle",),
     "client.sync_handles": ("Handle", "Lease", "QueueHandle", "Selection"),
     "client.sync_schedules": ("ScheduleHandle",),
+    "client.sync_sets": ("SetHandle",),
     "client.sync_within": ("Enqueuer",),
     "client.tasks": ("Task", "Tasks"),
     "client.worker": ("Worker",),

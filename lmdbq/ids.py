@@ -19,6 +19,7 @@ ID_MAX: Final = 2**64 - 1
 DIGITS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 ID_DIGITS: Final = 11  # 62**11 > 2**64
 TASK_PREFIX: Final = "tsk_"
+SET_PREFIX: Final = "set_"
 DELIVERY_MAX: Final = 2**32 - 1
 
 _BASE: Final = len(DIGITS)
@@ -129,6 +130,29 @@ def _number_of(digits: str) -> int:
     for digit in digits:
         number = number * _BASE + _VALUES[digit]
     return number
+
+
+def format_set_id(number: int) -> str:
+    """Return the printed form of a set's id; they are given from the same numbers as task ids.
+
+    >>> format_set_id(62)
+    'set_00000000010'
+    """
+    return SET_PREFIX + format_id(number)[len(TASK_PREFIX) :]
+
+
+def parse_set_id(text: str) -> int:
+    """Return the number of a printed set id. Raises ValueError for anything else.
+
+    >>> parse_set_id("set_00000000010")
+    62
+    """
+    try:
+        if text.startswith(SET_PREFIX):
+            return parse_id(TASK_PREFIX + text[len(SET_PREFIX) :])
+    except ValueError:
+        pass  # said below, about sets
+    raise ValueError(f"a set's id is {SET_PREFIX!r} and {ID_DIGITS} letters or digits, as it was answered")
 
 
 def format_lease(task_id: int, delivery: int) -> str:

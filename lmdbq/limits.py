@@ -94,11 +94,15 @@ FIRE_TASKS_MAX: Final = 32  # what one Fire enqueues: x 64 KiB of payload is roo
 UPCOMING_DEFAULT: Final = 5  # instants to come that are shown
 UPCOMING_MAX: Final = 100
 
+# Sets.
+SET_PAYLOAD_BYTES_MAX: Final = 64 * 1024  # of a callback: it is written again with the counts of its set
+
 # How long things are kept.
 KEEP_SUCCEEDED_NS_DEFAULT: Final = 0
 KEEP_RESULT_NS_DEFAULT: Final = 1 * HOUR_NS  # a succeeded task that has a result
 KEEP_DEAD_NS_DEFAULT: Final = 30 * DAY_NS
 KEEP_CANCELLED_NS_DEFAULT: Final = 1 * HOUR_NS
+KEEP_SET_NS_DEFAULT: Final = 7 * DAY_NS  # a set that was decided
 KEEP_NS_MAX: Final = 3_660 * DAY_NS
 ENDED_PER_QUEUE_MAX: Final = 100_000  # per state
 MEMO_KEPT_NS: Final = 1 * HOUR_NS  # idempotency keys and claim ids

@@ -83,6 +83,28 @@ class Fold(IntEnum):
     REPLACE = 5
 
 
+class Condition(IntEnum):
+    """When a set is met: when all its members have succeeded, one has, or all are over. The numbers are in the file."""
+
+    ALL = 0
+    ANY = 1
+    FINISHED = 2
+
+
+class SetState(IntEnum):
+    """Where a set is in its life (see ``sets``). The numbers are part of the file format."""
+
+    OPEN = 0
+    CLOSED = 1
+    MET = 2
+    UNMET = 3
+
+    @property
+    def word(self) -> str:
+        """The state's name on the wire and in the CLI."""
+        return self.name.lower()
+
+
 # --- what a producer says ---
 
 
@@ -173,7 +195,9 @@ class Options(Struct, frozen=True, omit_defaults=True, gc=False):
     thread, group: the lane it waits in (1..128 bytes, "" = none; one of them at most). rejoin: a task of a thread that
     is to be tried again does not keep its place at the head. on_dead: what is enqueued when the task dies (see
     ``store.base``, Death); its times are relative. external_id: another system's name for the task, 1..128 bytes, which
-    no other stored task of the namespace has (1 is lmdbq's own namespace).
+    no other stored task of the namespace has (1 is lmdbq's own namespace). set_id: the set that it
+    is a member of, 0 = none; NEW_SET = the one that the call has made. callback_of: the set that it follows, which the
+    store alone says.
     """
 
     keepalive_ns: int = 0
@@ -188,8 +212,11 @@ class Options(Struct, frozen=True, omit_defaults=True, gc=False):
     on_dead: Entry | None = None
     external_id: str = ""
     namespace_no: int = 1
+    set_id: int = 0
+    callback_of: int = 0
 
 
+NEW_SET: Final = -1
 PLAIN: Final = Options()
 
 
@@ -353,6 +380,16 @@ class Schedule(Struct, frozen=True, omit_defaults=True):
     paused: bool = False
 
 
+class TaskSet(Struct, frozen=True, omit_defaults=True):
+    """What a set is to wait for, and what is enqueued once when it is decided: ``callback`` if it is met, ``on_unmet``
+    if it is not. Their times are relative. keep_ns: for how long it can be read after that."""
+
+    condition: Condition = Condition.ALL
+    callback: Entry | None = None
+    on_unmet: Entry | None = None
+    keep_ns: int = limits.KEEP_SET_NS_DEFAULT
+
+
 class GroupSettings(Struct, frozen=True, omit_defaults=True):
     """What a group, or a rule for groups, says; None and 0 mean "not said here".
 
@@ -384,8 +421,9 @@ class Filter(Struct, frozen=True):
     """Which tasks to list, count or change; what is empty does not restrict.
 
     dedupe_key: tasks that hold this key, in any scope: each the last that took it. external_id: in any namespace.
-    reason: why they are dead or cancelled. priority, attempts: (least, most), both included. created, scheduled, ended:
-    (from, before) in wall ns, of created_at, scheduled_at and ended_at; ended restricts to tasks that have ended.
+    set_id: members of that set. reason: why they are dead or cancelled. priority, attempts: (least, most), both
+    included. created, scheduled, ended: (from, before) in wall ns, of created_at, scheduled_at and ended_at; ended
+    restricts to tasks that have ended.
     """
 
     queue: str = ""
@@ -396,6 +434,7 @@ class Filter(Struct, frozen=True):
     thread: str = ""
     group: str = ""
     external_id: str = ""
+    set_id: int = 0
     reason: str = ""
     priority: tuple[int, int] | None = None
     attempts: tuple[int, int] | None = None
@@ -410,12 +449,14 @@ EVERY_TASK: Final = Filter()
 class Enqueue(Struct, frozen=True, tag=True):
     """Accept ``entries`` (1..10,000). create_queues False: an unknown queue refuses the call.
 
-    spawned: the store itself says it (see ``store.base``, Spawned); never a caller.
+    lease: (id, delivery) of the running task whose worker asks, which may add to its set when that is closed; (0, 0):
+    none. spawned: the store itself says it (see ``store.base``, Spawned); never a caller.
     """
 
     entries: Sequence[Entry]
     create_queues: bool = True
     spawned: bool = False
+    lease: tuple[int, int] = (0, 0)
 
 
 class Claim(Struct, frozen=True, tag=True):
@@ -579,6 +620,24 @@ class ScheduleDelete(Struct, frozen=True, tag=True):
     name: str
 
 
+class SetMake(Struct, frozen=True, tag=True):
+    """Make a set, open and empty. In the ops behind it in its call NEW_SET stands for its id."""
+
+    set: TaskSet = TaskSet()
+
+
+class SetClose(Struct, frozen=True, tag=True):
+    """Say that no more members come; a set that is closed already stays so."""
+
+    id: int
+
+
+class SetDelete(Struct, frozen=True, tag=True):
+    """Forget a set, in any state; its members stay, and nothing is enqueued for it."""
+
+    id: int
+
+
 class Fire(Struct, frozen=True, tag=True):
     """Timed: schedules whose next instant has come enqueue their tasks, at most ``limit``, and move on."""
 
@@ -677,6 +736,9 @@ Op = (
     | SchedulePut
     | SchedulePatch
     | ScheduleDelete
+    | SetMake
+    | SetClose
+    | SetDelete
     | Fire
     | GroupPut
     | GroupPatch
@@ -856,6 +918,13 @@ class ScheduleChanged(Struct, frozen=True, tag=True):
     created: bool = False
 
 
+class SetChanged(Struct, frozen=True, tag=True):
+    """Outcome of SetMake, SetClose and SetDelete. state: after the op, None if it was deleted."""
+
+    id: int
+    state: SetState | None
+
+
 class TypeChanged(Struct, frozen=True, tag=True):
     """Outcome of TypePut. changed False: it was known so already, and nothing was written."""
 
@@ -899,6 +968,7 @@ OpOutcome = (
     | QueueChanged
     | TypeChanged
     | ScheduleChanged
+    | SetChanged
     | GroupChanged
     | RuleChanged
     | Swept
@@ -927,7 +997,8 @@ class Done(Struct, frozen=True):
 
 class Refused(Struct, frozen=True):
     """A call that changed nothing. code: duplicate, queue_not_found, group_not_found, rule_not_found, too_many_rules,
-    too_many_types, expires_too_early, key_reused, full, or internal (a bug: its problem names the exception)."""
+    too_many_types, expires_too_early, set_not_found, set_closed, set_decided, key_reused, full, or internal (a bug: its
+    problem names the exception)."""
 
     code: str
     problems: tuple[Problem, ...]
@@ -1058,6 +1129,30 @@ class ScheduleView(Struct, frozen=True):
     next_at: int
     last_at: int = 0
     fired: int = 0
+    reason: str = ""
+
+
+class SetView(Struct, frozen=True, omit_defaults=True):
+    """A set: what it waits for, and how its members stand; once it is decided, how they stood then.
+
+    members = pending + succeeded + dead + cancelled + expired + deleted; the last counts also those that were purged,
+    or found damaged. pending: stored and not ended. ended_at: when it was decided, 0 = it is not. remove_at: when it is
+    forgotten. reason: why it was decided without its condition, "" if it was not.
+    """
+
+    id: int
+    set: TaskSet
+    state: SetState = SetState.OPEN
+    members: int = 0
+    pending: int = 0
+    succeeded: int = 0
+    dead: int = 0
+    cancelled: int = 0
+    expired: int = 0
+    deleted: int = 0
+    created_at: int = 0
+    ended_at: int = 0
+    remove_at: int = 0
     reason: str = ""
 
 

@@ -125,6 +125,8 @@ def _entry_problems(entry: Entry) -> list[Problem]:
         if getattr(entry, field):
             detail = f"a schedule says when; give delay_in_seconds or expires_in_seconds instead of {field}, or neither"
             found.append(Problem("bad_value", f"/task/{field}", detail))
+    if entry.options.set_id:
+        found.append(Problem("bad_value", "/task/set_id", "what a schedule enqueues is a member of no set"))
     if entry.expires_in_ns and entry.expires_in_ns <= entry.delay_ns:
         found.append(Problem("expires_too_early", "/task/expires_in_seconds", "it must be longer than the delay"))
     if len(entry.payload) > limits.SCHEDULE_PAYLOAD_BYTES_MAX:

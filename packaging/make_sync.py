@@ -16,6 +16,7 @@ PAIRS = {
     "aio_handles.py": "sync_handles.py",
     "aio_groups.py": "sync_groups.py",
     "aio_schedules.py": "sync_schedules.py",
+    "aio_sets.py": "sync_sets.py",
     "aio_within.py": "sync_within.py",
 }
 WORDS = (
@@ -24,7 +25,7 @@ WORDS = (
     (r"\b__a(enter|exit|iter)__\b", r"__\1__"),
     (r"\bAsync(?=[A-Z])", ""),
     (r"\basync_transport\b", "transport"),
-    (r"\baio_(groups|handles|schedules|within)\b", r"sync_\1"),
+    (r"\baio_(groups|handles|schedules|sets|within)\b", r"sync_\1"),
 )
 HEADING = '"""%s Made from ``%s`` by ``packaging/make_sync.py``: change that one."""'
 SUBJECTS = {
@@ -32,6 +33,7 @@ SUBJECTS = {
     "aio_handles.py": "What a ``Client`` hands out.",
     "aio_groups.py": "A group of a ``Client``.",
     "aio_schedules.py": "A schedule of a ``Client``.",
+    "aio_sets.py": "A set of a ``Client``.",
     "aio_within.py": "Enqueueing in an LMDB transaction.",
 }
 

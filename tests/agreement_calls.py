@@ -17,12 +17,14 @@ from lmdbq import limits
 from lmdbq.clock import ManualClock
 from lmdbq.model import (
     DEFAULT_SETTINGS,
+    NEW_SET,
     OVERWRITABLE,
     Call,
     Cancel,
     CatchUp,
     Claim,
     Completion,
+    Condition,
     DaemonStart,
     Dedupe,
     Delete,
@@ -71,8 +73,12 @@ from lmdbq.model import (
     SchedulePatch,
     SchedulePut,
     Scope,
+    SetClose,
+    SetDelete,
+    SetMake,
     State,
     Status,
+    TaskSet,
     TypePut,
     TypeSettings,
     UniformEntries,
@@ -144,7 +150,7 @@ templates = st.builds(  # of what follows a death
     delay_ns=SOON,
     expires_in_ns=st.sampled_from([0, 0, 90 * S, 1000]),
     options=st.builds(Options, dedupe=weighted(st.none(), strict_rules), keep=keeps),
-)
+).filter(lambda one: not one.expires_in_ns or one.delay_ns < one.expires_in_ns)  # as the API has it
 options = st.builds(
     Options,
     keepalive_ns=st.sampled_from([0, S, 4 * S]),
@@ -383,6 +389,51 @@ lane_enqueues = st.builds(
         st.tuples(TYPES, st.sampled_from([0, 0, 4]), laned(st.builds(Options, retry=retries))), min_size=1, max_size=5
     ),
 )
+SETS = st.sampled_from([1, 1, 1, 2, 3])  # symbols: the set that was made n-th last
+SOME_SETS = st.sampled_from([1, 1, 2, 3, 9])
+followers = st.none() | st.builds(  # of sets; nothing of it overwrites another task
+    Entry,
+    payload=st.sampled_from([b"null", b"5"]),
+    queue=st.sampled_from(["a", "b"]),
+    type=st.sampled_from(["t", "follows"]),
+    delay_ns=SOON,
+    options=st.sampled_from(
+        [Options(), Options(), Options(dedupe=Dedupe(STRICT_KEY, Scope.QUEUE, Until.FINISHED, 0, OnDuplicate.REJECT))]
+    ),
+)
+task_sets = st.builds(
+    TaskSet,
+    condition=st.sampled_from(Condition),
+    callback=followers,
+    on_unmet=followers,
+    keep_ns=st.sampled_from([0, S, limits.DAY_NS]),
+)
+
+
+@st.composite
+def members(draw: st.DrawFn, sets: st.SearchStrategy[int]) -> Enqueue:
+    """Return an Enqueue of members of a set, of a few others, perhaps with the lease of a task that runs."""
+    made = draw(st.lists(entries(), min_size=1, max_size=3))
+    named = [draw(st.sampled_from([0, 1, 1, 1])) and draw(sets) for _ in made]
+    lease = draw(st.sampled_from([(0, 0), (0, 0), (1, 0), (2, 0), (1, 1)]))
+    joined = [
+        replace(one, options=replace(one.options, set_id=set_id)) for one, set_id in zip(made, named, strict=True)
+    ]
+    return Enqueue(joined, lease=lease)
+
+
+whole_sets = st.builds(
+    lambda task_set, enqueue, closed: (SetMake(task_set), enqueue, SetClose(NEW_SET))[: 3 if closed else 2],
+    task_sets,
+    members(st.just(NEW_SET)),
+    st.booleans(),
+)
+set_changes = weighted(
+    *[st.builds(SetClose, SETS)] * 3,
+    st.builds(SetMake, task_sets),
+    st.builds(SetDelete, SOME_SETS),
+    st.builds(SetClose, SOME_SETS),
+)
 removals = st.one_of(st.builds(Purge, ANY_QUEUE), st.builds(QueueDelete, ANY_QUEUE))
 reports = st.builds(Report, st.lists(completions, min_size=1, max_size=3))
 heartbeats = st.builds(Extend, st.lists(extensions, min_size=1, max_size=2).map(tuple))
@@ -397,6 +448,8 @@ _edits = (
     removals,
     schedule_changes,
     fires,
+    set_changes,
+    members(SETS),
 )
 ops: st.SearchStrategy[Op] = weighted(
     *[enqueues] * 4, *[claims] * 4, *[reports] * 3, plain_enqueues, uniform_enqueues, lane_enqueues, *_edits
@@ -409,15 +462,35 @@ memos = st.builds(
 )
 calls = st.builds(
     Call,
-    ops=st.one_of(st.tuples(ops), st.tuples(ops, ops), st.tuples(ops, ops, ops)),
+    ops=st.one_of(st.tuples(ops), st.tuples(ops, ops), st.tuples(ops, ops, ops), whole_sets),
     memo=weighted(st.none(), st.none(), memos),
 )
 # --- symbols ---
 
 
-def resolve(call: Call, ids: Sequence[int], leases: Sequence[tuple[int, int]]) -> Call:
-    """Return ``call`` with real ids and deliveries; ``ids`` and ``leases`` are those given so far, newest last."""
-    return replace(call, ops=tuple(_resolve_op(op, ids, leases) for op in call.ops))
+def resolve(call: Call, ids: Sequence[int], leases: Sequence[tuple[int, int]], sets: Sequence[int]) -> Call:
+    """Return ``call`` with real ids and deliveries; ``ids``, ``leases`` and ``sets`` are those given so far, newest
+    last."""
+    return replace(call, ops=tuple(_resolve_set(_resolve_op(op, ids, leases), leases, sets) for op in call.ops))
+
+
+def _real_set(symbol: int, sets: Sequence[int]) -> int:
+    return symbol if symbol <= 0 else sets[-symbol] if symbol <= len(sets) else 3
+
+
+def _resolve_set(op: Op, leases: Sequence[tuple[int, int]], sets: Sequence[int]) -> Op:
+    if isinstance(op, SetClose | SetDelete):
+        return replace(op, id=_real_set(op.id, sets))
+    if not isinstance(op, Enqueue) or isinstance(op.entries, UniformEntries):
+        return op
+    named = [
+        replace(one, options=replace(one.options, set_id=_real_set(one.options.set_id, sets)))
+        if one.options.set_id
+        else one
+        for one in op.entries
+    ]
+    symbol, delivery = op.lease
+    return replace(op, entries=named, lease=_real_lease(symbol - 1, delivery, leases) if symbol else (0, 0))
 
 
 def _real_id(symbol: int, ids: Sequence[int]) -> int:

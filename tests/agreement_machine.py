@@ -53,6 +53,7 @@ from lmdbq.model import (
     Refused,
     Report,
     Retry,
+    SetClose,
     State,
     Status,
     Swept,
@@ -76,16 +77,17 @@ _EVENTS: dict[type, set[Event]] = {
     Enqueue: {Event.ENQUEUE, Event.EXPIRE, Event.EDIT},
     Claim: {Event.CLAIM, *_SWEEPS, *_DEATHS},
     Report: {Event.SUCCEED, Event.FAIL, Event.RELEASE, *_DEATHS},
-    Cancel: {Event.CANCEL},
-    Edit: {Event.EDIT, Event.EXPIRE},
-    Delete: {Event.DELETE},
-    Retry: {Event.RETRY, Event.EXPIRE},
+    Cancel: {Event.CANCEL, *_DEATHS},
+    Edit: _DEATHS,
+    Delete: {Event.DELETE, *_DEATHS},
+    Retry: {Event.RETRY, *_DEATHS},
     Purge: {Event.DELETE},
     QueueDelete: {Event.DELETE},
     Promote: {Event.PROMOTE},
     Lapse: {Event.LAPSE, *_DEATHS},
-    Expire: {Event.EXPIRE},
-    Prune: {Event.PRUNE},
+    Expire: _DEATHS,
+    Prune: {Event.PRUNE, *_DEATHS},
+    SetClose: _DEATHS,
     Fire: {Event.ENQUEUE, Event.EXPIRE, Event.EDIT},
 }
 
@@ -129,6 +131,7 @@ class AgreementMachine(RuleBasedStateMachine):
         self.store: Store = self.factory(self.directory / "store")
         self.ids: list[int] = []
         self.leases: list[tuple[int, int]] = []
+        self.sets: list[int] = []
         self.tasks: dict[int, Task] = {}
         self.queues: dict[str, QueueView] = {}
         self.retried: set[int] = set()  # by hand, which makes a task ready whatever its schedule
@@ -220,6 +223,20 @@ class AgreementMachine(RuleBasedStateMachine):
     def enqueue_into_lanes(self, op: Op) -> None:
         self._tell(Call((op,)))
 
+    @rule(ops=drawn.whole_sets)
+    def make_a_set_with_members(self, ops: tuple[Op, ...]) -> None:
+        self._tell(Call(ops))
+
+    @precondition(lambda self: self.sets)
+    @rule(op=drawn.members(drawn.SETS))
+    def add_to_a_set(self, op: Op) -> None:
+        self._tell(Call((op,)))
+
+    @precondition(lambda self: self.sets)
+    @rule(op=drawn.set_changes)
+    def change_a_set(self, op: Op) -> None:
+        self._tell(Call((op,)))
+
     @rule(op=drawn.group_changes)
     def change_a_group(self, op: Op) -> None:
         self._tell(Call((op,)))
@@ -230,7 +247,7 @@ class AgreementMachine(RuleBasedStateMachine):
 
     @rule(call=drawn.calls)
     def apply_a_call_whose_last_op_is_refused(self, call: Call) -> None:
-        call = drawn.resolve(call, self.ids, self.leases)
+        call = drawn.resolve(call, self.ids, self.leases, self.sets)
         before = self._image()
         self._apply([Call((*call.ops, Purge("never there")))])
         assert self._image() == before, "a refused call left a trace"
@@ -280,6 +297,7 @@ class AgreementMachine(RuleBasedStateMachine):
             _agreed_view(view, laned) for view in self.model.queues()
         ]
         assert self.store.schedules() == self.model.schedules()
+        assert self.store.sets() == self.model.sets()
         assert self.store.types() == self.model.types()
         assert Driver(self.model, self.clock).all_tasks() == Driver(self.store, self.clock).all_tasks()
         for task_id in (*self.ids[-9:], max(self.ids, default=0) + 1):
@@ -331,7 +349,7 @@ class AgreementMachine(RuleBasedStateMachine):
     # --- one apply
 
     def _tell(self, *calls: Call) -> None:
-        self._apply([drawn.resolve(call, self.ids, self.leases) for call in calls])
+        self._apply([drawn.resolve(call, self.ids, self.leases, self.sets) for call in calls])
 
     def _apply(self, calls: Sequence[Call]) -> list[CallOutcome]:
         self._look()
@@ -355,6 +373,7 @@ class AgreementMachine(RuleBasedStateMachine):
     def _look(self) -> None:
         self.tasks = {task.id: task for task in Driver(self.model, self.clock).all_tasks()}
         self.queues = {view.name: view for view in self.model.queues()}
+        self.sets = [one.id for one in self.model.sets()]
         now = self.clock.wall_ns()
         for task in self.tasks.values():
             scheduled_at, seen = self.latest.get(task.id, (task.scheduled_at, now))

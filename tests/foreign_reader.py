@@ -290,6 +290,21 @@ class Reader:
         """Return the patterns of the rules for groups."""
         return sorted(sealed_map(value)["pattern"] for key, value in self._rows["catalog"].items() if key[:1] == b"R")
 
+    def sets(self) -> dict[int, dict[str, Any]]:
+        """Return every set by id; of one that is undecided how many members are pending is counted."""
+        pending: dict[int, int] = {}
+        for key, value in self._rows["task"].items():
+            place = self._standings.get(number(key, 0), {"state": "ready"})
+            set_id = self._record(value)["options"].get("set_id", 0)
+            pending[set_id] = pending.get(set_id, 0) + (place["state"] not in STATES[3:])
+        found = {number(key, 0): sealed_map(value) for key, value in self._rows.get("set", {}).items()}
+        for set_id, record in found.items():
+            if record["id"] != set_id:
+                raise ValueError(f"set {set_id} says it is {record['id']}")
+            if record.get("state", 0) < 2 and record.get("pending", 0) != pending.get(set_id, 0):
+                raise ValueError(f"set {set_id} counts {record.get('pending', 0)} pending members")
+        return found
+
     def expiries(self) -> dict[int, int]:
         """Return when each waiting task expires, by id, those of purged queues left out."""
         rows = [struct.unpack(">IQQ", key) for key in self._rows["expiry"]]

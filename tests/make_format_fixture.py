@@ -19,17 +19,24 @@ import msgspec
 
 from lmdbq.clock import ManualClock
 from lmdbq.model import (
+    NEW_SET,
     CatchUp,
+    Condition,
     Dedupe,
+    Enqueue,
     Entry,
     GroupPut,
     GroupRule,
     GroupSettings,
+    Keep,
     Order,
     Rate,
     RulePut,
     Schedule,
     SchedulePut,
+    SetClose,
+    SetMake,
+    TaskSet,
     TypePut,
     TypeSettings,
 )
@@ -52,6 +59,7 @@ def seen(q: Driver) -> dict[str, Any]:
             "rules": q.store.group_rules(),
             "threads": q.store.threads("lanes"),
             "schedules": q.store.schedules(),
+            "sets": q.store.sets(),
             "types": q.store.types(),
         },
         str_keys=True,
@@ -78,6 +86,19 @@ def fill_lanes_and_schedules(q: Driver) -> None:
     q.put_queue("shared", order=Order.FAIR)
     q.enqueue(*[entry(queue="shared", group=name) for name in ("left", "left", "right", "right", "", "")])
     q.claim("shared", limit=4)
+    fill_sets(q)
+
+
+def fill_sets(q: Driver) -> None:
+    """Add sets: an open one, one that waits for its members, one that is met, with what follows it."""
+    after = Entry(queue="sets", type="after", payload=b"[2]")
+    made, _ = q.do(SetMake(TaskSet(Condition.ANY, after)), Enqueue((entry(queue="sets", set_id=NEW_SET, delay_ns=S),)))
+    done = entry(queue="batch", set_id=NEW_SET, keep=Keep(succeeded_ns=900 * S))
+    late = entry(queue="batch", set_id=NEW_SET, delay_ns=3_600 * S)
+    closed, members, _ = q.do(SetMake(TaskSet(on_unmet=after)), Enqueue((done, late)), SetClose(NEW_SET))
+    q.succeed(q.take("batch"), result=b"1")
+    q.do(SetMake(TaskSet(Condition.FINISHED, Entry(queue="sets"), keep_ns=86_400 * S)), SetClose(NEW_SET))
+    assert made.id < closed.id < members.ids[0]
 
 
 def write_compact(source: Path, target: Path) -> None:

@@ -20,6 +20,7 @@ from tests.contract_leases import LeaseContract
 from tests.contract_manage import CountCapability, QueueContract, TaskActionContract
 from tests.contract_queues import QueueSettingsContract
 from tests.contract_schedules import ScheduleContract
+from tests.contract_sets import SetContract
 from tests.contract_timed import TimedContract
 from tests.contract_types import TypeContract
 
@@ -43,6 +44,7 @@ class EveryStore(
     DeathContract,
     RetryElsewhereContract,
     ExternalIdContract,
+    SetContract,
     FoldContract,
     MaxWaitContract,
     CoalesceContract,

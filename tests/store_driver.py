@@ -230,6 +230,7 @@ class Driver:
             self.all_tasks(),
             self.store.queues(),
             self.store.schedules(),
+            self.store.sets(),
             self.store.groups(self.clock),
             self.store.group_rules(),
             (due.promote_at, due.expire_at, due.lapse_in_ns),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -389,6 +391,30 @@ def test_a_schedule_from_the_command_line(where: str):
     assert (wrong.returncode, "5 fields" in wrong.stderr) == (Exit.USAGE, True)
     said("schedule", "delete", "nightly", where=where)
     assert lmdbq("schedule", "show", "nightly", where=where).returncode == Exit.NOT_FOUND
+
+
+def test_sets_from_the_command_line(where: str):
+    words = ["--condition", "finished", "--callback", "report", "--after", "after-sets", "--keep", "1h"]
+    set_id = said("set", "make", *words, where=where).strip()
+    first, second = (said("enqueue", "in-a-set", "-q", "sets", "--set", set_id, where=where).strip() for _ in range(2))
+    assert said("tasks", "--set", set_id, where=where).count("in-a-set") == 2
+    assert said("set", "close", set_id, where=where) == f"{set_id}: closed, 2 of 2 pending\n"
+    assert set_id in said("sets", "--state", "closed", where=where)
+    refused = lmdbq("enqueue", "in-a-set", "-q", "sets", "--set", set_id, where=where)
+    assert (refused.returncode, "closed" in refused.stderr) == (Exit.CONFLICT, True)
+    program = f"{shlex.join(LMDBQ)} enqueue in-a-set -q added --set $LMDBQ_SET --at {where}"
+    with Program(where, "sets", "--exec", program, "--shell"):
+        while said_json("set", "show", set_id, where=where)["succeeded"] < 2:
+            time.sleep(0.05)
+    said("cancel", "--set", set_id, where=where)
+    shown = said_json("set", "show", set_id, "--wait", where=where)
+    assert (shown["state"], shown["members"], shown["succeeded"], shown["cancelled"]) == ("met", 4, 2, 2)
+    (report,) = said_json("tasks", "-q", "after-sets", where=where)["tasks"]
+    assert report["callback_of"] == set_id
+    assert "finished" in said("set", "show", set_id, where=where)
+    said("set", "delete", set_id, where=where)
+    assert lmdbq("set", "show", set_id, where=where).returncode == Exit.NOT_FOUND
+    assert first != second
 
 
 def test_once_for_many_calls_from_the_command_line(where: str):

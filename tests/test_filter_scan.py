@@ -51,6 +51,7 @@ def q(tmp_path: Path) -> Driver:
         (Filter(tag="never"), 0),
         (Filter(group="g"), 1),
         (Filter(thread="t"), 1),
+        (Filter(set_id=5), 0),
         (Filter(priority=(5, 9)), 1),
         (Filter(reason="no_retry"), 1),
         (Filter(attempts=(2, 9)), 0),

@@ -35,6 +35,7 @@ BODIES: dict[str, Any] = {
     "put_group_rule": {"max_running": 2, "priority": 1},
     "put_schedule": {"cron": "@daily", "task": {}},
     "patch_schedule": {"paused": False},
+    "make_set": {},
     "put_worker": {"queue_names": ["mail"]},
 }
 
@@ -42,6 +43,7 @@ BODIES: dict[str, Any] = {
 def path_of(template: str) -> str:
     return (
         template.replace("{id}", TASK)
+        .replace("{set_id}", "set_00000000001")
         .replace("{lease}", LEASE)
         .replace("{name}", "nobody")
         .replace("{key}", "acme")

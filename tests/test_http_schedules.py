@@ -51,7 +51,7 @@ WHOLE_TASK: dict[str, Any] = {
     "on_dead": {"queue_name": "alerts", "type": "alert", "tags": ["pager"]},
 }
 NOT_FOR_SCHEDULES = {"scheduled_at", "expires_at", "payload_base64", "group_key"}  # or not beside the others
-NOT_FOR_SCHEDULES |= {"debounce", "throttle", "coalesce"}  # shown as what they stand for
+NOT_FOR_SCHEDULES |= {"debounce", "throttle", "coalesce", "set_id"}  # shown as what they stand for
 
 
 async def fire(daemon: Api) -> None:

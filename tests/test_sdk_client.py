@@ -34,6 +34,7 @@ TWINS = {
     lmdbq.Enqueuer: lmdbq.AsyncEnqueuer,
     lmdbq.ScheduleHandle: lmdbq.AsyncScheduleHandle,
     lmdbq.GroupHandle: lmdbq.AsyncGroupHandle,
+    lmdbq.SetHandle: lmdbq.AsyncSetHandle,
 }
 TESTED = {
     "Client": {
@@ -52,6 +53,8 @@ TESTED = {
         "queues": "test_queues_are_listed",
         "schedule": "test_a_schedule_is_put_edited_and_removed",
         "schedules": "test_a_schedule_is_put_edited_and_removed",
+        "set": "test_a_set_is_made_joined_closed_and_followed",
+        "sets": "test_a_set_is_made_at_once_listed_and_deleted",
         "task": "test_a_task_is_found_by_its_id",
         "tasks": "test_tasks_are_selected",
         "threads": "test_rules_for_groups_and_lists_of_lanes",
@@ -63,6 +66,7 @@ TESTED = {
     "Enqueuer": {
         "enqueue": "test_tasks_of_a_transaction",
         "enqueue_many": "test_tasks_of_a_transaction",
+        "set": "test_tasks_of_a_transaction",
     },
     "Handle": {
         "cancel": "test_a_task_is_cancelled_and_retried",
@@ -107,6 +111,16 @@ TESTED = {
         "put": "test_a_group_is_set_paused_and_removed",
         "resume": "test_a_group_is_set_paused_and_removed",
         "set": "test_a_group_is_set_paused_and_removed",
+    },
+    "SetHandle": {
+        "close": "test_a_set_is_made_at_once_listed_and_deleted",
+        "delete": "test_a_set_is_made_at_once_listed_and_deleted",
+        "enqueue": "test_a_set_is_made_joined_closed_and_followed",
+        "enqueue_many": "test_a_set_is_made_joined_closed_and_followed",
+        "info": "test_a_set_is_made_joined_closed_and_followed",
+        "make": "test_a_set_is_made_at_once_listed_and_deleted",
+        "tasks": "test_a_set_is_made_joined_closed_and_followed",
+        "wait": "test_a_set_is_made_joined_closed_and_followed",
     },
     "Lease": {
         "extend": "test_a_lease_is_extended_and_can_be_lost",
@@ -468,7 +482,14 @@ async def test_tasks_of_a_transaction(client: Any, q: str):
         inside = client.within(transaction)
         one = inside.enqueue(Entry("n", 1, queue=q))
         two = inside.enqueue_many([Entry("n", 2, queue=q)])
+        whole = inside.set([Entry("n", 3, queue=q)], callback=Entry("after", queue=q))
+        begun = inside.set(condition="any", close=False)
+        inside.enqueue(Entry("n", 4, queue=q, set=begun))
     assert [(await ask(handle.info())).payload for handle in (one, *two)] == [1, 2]
+    assert [((await ask(one.info())).state, (await ask(one.info())).pending) for one in (whole, begun)] == [
+        ("closed", 1),
+        ("open", 1),
+    ]
 
 
 async def test_workers_are_listed_with_their_types(client: Any, q: str):
@@ -623,3 +644,98 @@ async def test_once_for_many_calls(client: Any, q: str):
     assert (await ask(handle.info())).payload == 6
     assert not (await ask(client.enqueue(Entry("n", queue=q, coalesce="c")))).deduped
     assert (await ask(client.enqueue(Entry("n", queue=q, coalesce="c")))).deduped
+
+
+async def entered(one: Any) -> Any:
+    return await one.__aenter__() if hasattr(one, "__aenter__") else one.__enter__()
+
+
+async def left(one: Any, error: BaseException | None = None) -> None:
+    said = (type(error) if error else None, error, None)
+    await one.__aexit__(*said) if hasattr(one, "__aexit__") else one.__exit__(*said)
+
+
+async def test_a_set_is_made_joined_closed_and_followed(client: Any, q: str):
+    """What ``with client.set(...) as batch`` does."""
+    callback = Entry[Any]("report", queue=f"{q}.after", tags=["x"])
+    batch = await entered(client.set(callback=callback, keep=timedelta(minutes=1)))
+    first = await ask(batch.enqueue(Entry("n", 1, queue=q)))
+    await ask(batch.enqueue_many([Entry("n", 2, queue=q)]))
+    assert await ask(batch.enqueue_many([])) == []
+    await ask(client.enqueue(Entry("n", 3, queue=q, set=batch)))
+    await ask(client.enqueue(Entry("n", 4, queue=q, set=batch.id)))
+    assert (await ask(first.info())).set == batch.id
+    assert [one.payload for one in await each(batch.tasks())] == [1, 2, 3, 4]
+    assert [one.payload for one in await each(client.tasks(set=batch, type="n"))] == [1, 2, 3, 4]
+    with pytest.raises(lmdbq.ResultTimeout):
+        await ask(batch.wait(timeout=0.01))
+    await left(batch)
+    info = await ask(batch.info())
+    assert (info.state, info.condition, info.members, info.pending, info.is_decided) == ("closed", "all", 4, 4, False)
+    with pytest.raises(lmdbq.Conflict) as caught:
+        await ask(batch.enqueue(Entry("n", queue=q)))
+    assert caught.value.code == "set_closed"
+
+    for lease in await ask(client.dequeue(q, limit=10)):
+        assert lease.task.set == batch.id
+        await ask(lease.succeed())
+
+    met = await ask(client.set(batch.id).wait(timeout=30))
+    assert (met.state, met.succeeded, met.is_decided, met.reason) == ("met", 4, True, "")
+    assert met.remove_at - met.ended_at == timedelta(minutes=1)
+    (report,) = await each(client.tasks(queue=f"{q}.after"))
+    assert (report.type, report.callback_of, report.payload["succeeded"]) == ("report", batch.id, 4)
+
+
+async def test_a_set_is_made_at_once_listed_and_deleted(client: Any, q: str):
+    batch = client.set(condition="finished", on_unmet=Entry("never"))
+    (handle,) = await ask(batch.make([Entry("n", queue=q)]))
+    with pytest.raises(RuntimeError, match="made already"):
+        await ask(batch.make())
+    (last,) = await ask(batch.close([Entry("n", queue=q)]))
+    assert await ask(batch.close()) == []
+    await ask(handle.cancel())
+    await ask(last.delete())
+    info = await ask(batch.info())
+    assert (info.state, info.cancelled, info.deleted) == ("met", 1, 1)
+
+    closed = client.set(keep=0)
+    assert await ask(closed.make(close=True)) == []
+    listed = {one.id: one for one in await ask(client.sets(state=["met", "open"]))}
+    assert listed[batch.id] == info
+    assert batch.id not in {one.id for one in await ask(client.sets(state="open"))}
+    await ask(batch.delete())
+    with pytest.raises(NotFound):
+        await ask(batch.info())
+
+
+async def test_a_set_whose_block_raises_stays_open(client: Any, q: str):
+    batch = await entered(client.set())
+    await left(batch, ValueError("no"))
+    assert (await ask(batch.info())).state == "open"
+    await ask(batch.delete())
+
+
+def test_what_cannot_follow_a_set_is_refused_at_once():
+    tasks = lmdbq.Tasks()
+
+    @tasks.task
+    def silent() -> None: ...
+
+    @tasks.task
+    def whole(set_id: str, **counts: Any) -> None: ...
+
+    @tasks.task
+    def strange(name: str, **counts: Any) -> None: ...
+
+    @tasks.task
+    def narrow(set_id: str) -> None: ...
+
+    with lmdbq.Client(":memory:") as client:
+        for right in (silent, whole, strange.entry("x")):
+            client.set(callback=right)
+        for wrong in (strange, narrow):
+            with pytest.raises(TypeError, match="it is told set_id, state, members"):
+                client.set(on_unmet=wrong)
+        with pytest.raises(TypeError, match="did you mean 'callback'"):
+            client.set(calback=silent)  # type: ignore[call-overload]

@@ -136,6 +136,11 @@ def complete_schedule(ctx: click.Context, _param: click.Parameter, incomplete: s
     return _offered(ctx, incomplete, lambda client: [schedule.name for schedule in client.schedules()])
 
 
+def complete_set(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the ids of sets that begin with ``incomplete``, those that are open or closed."""
+    return _offered(ctx, incomplete, lambda client: [one.id for one in client.sets(state=["open", "closed"]).sets])
+
+
 def complete_type(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """Return the types of stored tasks that begin with ``incomplete``: of the queue that was named, or of all."""
     named = ctx.params.get("queue_name") or ()

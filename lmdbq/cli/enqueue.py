@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from typing import Any, Final
@@ -9,7 +10,16 @@ from typing import Any, Final
 import click
 import msgspec
 
-from lmdbq.cli.common import DURATION, JSON_VALUE, Session, complete_type, fail, queue_option, with_session
+from lmdbq.cli.common import (
+    DURATION,
+    JSON_VALUE,
+    Session,
+    complete_set,
+    complete_type,
+    fail,
+    queue_option,
+    with_session,
+)
 from lmdbq.cli.exits import Exit
 from lmdbq.errors import Refusal
 from lmdbq.limits import PRIORITY_MAX, PRIORITY_MIN, WAIT_SECONDS_MAX
@@ -35,6 +45,7 @@ FIRST_LOOK_SECONDS: Final = 2.0  # then it is said why it does not run yet
 @click.option("--external-id", metavar="ID", help="Another system's id of it: skipped while a task with it is stored.")
 @click.option("--thread", metavar="ID", help="Thread: its tasks run one at a time, in order.")
 @click.option("--group", metavar="KEY", help="Group: its tasks share a cap and a rate, see `lmdbq group`.")
+@click.option("--set", "set_id", metavar="ID", shell_complete=complete_set, help="Set: it becomes a member of it.")
 @click.option("--priority", type=click.IntRange(PRIORITY_MIN, PRIORITY_MAX), metavar="N", help="Lower runs sooner.")
 @click.option("--lease", type=DURATION, metavar="DURATION", help="How long a worker may be silent about it.")
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="A word to find it by; may be repeated.")
@@ -53,7 +64,7 @@ def command(session: Session, type_name: str, payload: tuple[str, ...], wait: bo
         entry["payload"] = parse_payload(payload)
     if wait:
         entry["keep"] = {"succeeded_in_seconds": _KEEP_SECONDS}
-    answer = session.client.enqueue([entry])
+    answer = session.client.enqueue([entry], lease=_lease(entry))
     outcome = answer.outcomes[0]
     if wait:
         if outcome.deduped:
@@ -77,12 +88,19 @@ def _entry(type_name: str, options: dict[str, Any]) -> dict[str, Any]:
         "external_id": options["external_id"],
         "thread_id": options["thread"],
         "group_key": options["group"],
+        "set_id": options["set_id"],
         "priority": options["priority"],
         "keepalive_timeout_in_seconds": options["lease"],
         "tags": list(options["tags"]) or None,
         "retry_strategy": options["retry"],
     }
     return {name: value for name, value in said.items() if value is not None}
+
+
+def _lease(entry: dict[str, Any]) -> str:
+    """Return the lease of the task that a `worker --exec` runs us for, if the entry is to join its set."""
+    is_of_ours = entry.get("set_id") and entry["set_id"] == os.environ.get("LMDBQ_SET")
+    return os.environ.get("LMDBQ_LEASE", "") if is_of_ours else ""
 
 
 def _once(options: dict[str, Any]) -> dict[str, Any]:

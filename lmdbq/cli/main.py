@@ -24,12 +24,14 @@ SECTIONS: Final = {
     "Run": ("serve", "demo", "dev", "worker"),
     "Produce and consume": ("enqueue", "dequeue", "report"),
     "Tasks": ("tasks", "task", "dead", "retry", "cancel", "edit", "delete"),
-    "Queues, groups, schedules": (
+    "Queues, groups, sets, schedules": (
         "queues",
         "queue",
         "groups",
         "group",
         "threads",
+        "sets",
+        "set",
         "schedules",
         "schedule",
         "apply",

@@ -61,7 +61,7 @@ def command(
 
     COMMAND gets the payload on its standard input; exit status 0 is success and its output the result. Any other ending
     is a failure, with the end of its standard error as the message, and is retried as the task says. COMMAND finds
-    LMDBQ_TASK_ID, LMDBQ_TYPE, LMDBQ_QUEUE, LMDBQ_ATTEMPT and LMDBQ_LEASE in its environment.
+    LMDBQ_TASK_ID, LMDBQ_TYPE, LMDBQ_QUEUE, LMDBQ_ATTEMPT, LMDBQ_LEASE and LMDBQ_SET in its environment.
 
     Ctrl-C lets what runs finish and hands back the rest; a second one ends now. SIGUSR2 prints what runs. A daemon that
     restarts is waited for. --at may also be a directory. With --json the one line on standard output says what it works

@@ -11,11 +11,15 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, Unpack, overload
 
-from lmdbq.client import core, core_groups, core_schedules
+from msgspec import UNSET
+
+from lmdbq.client import core, core_groups, core_schedules, core_sets
 from lmdbq.client.aio_groups import AsyncGroupHandle
 from lmdbq.client.aio_handles import AsyncHandle, AsyncLease, AsyncQueueHandle, AsyncSelection
 from lmdbq.client.aio_schedules import AsyncScheduleHandle
+from lmdbq.client.aio_sets import AsyncSetHandle
 from lmdbq.client.aio_within import AsyncEnqueuer
+from lmdbq.client.context import lease_in
 from lmdbq.client.entries import Entry, bodies_of
 from lmdbq.client.group_options import GroupOptions, group_fields_of
 from lmdbq.client.info import GroupInfo, GroupRuleInfo, QueueInfo, TaskInfo, ThreadInfo, WorkerInfo
@@ -23,6 +27,7 @@ from lmdbq.client.keys import new_key
 from lmdbq.client.options import Filters, Seconds, filter_fields_of, seconds
 from lmdbq.client.places import AsyncTransport, Place, place_of
 from lmdbq.client.schedule_info import ScheduleInfo, schedule_info
+from lmdbq.client.set_info import SetInfo, SetOptions, set_info
 from lmdbq.client.tasks import Task, entry_of
 from lmdbq.limits import PAGE_TASKS_MAX, WAIT_SECONDS_MAX
 from lmdbq.wire.shapes import DequeueRequest
@@ -107,7 +112,8 @@ class AsyncClient:
         said = list(entries)
         if not said:
             return []
-        request = core.enqueue(bodies_of(said), queue_name=None, return_tasks=False, key=new_key())
+        bodies = bodies_of(said)
+        request = core.enqueue(bodies, queue_name=None, return_tasks=False, key=new_key(), lease=lease_in(bodies))
         outcomes = (await self._transport.call(request)).outcomes
         return [
             AsyncHandle(self._transport, one.id, entry.returns, one.outcome, one.deduped)
@@ -190,6 +196,27 @@ class AsyncClient:
         while cursor != "":
             page = await self._transport.call(core_groups.threads(queue, cursor, PAGE_TASKS_MAX))
             found += page.threads
+            cursor = page.next
+        return found
+
+    @overload
+    def set(self, id: str, /) -> AsyncSetHandle: ...
+
+    @overload
+    def set(self, /, **options: Unpack[SetOptions]) -> AsyncSetHandle: ...
+
+    def set(self, id: str = "", /, **options: Unpack[SetOptions]) -> AsyncSetHandle:
+        """Return the handle of a set by its id, or of a new one: see ``SetHandle``. Nothing is asked yet."""
+        return AsyncSetHandle(self._transport, id, **options)
+
+    async def sets(self, *, state: str | Sequence[str] = ()) -> list[SetInfo]:
+        """Return every set that is kept, or those in these states (open, closed, met, unmet), the oldest first."""
+        found: list[SetInfo] = []
+        cursor: Any = None
+        while cursor is not UNSET:
+            query = {"state": list([state] if isinstance(state, str) else state), "cursor": cursor}
+            page = await self._transport.call(core_sets.sets({**query, "limit": PAGE_TASKS_MAX}))
+            found += map(set_info, page.sets)
             cursor = page.next
         return found
 

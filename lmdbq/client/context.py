@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final
@@ -51,6 +51,18 @@ def current() -> Context:
         return _current.get()
     except LookupError:
         raise RuntimeError("no task runs here; current() is for functions that a worker runs") from None
+
+
+def lease_in(bodies: Iterable[Mapping[str, Any]]) -> str:
+    """Return the lease of the task that runs here if one of ``bodies`` (entries of the API) names its set, else "".
+
+    With it a running task may add to its set even when that is closed.
+    """
+    context = _current.get(None)
+    if context is None or not context.task.set:
+        return ""
+    named = any(body.get("set_id") == context.task.set for body in bodies)
+    return f"{context.task.id}.{context.task.deliveries}" if named else ""
 
 
 @contextmanager

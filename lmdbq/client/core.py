@@ -121,10 +121,14 @@ def entry_body(entry: EntryBody | Fields) -> EntryBody | Fields:
 
 
 def enqueue(
-    entries: Sequence[EntryBody | Fields], *, queue_name: str | None, return_tasks: bool, key: str
+    entries: Sequence[EntryBody | Fields], *, queue_name: str | None, return_tasks: bool, key: str, lease: str = ""
 ) -> Request[answers.EnqueueAnswer]:
-    """Accept ``entries`` (1..10,000; a mapping has the API's field names, and its payload may be bytes)."""
-    body = said(queue_name=queue_name, return_tasks=return_tasks, entries=[entry_body(each) for each in entries])
+    """Accept ``entries`` (1..10,000; a mapping has the API's field names, and its payload may be bytes).
+
+    lease: of the task that runs here and adds to its set, "" for none.
+    """
+    bodies = [entry_body(each) for each in entries]
+    body = said(queue_name=queue_name, return_tasks=return_tasks, lease=lease or None, entries=bodies)
     return sending("POST", "/v1/enqueue", answers.EnqueueAnswer, body, repeatable=True, key=key)
 
 

@@ -22,6 +22,7 @@ from lmdbq.client.core import Request
 from lmdbq.client.embedded_file import OpenQueue
 from lmdbq.client.embedded_groups import all_groups, all_rules, one_group, one_rule, threads_of
 from lmdbq.client.embedded_schedules import all_schedules, one_schedule
+from lmdbq.client.embedded_sets import all_sets, make_set, one_set
 from lmdbq.client.embedded_tasks import (
     act_on_tasks,
     commit,
@@ -108,6 +109,12 @@ async def answer(queue: OpenQueue, request: Request[Any]) -> Any:
             return await one_rule(queue, request, pattern)
         case _, "queues", name, *verb:
             return await _one_queue(queue, request, name, "".join(verb))
+        case "POST", "sets":
+            return await make_set(queue, request.body)
+        case "GET", "sets":
+            return await all_sets(queue, query)
+        case _, "sets", set_id, *verb:
+            return await one_set(queue, request, set_id, "".join(verb))
         case "GET", "schedules":
             return await all_schedules(queue)
         case _, "schedules", name, *verb:
@@ -120,7 +127,7 @@ async def answer(queue: OpenQueue, request: Request[Any]) -> Any:
 
 async def _enqueue(queue: OpenQueue, body: bytes) -> answers.EnqueueAnswer:
     batch = requests.read_enqueue(body, JSON_CODEC)
-    done = await commit(queue, Enqueue(batch.entries), size_bytes=len(body))
+    done = await commit(queue, Enqueue(batch.entries, lease=batch.lease), size_bytes=len(body))
     assert isinstance(done, Enqueued)
     wanted = {placed.id for placed in done.odd.values() if placed.deduped}
     found = {number: queue.store.task(number, queue.clock) for number in wanted}

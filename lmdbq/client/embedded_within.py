@@ -22,10 +22,12 @@ from lmdbq.client.core import Request
 from lmdbq.client.embedded_tasks import settled
 from lmdbq.client.embedded_verbs import enqueued
 from lmdbq.errors import TransactionUnusable
+from lmdbq.ids import format_set_id
 from lmdbq.model import Call, Enqueue, Enqueued
 from lmdbq.store.lmdb import LmdbStore
-from lmdbq.wire import answers, requests
+from lmdbq.wire import answers, requests, sets
 from lmdbq.wire.problems import JSON_CODEC
+from lmdbq.wire.set_shapes import SetAnswer
 
 if TYPE_CHECKING:
     from lmdbq.client.embedded_file import OpenQueue
@@ -100,10 +102,21 @@ class Within:
         """Carry out an enqueue. Raises TransactionUnusable, InvalidInput, Refusal; then nothing was changed."""
         self._refuse_late()
         batch = requests.read_enqueue(request.body, JSON_CODEC)
-        done = settled(self._store.apply_in(self._transaction, Call((Enqueue(batch.entries),)), self._queue.clock))
+        done = settled(
+            self._store.apply_in(
+                self._transaction, Call((Enqueue(batch.entries, lease=batch.lease),)), self._queue.clock
+            )
+        )
         told = done.outcomes[0]
         assert isinstance(told, Enqueued)
         return enqueued(batch, told, {})
+
+    def make_set(self, request: Request[SetAnswer]) -> str:
+        """Make a set, perhaps with members, and return its id. Raises as ``enqueue`` does."""
+        self._refuse_late()
+        asked = sets.read_set(request.body, JSON_CODEC)
+        done = settled(self._store.apply_in(self._transaction, Call(asked.ops), self._queue.clock))
+        return format_set_id(asked.placed(done.outcomes)[0])
 
 
 def refuse_inside(queue: OpenQueue) -> None:

@@ -1,6 +1,7 @@
 """A task handler that is any program: payload on its standard input, exit status as the verdict, output as the result.
 
-The environment tells the program what it works on: LMDBQ_TASK_ID, LMDBQ_TYPE, LMDBQ_QUEUE, LMDBQ_ATTEMPT, LMDBQ_LEASE.
+The environment tells the program what it works on: LMDBQ_TASK_ID, LMDBQ_TYPE, LMDBQ_QUEUE, LMDBQ_ATTEMPT, LMDBQ_LEASE
+and, for a member of a set, LMDBQ_SET, which ``lmdbq enqueue --set "$LMDBQ_SET"`` may add to.
 Exit status 0 means done, and what it wrote is the result (as JSON if it is JSON, else as a string); any other ending is
 a failure with the end of its standard error as the message. The trap is the terminal: Ctrl-C goes to the whole process
 group, and would kill the very programs that are to finish, so each program leads a group of its own. When its job is
@@ -67,6 +68,7 @@ def _environment(job: Job) -> dict[str, str]:
         "LMDBQ_QUEUE": job.queue_name,
         "LMDBQ_ATTEMPT": str(job.attempts),
         "LMDBQ_LEASE": job.lease,
+        "LMDBQ_SET": job.task.set_id or "",
     }
 
 

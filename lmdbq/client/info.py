@@ -37,7 +37,8 @@ class TaskInfo(Struct, frozen=True, kw_only=True):
 
     state: scheduled, ready, running, succeeded, dead or cancelled. deliveries: how often it was given to a worker;
     attempts: failures + the running one. due_at: when a scheduled task becomes ready. waiting_for: why it does not run.
-    reason: why it is dead or cancelled. Instants are None where there is none.
+    reason: why it is dead or cancelled. set: the id of the set it is a member of; callback_of: of the set that it
+    follows. Instants are None where there is none.
     """
 
     id: str
@@ -68,6 +69,8 @@ class TaskInfo(Struct, frozen=True, kw_only=True):
     waiting_for: WaitingFor | None
     thread: str
     group: str
+    set: str
+    callback_of: str
 
 
 def task_info(task: TaskAnswer) -> TaskInfo:
@@ -101,6 +104,8 @@ def task_info(task: TaskAnswer) -> TaskInfo:
         waiting_for=_or(task.waiting_for, None),
         thread=_or(task.thread_id, ""),
         group=_or(task.group_key, ""),
+        set=_or(task.set_id, ""),
+        callback_of=_or(task.callback_of, ""),
     )
 
 

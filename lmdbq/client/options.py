@@ -37,6 +37,12 @@ class EntryLike(Protocol):
     options: Mapping[str, Any]
 
 
+class SetLike(Protocol):
+    """A ``SetHandle``, of either client."""
+
+    id: str
+
+
 class Options(TypedDict, total=False):
     """What may be said of a task. Each is optional; the queue's settings, then the built-in defaults fill in.
 
@@ -48,6 +54,7 @@ class Options(TypedDict, total=False):
     Keep. tags: up to 16 words. metadata: up to 4 KiB of JSON object. on_dead: an Entry that is enqueued when the task
     dies; without a payload it is told what died, and why. debounce, throttle: once for many calls. coalesce: a key; one
     task, with the latest payload, waits behind the one that runs. external_id: skipped while a stored task has it.
+    set: the set that it becomes a member of, by its handle or id.
     """
 
     queue: str
@@ -70,6 +77,7 @@ class Options(TypedDict, total=False):
     throttle: Throttle
     coalesce: str
     external_id: str
+    set: str | SetLike
 
 
 class QueueOptions(TypedDict, total=False):
@@ -111,6 +119,7 @@ class Filters(TypedDict, total=False):
     thread: str
     group: str
     external_id: str
+    set: str | SetLike
     reason: str
     priority_min: int
     priority_max: int
@@ -209,6 +218,10 @@ def _as_it_is(value: Any) -> Any:
     return value
 
 
+def _set_id(value: str | SetLike) -> str:
+    return value if isinstance(value, str) else value.id
+
+
 _SPANS: Final = ("created", "scheduled", "ended")
 _Reader: TypeAlias = tuple[str, Callable[[Any], Any]]
 # Option -> its field of the API, and how its value is read. ``dedupe`` is several fields.
@@ -232,6 +245,7 @@ _TASK_FIELDS: Final[dict[str, _Reader]] = {
     "throttle": ("throttle", _throttle),
     "coalesce": ("coalesce", _as_it_is),
     "external_id": ("external_id", _as_it_is),
+    "set": ("set_id", _set_id),
 }
 _QUEUE_FIELDS: Final[dict[str, _Reader]] = {
     "rate": ("rate", rate_fields),
@@ -257,6 +271,7 @@ _FILTER_FIELDS: Final[dict[str, _Reader]] = {
     "thread": ("thread_id", _as_it_is),
     "group": ("group_key", _as_it_is),
     "external_id": ("external_id", _as_it_is),
+    "set": ("set_id", _set_id),
     "reason": ("reason", _as_it_is),
     **{f"{name}_{end}": (f"{name}_{end}", _as_it_is) for name in ("priority", "attempts") for end in ("min", "max")},
     **{f"{name}_{end}": (f"{name}_{end}", instant) for name in _SPANS for end in ("from", "before")},

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lmdbq.client.embedded import Embedded
     from lmdbq.clock import Clock
     from lmdbq.wire.answers import EnqueueAnswer
+from lmdbq.wire.set_shapes import SetAnswer
 
 T = TypeVar("T")
 MEMORY: Final = ":memory:"
@@ -73,6 +74,10 @@ class EnqueuerWithin(Protocol):
 
     def enqueue(self, request: Request[EnqueueAnswer]) -> EnqueueAnswer:
         """Carry out an enqueue."""
+        ...
+
+    def make_set(self, request: Request[SetAnswer]) -> str:
+        """Make a set; return its id."""
         ...
 
 

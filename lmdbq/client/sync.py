@@ -7,7 +7,10 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, Unpack, overload
 
-from lmdbq.client import core, core_groups, core_schedules
+from msgspec import UNSET
+
+from lmdbq.client import core, core_groups, core_schedules, core_sets
+from lmdbq.client.context import lease_in
 from lmdbq.client.entries import Entry, bodies_of
 from lmdbq.client.group_options import GroupOptions, group_fields_of
 from lmdbq.client.info import GroupInfo, GroupRuleInfo, QueueInfo, TaskInfo, ThreadInfo, WorkerInfo
@@ -15,9 +18,11 @@ from lmdbq.client.keys import new_key
 from lmdbq.client.options import Filters, Seconds, filter_fields_of, seconds
 from lmdbq.client.places import Place, Transport, place_of
 from lmdbq.client.schedule_info import ScheduleInfo, schedule_info
+from lmdbq.client.set_info import SetInfo, SetOptions, set_info
 from lmdbq.client.sync_groups import GroupHandle
 from lmdbq.client.sync_handles import Handle, Lease, QueueHandle, Selection
 from lmdbq.client.sync_schedules import ScheduleHandle
+from lmdbq.client.sync_sets import SetHandle
 from lmdbq.client.sync_within import Enqueuer
 from lmdbq.client.tasks import Task, entry_of
 from lmdbq.limits import PAGE_TASKS_MAX, WAIT_SECONDS_MAX
@@ -103,7 +108,8 @@ class Client:
         said = list(entries)
         if not said:
             return []
-        request = core.enqueue(bodies_of(said), queue_name=None, return_tasks=False, key=new_key())
+        bodies = bodies_of(said)
+        request = core.enqueue(bodies, queue_name=None, return_tasks=False, key=new_key(), lease=lease_in(bodies))
         outcomes = (self._transport.call(request)).outcomes
         return [
             Handle(self._transport, one.id, entry.returns, one.outcome, one.deduped)
@@ -184,6 +190,27 @@ class Client:
         while cursor != "":
             page = self._transport.call(core_groups.threads(queue, cursor, PAGE_TASKS_MAX))
             found += page.threads
+            cursor = page.next
+        return found
+
+    @overload
+    def set(self, id: str, /) -> SetHandle: ...
+
+    @overload
+    def set(self, /, **options: Unpack[SetOptions]) -> SetHandle: ...
+
+    def set(self, id: str = "", /, **options: Unpack[SetOptions]) -> SetHandle:
+        """Return the handle of a set by its id, or of a new one: see ``SetHandle``. Nothing is asked yet."""
+        return SetHandle(self._transport, id, **options)
+
+    def sets(self, *, state: str | Sequence[str] = ()) -> list[SetInfo]:
+        """Return every set that is kept, or those in these states (open, closed, met, unmet), the oldest first."""
+        found: list[SetInfo] = []
+        cursor: Any = None
+        while cursor is not UNSET:
+            query = {"state": list([state] if isinstance(state, str) else state), "cursor": cursor}
+            page = self._transport.call(core_sets.sets({**query, "limit": PAGE_TASKS_MAX}))
+            found += map(set_info, page.sets)
             cursor = page.next
         return found
 

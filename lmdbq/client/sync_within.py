@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
-from lmdbq.client import core
+from lmdbq.client import core, core_sets
+from lmdbq.client.context import lease_in
 from lmdbq.client.entries import Entry, bodies_of
 from lmdbq.client.places import EnqueuerWithin, Transport
+from lmdbq.client.set_info import SetOptions, set_fields_of
 from lmdbq.client.sync_handles import Handle
+from lmdbq.client.sync_sets import SetHandle
 from lmdbq.client.tasks import Task, entry_of
 
 P = ParamSpec("P")
@@ -47,9 +50,21 @@ class Enqueuer:
         said = list(entries)
         if not said:
             return []
-        request = core.enqueue(bodies_of(said), queue_name=None, return_tasks=False, key="")
+        bodies = bodies_of(said)
+        request = core.enqueue(bodies, queue_name=None, return_tasks=False, key="", lease=lease_in(bodies))
         outcomes = self._within.enqueue(request).outcomes
         return [
             Handle(self._transport, one.id, entry.returns, one.outcome, one.deduped)
             for entry, one in zip(said, outcomes, strict=True)
         ]
+
+    def set(
+        self, entries: Iterable[Entry[Any]] = (), /, *, close: bool = True, **options: Unpack[SetOptions]
+    ) -> SetHandle:
+        """Make a set with ``entries`` as its members, and return its handle; it is there when the transaction is.
+
+        close False: others come, by ``enqueue`` with the option ``set``, here or later. Raises as ``enqueue`` does.
+        """
+        fields = {**set_fields_of(options), "close": close}
+        made = self._within.make_set(core_sets.make_set(fields, bodies_of(entries), key=""))
+        return SetHandle(self._transport, made)

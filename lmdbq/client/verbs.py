@@ -10,7 +10,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
-from lmdbq.client import core, core_actions, core_groups, core_schedules
+from lmdbq.client import core, core_actions, core_groups, core_schedules, core_sets
 from lmdbq.client.core import Fields, Request, T
 from lmdbq.client.keys import new_key
 from lmdbq.errors import Refusal
@@ -18,6 +18,7 @@ from lmdbq.limits import PAGE_TASKS_MAX
 from lmdbq.wire import answers
 from lmdbq.wire.group_shapes import GroupAnswer, GroupsAnswer, RuleAnswer, ThreadsAnswer
 from lmdbq.wire.schedule_shapes import ScheduleAnswer, ScheduleNext
+from lmdbq.wire.set_shapes import SetAnswer, SetsAnswer
 from lmdbq.wire.shapes import DequeueRequest, EntryBody, ExtendEntry, ReportEntry
 from lmdbq.wire.workers import WorkersAnswer
 
@@ -42,10 +43,12 @@ class Verbs(ABC):
         queue_name: str | None = None,
         return_tasks: bool = False,
         idempotency_key: str | None = None,
+        lease: str = "",
     ) -> answers.EnqueueAnswer:
         """Enqueue 1..10,000 entries, all or none. A mapping has the API's field names; its payload may be bytes."""
         key = idempotency_key or new_key()
-        return self.call(core.enqueue(entries, queue_name=queue_name, return_tasks=return_tasks, key=key))
+        said = core.enqueue(entries, queue_name=queue_name, return_tasks=return_tasks, key=key, lease=lease)
+        return self.call(said)
 
     def dequeue(self, wanted: DequeueRequest, *, stop: threading.Event | None = None) -> answers.DequeueAnswer:
         """Claim tasks; see ``subscription``. stop: see ``call``."""
@@ -200,6 +203,28 @@ class Verbs(ABC):
     def threads(self, queue: str, cursor: str | None = None, limit: int | None = None) -> ThreadsAnswer:
         """Return a page of a queue's threads; ``next`` is the cursor of the following page."""
         return self.call(core_groups.threads(queue, cursor, limit))
+
+    # --- sets
+
+    def make_set(self, entries: core_sets.Entries = (), **fields: object) -> SetAnswer:
+        """Make a set, with its first members."""
+        return self.call(core_sets.make_set(fields, entries, key=new_key()))
+
+    def sets(self, **query: object) -> SetsAnswer:
+        """Return a page of sets; ``next`` is the ``cursor`` of the following page."""
+        return self.call(core_sets.sets(query))
+
+    def task_set(self, set_id: str, *, wait: float = 0.0) -> SetAnswer:
+        """Return a set. wait: hold the answer until it is decided, at most so many seconds (<= 60)."""
+        return self.call(core_sets.task_set(set_id, wait=wait))
+
+    def close_set(self, set_id: str, entries: core_sets.Entries = ()) -> SetAnswer:
+        """Close a set, with its last members."""
+        return self.call(core_sets.close_set(set_id, entries, lease="", key=new_key()))
+
+    def delete_set(self, set_id: str) -> None:
+        """Forget a set; its members stay."""
+        self.call(core_sets.delete_set(set_id))
 
     # --- schedules
 

@@ -56,7 +56,7 @@ async def enqueue(request: web.Request) -> web.StreamResponse:
     codec = codec_in(request)
     body = await read_body(request)
     batch = requests.read_enqueue(body, codec)
-    done = await _place(request, daemon, batch.entries, body)
+    done = await _place(request, daemon, batch.entries, body, lease=batch.lease)
     out = codec_out(request)
     stored = _stored(daemon, batch.entries, done, with_tasks=batch.return_tasks)
     answer = render.enqueue_answer(batch, done, stored, out)
@@ -84,9 +84,14 @@ async def create_task(request: web.Request) -> web.StreamResponse:
 
 
 async def _place(
-    request: web.Request, daemon: Daemon, entries: Sequence[Entry], body: bytes, prefix: str = ""
+    request: web.Request,
+    daemon: Daemon,
+    entries: Sequence[Entry],
+    body: bytes,
+    prefix: str = "",
+    lease: tuple[int, int] = (0, 0),
 ) -> Enqueued:
-    op = Enqueue(entries, create_queues=not daemon.settings.strict_queues)
+    op = Enqueue(entries, create_queues=not daemon.settings.strict_queues, lease=lease)
     outcome = await daemon.engine.call(op, memo=memo_of(request, daemon, body), size_bytes=len(body))
     done = settled(outcome, prefix=prefix).outcomes[0]
     assert isinstance(done, Enqueued)

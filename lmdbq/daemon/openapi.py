@@ -25,6 +25,7 @@ _PATH_PARAMETER: Final = re.compile(r"\{(\w+)\}")
 _PATH_DOCS: Final = {
     "id": "A task id, tsk_ and eleven letters or digits.",
     "external_id": "What the entry said as `external_id`.",
+    "set_id": "A set's id, set_ and eleven letters or digits.",
     "lease": "What dequeue answered as `lease`.",
     "name": "The name of a queue, or of a schedule.",
     "key": "The key of a group.",

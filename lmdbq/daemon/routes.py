@@ -19,6 +19,7 @@ from lmdbq.daemon.route import Parameter as Parameter
 from lmdbq.daemon.route import Route as Route
 from lmdbq.daemon.routes_groups import GROUPS
 from lmdbq.daemon.routes_schedules import SCHEDULES
+from lmdbq.daemon.routes_sets import SETS
 from lmdbq.wire import answers, shapes
 from lmdbq.wire.frames import StreamFrame
 from lmdbq.wire.workers import WorkerAnswer, WorkerBody, WorkersAnswer
@@ -32,6 +33,7 @@ _FILTERS: Final = (
     Parameter("thread_id", str, "Only tasks of this thread."),
     Parameter("group_key", str, "Only tasks of this group."),
     Parameter("external_id", shapes.ExternalId, "Only the task with this external id."),
+    Parameter("set_id", shapes.SetId, "Only members of this set."),
     Parameter("reason", str, "Only tasks that are dead or cancelled for this reason."),
     Parameter("priority_min", shapes.Priority, "Only tasks of this priority or more."),
     Parameter("priority_max", shapes.Priority, "Only tasks of this priority or less."),
@@ -281,5 +283,5 @@ ABOUT: Final = (
     Route("GET", "/", about.place, "place", OPEN, {200: answers.PlaceAnswer}),
 )
 
-ROUTES: Final = (*WORKING, *TASKS, *QUEUES, *GROUPS, *SCHEDULES, *WORKERS, *ABOUT)
+ROUTES: Final = (*WORKING, *TASKS, *QUEUES, *GROUPS, *SETS, *SCHEDULES, *WORKERS, *ABOUT)
 COMMON_ERRORS: Final = (400, 401, 403, 408, 413, 415, 422, 500, 503)

@@ -56,8 +56,8 @@ each.
 ``Enqueued.odd`` holds exactly the entries whose ``Placed`` differs from the plain case. If a later entry of the call
 overwrote a new task, the earlier one's Placed shows the final state and times.
 Totals: enqueued +1 per new task, deduplicated +1 per skipped or overwritten entry (of the entry's queue).
-An entry has at most one problem: queue_not_found, expires_too_early, duplicate, fold_failed or too_many_types, asked in
-this order.
+An entry has at most one problem: queue_not_found, expires_too_early, one of its set, duplicate, fold_failed or
+too_many_types, asked in this order.
 "The call" in these steps is one Enqueue op: ids are given at its end, so that a later op can use them; the holder of a
 duplicate that is new in the same op has no id yet (0). A purge frees also the slots that a ttl holds for tasks gone.
 
@@ -66,6 +66,17 @@ They are enqueued when the op that made them is through, in its call, in the ord
 as Enqueue ops of one entry; and those that these make, after them. Nothing refuses them: their times are relative, a
 duplicate that would be rejected is skipped, the limit on types does not hold, and one that would expire before it may
 start is left out.
+
+**Sets.** SetMake takes an id as a new task does; the set is open and has no members. NEW_SET stands for the set that
+the call made last, in the Enqueue and SetClose ops behind it. A new task whose entry has a set_id is a *member* of that
+set, and pending. An entry is a problem at /entries/i/set_id, ``set_not_found``, ``set_decided`` or ``set_closed``, as
+``sets.refused`` says; a running member asks if ``Enqueue.lease`` is the lease of one. It is asked behind the times,
+before the external id. A duplicate joins nothing; what is spawned neither. A member is over, and counted as such, when
+it ends, expires, is deleted or found damaged (deleted); one of a purged or deleted queue when a Prune has come to it.
+Retry takes a member of an undecided set back. When an op is through, what ``sets.decided`` says is done with each
+undecided set, in the order of ids, and ``wire.followups.after_set`` is spawned. A set that is decided changes no more,
+and Prune removes it at remove_at. SetClose of one that is closed or decided changes nothing. SetClose and SetDelete of
+an unknown set: ``set_not_found``, /set_id.
 
 **Death.** When a task becomes dead, ``followups.resolve_on_dead`` (entry, then queue) may say a template; the entry
 that ``wire.followups.after_death`` makes of it is spawned, also if the dead task is not kept.
@@ -224,6 +235,8 @@ from lmdbq.model import (
     Refill,
     Report,
     ScheduleView,
+    SetState,
+    SetView,
     StoreInfo,
     Task,
     ThreadView,
@@ -285,6 +298,14 @@ class Store(Protocol):
 
     def schedule(self, name: str) -> ScheduleView | None:
         """Return one schedule, None if it does not exist."""
+        ...
+
+    def sets(self, after: int = 0, limit: int = 1_000, states: tuple[SetState, ...] = ()) -> list[SetView]:
+        """Return the sets with id > ``after`` by rising id, at most ``limit``; of these states, if any are named."""
+        ...
+
+    def set(self, set_id: int) -> SetView | None:
+        """Return one set, None if it does not exist."""
         ...
 
     def types(self) -> list[TypeView]:

@@ -1,4 +1,4 @@
-"""The checker: one function for each invariant K1..K17 of ``keyspace``, over one read transaction.
+"""The checker: one function for each invariant K1..K18 of ``keyspace``, over one read transaction.
 
 Each yields a line for whatever does not hold, in the map's words, comparing what ``check_facts`` has read. The checker
 trusts nothing but the key grammar.
@@ -19,6 +19,7 @@ from lmdbq.store.check_catalog import k8, k9, k12, k13
 from lmdbq.store.check_externals import k17
 from lmdbq.store.check_facts import File, Place
 from lmdbq.store.check_lanes import k14, k15, k16, lane_place_faults
+from lmdbq.store.check_sets import k18
 from lmdbq.store.dump import key_words
 from lmdbq.store.environment import Environment
 
@@ -149,6 +150,7 @@ def _k7(file: File) -> Iterator[str]:
     numbers = file.sound("count", ks.SEQUENCE, lambda: rec.read_sequence(raw)) or rec.LastNumbers()
     for what, highest, given in (
         ("task id", max(file.records, default=0), numbers.last_id),
+        ("set id", max((ks.read_id(key) for key, _ in file.items("set")), default=0), numbers.last_id),
         ("queue number", max([*file.queues, *file.graves], default=0), numbers.last_queue_no),
         ("type number", max(file.types, default=0), numbers.last_type_no),
     ):
@@ -171,4 +173,4 @@ def _k11(file: File) -> Iterator[str]:
     yield from file.broken
 
 
-INVARIANTS = (_k1, _k2, _k3, _k4, _k5, _k6, _k7, k8, k9, _k10, k12, k13, k14, k15, k16, k17, _k11)
+INVARIANTS = (_k1, _k2, _k3, _k4, _k5, _k6, _k7, k8, k9, _k10, k12, k13, k14, k15, k16, k17, k18, _k11)

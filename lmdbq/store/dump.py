@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from lmdbq.ids import format_id
+from lmdbq.ids import format_id, format_set_id
 from lmdbq.model import Scope, State
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
@@ -160,6 +160,10 @@ def _external(key: bytes) -> tuple[str, _Read]:
     return f"namespace_no={namespace_no} external_id={external_id!r}", lambda value: format_id(rec.read_task_id(value))
 
 
+def _set(key: bytes) -> tuple[str, _Read]:
+    return format_set_id(ks.read_id(key)), lambda value: _fields(rec.read_set(value))
+
+
 def _reserved(key: bytes) -> tuple[str, _Read]:
     return key.hex(), lambda value: value.hex()
 
@@ -182,6 +186,7 @@ _WORDS: Final[dict[str, Callable[[bytes], tuple[str, _Read]]]] = {
     "lane": _lane,
     "schedule": lambda key: ("due_at={} schedule_no={}".format(*ks.read_schedule(key)), lambda value: ""),
     "external": _external,
+    "set": _set,
     "wake": lambda key: (_fields(ks.read_wake(key)), lambda value: ""),
 }
 

@@ -27,13 +27,14 @@ and from ``records`` (the values). Only this module joins or slices key bytes; i
     lmdbq/expiry      queue_no expires_at id                       empty                   waiting task that expires
     lmdbq/dedupe      scope owner_no key                           Slot                    dedupe key in use
     lmdbq/memo        kind key                                     Memo                    idempotency key, claim id
-    lmdbq/forget      remove_at kind key                           empty                   memo, slot with a ttl
+    lmdbq/forget      remove_at kind key                           empty                   memo, slot with a ttl, set
     lmdbq/quarantine  id                                           reason, then the bytes  damaged task
     lmdbq/lane        lane_no queue_no type_no priority rank id    LaneStanding           ready task of a lane
                       0 queue_no type_no priority rank id          lane_no                such a task that may start
     lmdbq/wake        boot_no steady lane_no                       empty                  group to be looked at
     lmdbq/schedule    due_at schedule_no                           empty                   schedule that will fire
     lmdbq/external    namespace_no external_id                     TaskId                  task with an external id
+    lmdbq/set         id                                           SetRecord               set of tasks
 
    A second environment, ``leases-<boot_no>``, holds one unnamed database: id -> Extension (deadlines moved by
    heartbeats, written without syncing: it may be lost whole in a power cut, as leases of an earlier boot are re-armed).
@@ -93,11 +94,14 @@ and from ``records`` (the values). Only this module joins or slices key bytes; i
         group has turns in queues in which tasks of it are ready, and in no others.
     K16 A wake key belongs to the LaneRecord that names it.
     K17 An external id names a stored task that has it, and every stored task of a live queue that has one is named.
+    K18 The members of a set are its pending ones and those that are over. Of one that is open or closed, pending are
+        the records that name it and have not ended, those of graves too; of one that is met or unmet, its forget key
+        exists.
 
 4. HOW TO CHANGE IT. Raise ``FORMAT`` in ``records`` first; add a reader of the old shape and a fixture written by the
    last release; never use a name, a kind or a number again (retired ones are listed here: none). Formats are refused
    when unknown. A file of an older format is raised to this one when it is opened, and its missing databases are made.
-   Format 2 adds lanes, schedules, external ids and what else says so in the map; a file of format 1 has none of them.
+   Format 2 adds lanes, schedules, external ids, sets and what else says so in the map; a file of format 1 has none.
 
 5. THE CARDS follow: one function for each kind of key.
 """
@@ -132,6 +136,7 @@ DATABASES: Final = (
     "schedule",
     "external",
     "wake",
+    "set",
 )
 PREFIX: Final = b"lmdbq/"
 KEY_BYTES_MAX: Final = 511
@@ -170,6 +175,7 @@ class MemoKind(IntEnum):
     IDEMPOTENCY = 1
     CLAIM = 2
     SLOT = 3
+    SET = 4
 
 
 class BadKey(ValueError):
@@ -651,14 +657,15 @@ def memo(kind: MemoKind, key: bytes) -> bytes:
 
 
 def forget(remove_at: int, kind: MemoKind, key: bytes) -> bytes:
-    """When a memo, or a slot taken with a ttl, may go. ``key``: the key bytes in its own database, without the kind.
+    """When a memo, a slot taken with a ttl or a set that was decided may go. ``key``: the key bytes in its own
+    database, without the kind.
 
     Key: remove_at kind key
     Value: empty
     Order: by time
-    Written by: with the memo or slot
-    Removed by: Prune
-    Invariant: K5, K9
+    Written by: with the memo or slot; whatever decides the set
+    Removed by: Prune; SetDelete
+    Invariant: K5, K9, K18
 
     >>> forget(5, MemoKind.CLAIM, b"c1").hex()
     '0000000000000005026331'
@@ -666,7 +673,7 @@ def forget(remove_at: int, kind: MemoKind, key: bytes) -> bytes:
     return _FORGET_HEAD.pack(remove_at, kind) + key
 
 
-# --- lanes, schedules, external ids (format 2) ---
+# --- lanes, schedules, external ids, sets (format 2) ---
 
 
 def lane(lane_no: int, queue_no: int, type_no: int, priority: int, rank: int, task_id: int) -> bytes:
@@ -736,6 +743,22 @@ def external(namespace_no: int, external_id: str) -> bytes:
     return U32.pack(namespace_no) + data
 
 
+def task_set(set_id: int) -> bytes:
+    """A set of tasks: what it waits for, and how its members stand. Its id is of the same sequence as those of tasks.
+
+    Key: id
+    Value: SetRecord
+    Order: as they were made
+    Written by: SetMake, SetClose; whatever makes or ends a member, until the set is decided
+    Removed by: SetDelete; Prune, when its time is over
+    Invariant: K18
+
+    >>> task_set(258).hex()
+    '0000000000000102'
+    """
+    return U64.pack(set_id)
+
+
 # --- reading keys back, and ranges ---
 
 
@@ -803,7 +826,7 @@ class ForgetKey(NamedTuple):
 
 
 def read_id(key: bytes) -> int:
-    """Return the id of a task, history, quarantine or lease key."""
+    """Return the id of a task, history, quarantine, lease or set key."""
     number: int = U64.unpack(key)[0]
     return number
 

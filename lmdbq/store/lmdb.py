@@ -30,6 +30,8 @@ from lmdbq.model import (
     Page,
     QueueView,
     ScheduleView,
+    SetState,
+    SetView,
     StoreInfo,
     Task,
     ThreadView,
@@ -45,6 +47,7 @@ from lmdbq.store.lmdb_apply import apply_calls, mend_now, open_work, timeless_wo
 from lmdbq.store.lmdb_calls import MENDS_MAX
 from lmdbq.store.lmdb_ops_schedule import schedule_view, schedule_views
 from lmdbq.store.lmdb_rows import Broken
+from lmdbq.store.lmdb_sets import set_view, set_views
 from lmdbq.store.lmdb_types import types
 from lmdbq.store.lmdb_within import apply_in, check_usable
 from lmdbq.store.lmdb_work import Work
@@ -181,6 +184,14 @@ class LmdbStore:
     def queues(self) -> list[QueueView]:
         """Return every queue."""
         return self._read(None, reads.queues)
+
+    def sets(self, after: int = 0, limit: int = 1_000, states: tuple[SetState, ...] = ()) -> list[SetView]:
+        """Return sets by rising id."""
+        return self._read(None, lambda work: set_views(work, after, limit, states))
+
+    def set(self, set_id: int) -> SetView | None:
+        """Return one set, None if it does not exist."""
+        return self._read(None, lambda work: set_view(work, set_id))
 
     def types(self) -> list[TypeView]:
         """Return every type of which something is known."""

@@ -38,11 +38,12 @@ from lmdbq.model import (
     Refill,
     SchedulePatch,
     SchedulePut,
+    SetMake,
 )
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.environment import Environment
-from lmdbq.store.lmdb_calls import full, in_phases, mend, run_alone, run_fast
+from lmdbq.store.lmdb_calls import full, in_phases, mend, run_alone, run_fast, spawn
 from lmdbq.store.lmdb_measure import measure
 from lmdbq.store.lmdb_rows import Broken
 from lmdbq.store.lmdb_standing import move_lease
@@ -128,7 +129,7 @@ def _low_groups(calls: Sequence[Call]) -> Iterator[list[int]]:
 
 def _grows(call: Call) -> bool:
     """Whether a call brings more than it takes away."""
-    return any(isinstance(op, Enqueue | Edit | Fire | SchedulePut | SchedulePatch) for op in call.ops)
+    return any(isinstance(op, Enqueue | Edit | Fire | SchedulePut | SchedulePatch | SetMake) for op in call.ops)
 
 
 def _frugal(call: Call) -> Call:
@@ -242,6 +243,7 @@ def mend_now(shared: Environment, broken: Broken, clock: Clock) -> None:
         try:
             work = open_work(shared, txn, clock)
             mend(work, broken)
+            spawn(work)
             _flush(work)
         except lmdb.MapFullError as error:
             txn.abort()

@@ -50,6 +50,9 @@ from lmdbq.model import (
     ScheduleDelete,
     SchedulePatch,
     SchedulePut,
+    SetClose,
+    SetDelete,
+    SetMake,
     Started,
     TypePut,
 )
@@ -67,6 +70,7 @@ from lmdbq.store.lmdb_ops_groups import delete_group, delete_rule, patch_group, 
 from lmdbq.store.lmdb_ops_queue import delete_queue, patch_queue, purge, put_queue
 from lmdbq.store.lmdb_ops_report import cancel, extend, report
 from lmdbq.store.lmdb_ops_schedule import delete_schedule, fire, patch_schedule, put_schedule
+from lmdbq.store.lmdb_ops_sets import close_set, delete_set, make_set
 from lmdbq.store.lmdb_rows import Broken
 from lmdbq.store.lmdb_types import put_type
 from lmdbq.store.lmdb_work import Work
@@ -87,12 +91,14 @@ def _enqueue(work: Work, op: Enqueue) -> OpOutcome | Refused:
     return outcome
 
 
-def _spawn(work: Work) -> None:
-    """Enqueue what the op that has just run spawned, and what that spawns."""
+def spawn(work: Work) -> None:
+    """Decide the sets that what has just run lets be decided; enqueue what it spawned, and what that spawns."""
+    work.settle_sets()
     while work.spawned:
         entries, work.spawned = work.spawned, []
         for entry in entries:
             _enqueue(work, Enqueue((entry,), spawned=True))
+            work.settle_sets()
 
 
 def _daemon_start(work: Work, _: DaemonStart) -> Started:
@@ -129,6 +135,9 @@ _RUNNERS: Final[dict[type, _Runner]] = {
     SchedulePut: put_schedule,
     SchedulePatch: patch_schedule,
     ScheduleDelete: delete_schedule,
+    SetMake: make_set,
+    SetClose: close_set,
+    SetDelete: delete_set,
     Fire: fire,
     DaemonStart: _daemon_start,
 }
@@ -148,7 +157,7 @@ def run_fast(work: Work, calls: Sequence[Call]) -> list[CallOutcome]:
     def write_batch() -> None:
         if batch is not None:
             batch.write()
-            _spawn(work)
+            spawn(work)
         for call, done in pending.values():
             remember(work, call, done)
         pending.clear()
@@ -175,6 +184,9 @@ def run_fast(work: Work, calls: Sequence[Call]) -> list[CallOutcome]:
             outcomes[index] = done = Done((outcome,))
             if call.memo is not None:
                 pending[call.memo.key] = (call, done)
+            if batch.may_settle:  # what follows belongs to this call, and so before the next
+                write_batch()
+                batch = None
     write_batch()
     return outcomes
 
@@ -223,8 +235,9 @@ def _run_one(work: Work, call: Call) -> CallOutcome:
         outcome = _RUNNERS[type(op)](work, op)
         if isinstance(outcome, Refused):
             return outcome
-        _spawn(work)
+        spawn(work)
         done.append(outcome)
+    work.made_set = 0
     answer = Done(tuple(done))
     remember(work, call, answer)
     return answer

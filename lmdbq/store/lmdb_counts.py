@@ -64,7 +64,9 @@ class Counts(Rows):
         for key in self.cursor("catalog").iternext(values=False):
             if key[:1] in highest:
                 highest[key[:1]] = max(highest[key[:1]], ks.read_number(key))
-        ids = [ks.read_id(cursor.key()) for name in ("task", "quarantine") if (cursor := self.cursor(name)).last()]
+        ids = [
+            ks.read_id(cursor.key()) for name in ("task", "quarantine", "set") if (cursor := self.cursor(name)).last()
+        ]
         return rec.LastNumbers(max(ids, default=0), max(highest[b"q"], highest[b"G"]), highest[b"t"])
 
     # --- counts ---

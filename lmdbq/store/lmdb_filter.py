@@ -61,7 +61,7 @@ class Matcher:
         self._type_no = work.type_no(wanted.type) if wanted.type else None
         low, high = wanted.priority or (-ks.PRIORITY_BIAS, ks.PRIORITY_BIAS)
         self._priority = (low + ks.PRIORITY_BIAS, high + ks.PRIORITY_BIAS)
-        self._tests = [rec.may_say(text) for text in (wanted.tag, wanted.thread, wanted.group) if text]
+        self._tests = [rec.may_say(text) for text in (wanted.tag, wanted.thread, wanted.group, wanted.set_id) if text]
         if wanted.priority is not None and 0 <= self._priority[0] <= self._priority[1] <= ks.PRIORITY_HIGHEST:
             self._tests.append(rec.may_have_priority(*self._priority))
         has_failed = wanted.attempts is not None and wanted.attempts[0] > 1
@@ -118,6 +118,7 @@ class Matcher:
             and wanted.thread in ("", record.options.thread)
             and wanted.group in ("", record.options.group)
             and wanted.external_id in ("", record.options.external_id)
+            and wanted.set_id in (0, record.options.set_id)
             and wanted.reason in ("", history.reason)
             and (
                 wanted.ended is None or (task.state in ENDED and wanted.ended[0] <= history.ended_at < wanted.ended[1])
@@ -169,7 +170,8 @@ class Search:
         if ids is not None:
             keys = (ks.task(task_id) for task_id in ids[bisect_right(ids, self._after) :])
             return ((key, value) for key in keys if (value := work.get("task", key)) is not None)
-        first = max(self._after + 1, first_id_at(wanted.created[0]) if wanted.created else 0)
+        # The members of a set are younger than it.
+        first = max(self._after + 1, wanted.set_id, first_id_at(wanted.created[0]) if wanted.created else 0)
         cursor = work.cursor("task")
         if first < 2**64 and cursor.set_range(ks.task(first)):
             records: Iterator[tuple[bytes, bytes]] = cursor.iternext()

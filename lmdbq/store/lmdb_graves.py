@@ -106,11 +106,14 @@ def _drain_scheduled(work: Work, queue_no: int, limit: int) -> int:
 
 
 def _drain_ended(work: Work, queue_no: int, limit: int) -> int:
-    return _drain(work, "ended", queue_no, limit, lambda key, _: _bury_ids(work, ks.read_ended(key).id, 1))
+    return _drain(
+        work, "ended", queue_no, limit, lambda key, _: _bury_ids(work, ks.read_ended(key).id, 1, had_ended=True)
+    )
 
 
-def _bury_ids(work: Work, last_id: int, length: int, *, was_running: bool = False) -> int:
+def _bury_ids(work: Work, last_id: int, length: int, *, was_running: bool = False, had_ended: bool = False) -> int:
     """Remove the records, histories and slots of ``length`` ids up to ``last_id``; return ``length``."""
+    is_damaged = False
     for task_id in range(last_id - length + 1, last_id + 1):
         value = work.get("task", ks.task(task_id))
         if value is not None:
@@ -120,6 +123,7 @@ def _bury_ids(work: Work, last_id: int, length: int, *, was_running: bool = Fals
                 free_slots(work, task_id, with_ttl=True)
                 externals.free(work, task_id)
                 forget_in_lanes(work, task_id, is_running=was_running)
+                is_damaged = True
             else:
                 if is_laned(record.options):
                     rank = record.scheduled_at  # of no matter: it stands in no lane any more
@@ -128,9 +132,13 @@ def _bury_ids(work: Work, last_id: int, length: int, *, was_running: bool = Fals
                 if record.slot_scope != rec.NO_SLOT:
                     _free_slot(work, task_id, record)
                 externals.release(work, task_id, record)
+                if not had_ended:
+                    work.sets_left(record.options, "deleted")
             work.delete("task", ks.task(task_id))
         work.delete_history(task_id)
         work.forget_extension(task_id)
+    if is_damaged:
+        work.sets.recount()
     return length
 
 

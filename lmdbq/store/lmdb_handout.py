@@ -150,7 +150,7 @@ class Handout:
             work.delete("expiry", ks.expiry(queue.no, record.expires_at, task_id))
             if record.expires_at <= work.now.wall:
                 work.total(queue.no, "expired")
-                remove(work, self._located(task_id, head, record, history))
+                remove(work, self._located(task_id, head, record, history), "expired")
                 return None
         uncounted = history.base_deliveries + history.snoozes if history else 0
         if run.deliveries and run.deliveries - uncounted >= max_deliveries:

@@ -23,6 +23,7 @@ from lmdbq.model import (
     Retry,
     SchedulePatch,
     SchedulePut,
+    SetMake,
     UniformEntries,
 )
 
@@ -69,6 +70,8 @@ def _size_bytes(call: Call) -> int:
             total += op.limit * (limits.SCHEDULE_PAYLOAD_BYTES_MAX + limits.METADATA_BYTES_MAX)
         elif isinstance(op, SchedulePut | SchedulePatch):
             total += len(op.schedule.entry.payload) + len(op.schedule.entry.options.metadata)
+        elif isinstance(op, SetMake):
+            total += sum(len(one.payload) for one in (op.set.callback, op.set.on_unmet) if one is not None)
         elif isinstance(op, Edit):
             total += len(op.entry.payload) + len(op.entry.options.metadata)
     return total

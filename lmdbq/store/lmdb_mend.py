@@ -25,6 +25,7 @@ from lmdbq.store.lmdb_externals import mend as mend_external
 from lmdbq.store.lmdb_known_lanes import Member, is_laned
 from lmdbq.store.lmdb_lane_repair import remake_lane
 from lmdbq.store.lmdb_rows import Broken
+from lmdbq.store.lmdb_sets import mend as mend_set
 from lmdbq.store.lmdb_standing import put_lease
 from lmdbq.store.lmdb_tasks import free_slots, long_key, put_aside
 from lmdbq.store.lmdb_types import rules
@@ -233,7 +234,7 @@ def _mend_memo(work: Work, key: bytes, _: set[_Tally]) -> None:
     work.delete("memo", key)
     for found in [found for found, _ in work.of("forget", b"")]:
         parts = ks.read_forget(found)
-        if parts.kind != ks.MemoKind.SLOT and ks.memo(ks.MemoKind(parts.kind), parts.key) == key:
+        if parts.kind not in (ks.MemoKind.SLOT, ks.MemoKind.SET) and ks.memo(ks.MemoKind(parts.kind), parts.key) == key:
             work.delete("forget", found)
 
 
@@ -295,6 +296,7 @@ _MENDERS: Final[dict[str, _Mender]] = {
     "dedupe": _mend_slot,
     "memo": _mend_memo,
     "external": lambda work, key, _: mend_external(work, key),
+    "set": lambda work, key, _: mend_set(work, key),
     "count": _mend_tally,
     "lane": _mend_lane_key,
     "catalog": _mend_catalog,

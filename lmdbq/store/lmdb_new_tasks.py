@@ -177,6 +177,8 @@ class NewTasks:
             )
         self._items.append((ks.task(draft.id), rec.write_task(head, draft.payload)))
         work.stirred.add(queue.name)
+        if draft.options.set_id:
+            work.sets.joined(draft.options.set_id)
         if draft.state is State.READY and is_laned(draft.options):
             self._laned.append(Member(draft.options, queue.no, type_no, priority, draft.rank, draft.id))
         elif draft.state is State.READY:

@@ -41,7 +41,7 @@ def edit(work: Work, op: Edit) -> ChangeDone | Refused:
     draft = draft_of(work, task)
     if draft.state is None:
         leave(work, task)
-        remove(work, task)
+        remove(work, task, "expired")
         work.total(task.queue.no, "expired")
         return ChangeDone([Changed(op.id, Outcome.GONE)])
     times = (0, 0)
@@ -82,7 +82,7 @@ def _delete_one(work: Work, task_id: int, matcher: Matcher) -> Changed:
     if not matcher.matches(task):
         return Changed(task_id, Outcome.CONFLICT, task.state)
     leave(work, task)
-    remove(work, task)
+    remove(work, task, "deleted")
     work.total(task.queue.no, "deleted")
     return Changed(task_id, Outcome.OK)
 
@@ -119,6 +119,8 @@ def _retry_one(work: Work, task_id: int, target: Queue | None, matcher: Matcher)
     history.base_deliveries, history.snoozes = task.deliveries, 0
     history.rank = now_wall
     task.failures = 0
+    if task.record.options.set_id:
+        work.sets.came_back(task.record.options.set_id, task.state)
     change_state(work, task, State.READY)
     return Changed(task_id, Outcome.OK, State.READY)
 
@@ -179,7 +181,7 @@ def _holder_state(work: Work, task_id: int) -> State | None:
         return None
     if draft_of(work, holder).state is None:
         leave(work, holder)
-        remove(work, holder)
+        remove(work, holder, "expired")
         work.total(holder.queue.no, "expired")
         return None
     return holder.state

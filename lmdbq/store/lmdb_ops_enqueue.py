@@ -43,6 +43,7 @@ class EnqueueBatch:
         self._planner = Planner(self._work, self._drafts, self._slots, self._externals)
         self._damaged: dict[int, str] = {}
         self._targets: dict[tuple[str, str], tuple[Queue, int]] = {}  # simple ones, which they stay until ``write``
+        self.may_settle = False  # whether it takes away a member of a set, which may be decided by that
 
     def add(self, op: Enqueue) -> Enqueued | Refused:
         """Plan one call and accept it, or refuse it without a trace."""
@@ -187,6 +188,9 @@ class EnqueueBatch:
         self._slots.update(plan.slots)
         self._externals.update(plan.externals)
         self._damaged.update(plan.damaged)
+        self.may_settle |= bool(plan.damaged) or any(
+            draft.state is None and draft.options.set_id for draft in plan.drafts.values()
+        )
         return self._answer(plan, entries)
 
     def _owner_no(self, scope: Scope, owner: str) -> int:
@@ -252,7 +256,7 @@ class EnqueueBatch:
                 continue
             if draft.state is None:
                 leave(work, draft.stored)
-                remove(work, draft.stored)
+                remove(work, draft.stored, "expired")
                 work.total(draft.stored.queue.no, "expired")
             elif draft.changed:
                 write_stored(work, draft)

@@ -80,12 +80,12 @@ class _Expirer:
         work.total(task.queue.no, "expired")
         if task.state is not State.READY or is_laned(task.record.options):
             leave(work, task)
-            remove(work, task)
+            remove(work, task, "expired")
             return
         key, run = find_ready(work, task)
         ids = range(key.last_id - run.length + 1, key.last_id + 1)
         self._runs[ks.ready(*key)] = ids
-        remove(work, task)
+        remove(work, task, "expired")
         if rec.says_nothing(value) and not work.any_history(ids[0], ids[-1]):
             self._first, self._ids, self._head = task, ids, value[: rec.TASK_HEAD_BYTES]
 

@@ -166,7 +166,7 @@ def prune(work: Work, op: Prune, queues: list[Queue]) -> Swept:
                 task = sound_or_quarantined(work, key.id)
                 if task is not None:
                     leave(work, task)
-                    remove(work, task)
+                    remove(work, task, "deleted")
                 count += 1
                 excess -= 1
             if count >= op.limit:
@@ -184,7 +184,7 @@ def _first_ended(work: Work, queue: Queue, state: State) -> ks.EndedKey | None:
 
 
 def _forget(work: Work, limit: int) -> bool:
-    """Remove memos, claim ids and slots whose time has come; True if more are due."""
+    """Remove memos, claim ids, slots and sets whose time has come; True if more are due."""
     for _ in range(limit):
         cursor = work.cursor("forget")
         if not cursor.first():
@@ -194,6 +194,9 @@ def _forget(work: Work, limit: int) -> bool:
         if parts.remove_at > work.now.wall:
             return False
         work.delete("forget", raw)
+        if parts.kind == ks.MemoKind.SET:
+            work.delete("set", parts.key)
+            continue
         if parts.kind != ks.MemoKind.SLOT:
             work.delete("memo", ks.memo(ks.MemoKind(parts.kind), parts.key))
             continue

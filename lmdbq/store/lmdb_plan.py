@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from lmdbq import lifecycle, limits
 from lmdbq.lifecycle import ExpiresTooEarly, ResolvedDedupe
 from lmdbq.model import (
+    NEW_SET,
     PLAIN,
     Enqueue,
     Entry,
@@ -36,6 +37,7 @@ from lmdbq.store.lmdb_drafts import Draft, draft_of, overwrite
 from lmdbq.store.lmdb_externals import holder_id
 from lmdbq.store.lmdb_known_lanes import is_laned
 from lmdbq.store.lmdb_rows import read_slot
+from lmdbq.store.lmdb_sets import refused
 from lmdbq.store.lmdb_standing import locate
 from lmdbq.store.lmdb_types import rules
 from lmdbq.store.lmdb_work import Queue, Work
@@ -112,6 +114,11 @@ class Planner:
             except ExpiresTooEarly:
                 plan.problems.append(lifecycle.expires_too_early(f"/entries/{index}"))
                 return
+        if entry.options.set_id:
+            joining = self._joining(plan, index, entry, op)
+            if joining is None:
+                return
+            entry = joining
         state = State.SCHEDULED if scheduled_at > now_wall else State.READY
         if entry.options.external_id and self._is_known(plan, entry):
             return
@@ -138,6 +145,17 @@ class Planner:
         if self._plan_new(plan, index, entry, draft):
             until = now_wall + rule.ttl_ns if rule.until is Until.TTL else 0
             plan.slots[name] = Taken(0, draft, now_wall, until)
+
+    def _joining(self, plan: Plan, index: int, entry: Entry, op: Enqueue) -> Entry | None:
+        """Return an entry that names the set it may join; a problem (and None) if it may not."""
+        named = entry.options.set_id
+        set_id = self._work.made_set if named == NEW_SET else named
+        if op.spawned:
+            set_id = 0  # nothing refuses what is spawned, so it joins nothing
+        elif (problem := refused(self._work, set_id, op.lease, f"/entries/{index}/set_id")) is not None:
+            plan.problems.append(problem)
+            return None
+        return entry if set_id == named else replace(entry, options=replace(entry.options, set_id=set_id))
 
     def _is_known(self, plan: Plan, entry: Entry) -> bool:
         """Whether a stored task has the external id of an entry, which is skipped then."""

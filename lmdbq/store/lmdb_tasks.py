@@ -20,8 +20,11 @@ from lmdbq.store.lmdb_types import retry_rule, rules
 from lmdbq.store.lmdb_work import Work
 
 
-def remove(work: Work, task: Located) -> None:
-    """Remove a task that has left its standing: record, history, slot, count."""
+def remove(work: Work, task: Located, how: str) -> None:
+    """Remove a task that has left its standing: record, history, slot, count. how: why its set has one less that is
+    pending, one of sets.COUNTED; no matter for one that has ended."""
+    if task.state not in ENDED:
+        work.sets_left(task.record.options, how)
     if is_laned(task.record.options):
         is_running = task.state is State.RUNNING
         work.lanes.stopped(task.member, is_running=is_running, keeps_head=False)
@@ -92,8 +95,9 @@ def end(
         follow_death(work, task, reason)
     keep = lifecycle.resolve_keep(state, result is not None, options.keep, settings.keep)
     if not keep:
-        remove(work, task)
+        remove(work, task, state.word)
         return None
+    work.sets_left(options, state.word)
     history = task.history
     history.ended_state = state
     history.ended_at = work.now.wall
@@ -117,7 +121,7 @@ def _trim_dead(work: Work, newest: Located) -> bool:
         task = sound_or_quarantined(work, task_id)
         if task is not None:
             leave(work, task)
-            remove(work, task)
+            remove(work, task, "deleted")
         stays = stays and task_id != newest.id
     return stays
 
@@ -235,6 +239,7 @@ def put_aside(work: Work, task_id: int, reason: str) -> None:
     work.delete("task", ks.task(task_id))
     work.delete("history", ks.history(task_id))
     work.forget_extension(task_id)
+    work.sets.recount()
 
 
 def free_slots(work: Work, task_id: int, *, with_ttl: bool = False) -> None:

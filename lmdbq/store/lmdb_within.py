@@ -6,8 +6,8 @@ The caller holds the file's write lock, so ours is not taken: the writer thread 
 
 The traps. Room was made for nobody before this transaction began, and the map cannot be resized inside one: the file is
 allocated ahead as far as the disk allows, and where it does not, the call is refused. What is not part of the main file
-cannot be undone with it, so only enqueues are taken, which touch no lease. And a commit that fails is seen by its
-caller alone, who must end the process then: nothing that LMDB says afterwards can be trusted.
+cannot be undone with it, so only enqueues and sets are taken, which touch no lease. And a commit that fails is seen by
+its caller alone, who must end the process then: nothing that LMDB says afterwards can be trusted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import lmdb
 
 from lmdbq.clock import Clock
 from lmdbq.errors import CommitUnknown, TransactionUnusable
-from lmdbq.model import Call, CallOutcome, Done, Enqueue
+from lmdbq.model import Call, CallOutcome, Done, Enqueue, SetClose, SetMake
 from lmdbq.store.environment import Environment
 from lmdbq.store.lmdb_apply import open_work
 from lmdbq.store.lmdb_calls import full, run_alone, run_fast
@@ -33,12 +33,12 @@ _HAS_CHILD = "this transaction has a child that is open, or has failed: pass the
 
 
 def apply_in(shared: Environment, txn: lmdb.Transaction, call: Call, clock: Clock) -> CallOutcome:
-    """Run a call of Enqueue ops inside ``txn``; a refusal leaves no trace in it.
+    """Run a call of Enqueue, SetMake and SetClose ops inside ``txn``; a refusal leaves no trace in it.
 
     Raises TransactionUnusable, CommitUnknown (this process has failed to commit before), ValueError for other ops.
     """
-    if not all(isinstance(op, Enqueue) for op in call.ops) or call.memo is not None:
-        raise ValueError("only enqueues, without a memo, can be part of another transaction")
+    if not all(isinstance(op, Enqueue | SetMake | SetClose) for op in call.ops) or call.memo is not None:
+        raise ValueError("only enqueues and sets, without a memo, can be part of another transaction")
     _refuse(shared, txn)
     if shared.failed is not None:
         raise CommitUnknown(shared.failed)

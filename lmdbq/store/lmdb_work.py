@@ -1,8 +1,8 @@
 """One write transaction at work: its time, its names and numbers, its counts.
 
 Everything an op reads or writes goes through a ``Work``: keys (``lmdb_rows``), counts (``lmdb_counts``), histories
-(``lmdb_histories``), lanes (``lmdb_lanes``), and here names. Names (queues, types) are looked up once per transaction;
-one whose record is damaged is made anew.
+(``lmdb_histories``), lanes (``lmdb_lanes``), sets (``lmdb_sets``), and here names. Names (queues, types) are looked up
+once per transaction; one whose record is damaged is made anew.
 
 A call that must be able to fail alone runs in a *child* (``fork``): a nested LMDB transaction with a copy of the names
 and counts; ``adopt`` takes over what it did, dropping it forgets it whole. The trap: a cursor of the parent must not be
@@ -18,7 +18,7 @@ import lmdb
 
 from lmdbq import limits
 from lmdbq.clock import Now
-from lmdbq.model import DEFAULT_SETTINGS, Entry, QueueSettings, State
+from lmdbq.model import DEFAULT_SETTINGS, Entry, Options, QueueSettings, State
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.environment import Environment
@@ -26,6 +26,7 @@ from lmdbq.store.lmdb_counts import TOTAL_INDEX
 from lmdbq.store.lmdb_histories import Histories
 from lmdbq.store.lmdb_lanes import Lanes
 from lmdbq.store.lmdb_queue import Queue as Queue
+from lmdbq.store.lmdb_sets import Sets
 from lmdbq.store.side import Side
 
 _log = logging.getLogger(__name__)
@@ -37,11 +38,10 @@ class Work(Histories):
     def __init__(
         self, shared: Environment, txn: lmdb.Transaction, now: Now, meta: rec.Meta, side: Side, *, writing: bool
     ) -> None:
-        super().__init__(shared.databases, txn, writing=writing)
+        super().__init__(shared.databases, txn, side, writing=writing)
         self.shared = shared
         self.now = now
         self.meta = meta
-        self.side = side
         self.stirred: set[str] = set()
         self._queues: dict[str, Queue | None] = {}
         self._queues_by_no: dict[int, Queue | None] = {}
@@ -49,9 +49,9 @@ class Work(Histories):
         self.rules: dict[tuple[Queue | None, int], QueueSettings] = {}  # see lmdb_types
         self.any_types: bool | None = None
         self._type_names: dict[int, str] = {}
-        self._has_extensions = not side.is_empty()
-        self.extensions: dict[int, rec.Extension | None] = {}  # to be written to the side file; None removes
         self._lanes: Lanes | None = None
+        self._sets: Sets | None = None
+        self.made_set = 0  # the set that the call under way has made last
         self.spawned: list[Entry] = []  # to be enqueued when the op under way is through
 
     # --- children ---
@@ -70,6 +70,7 @@ class Work(Histories):
         other.extensions = dict(self.extensions)
         other.spawned = list(self.spawned)
         other._lanes = self._lanes and self._lanes.fork(other)
+        other._sets = self._sets and self._sets.fork(other)
         return other
 
     def adopt(self, child: Work) -> None:
@@ -78,8 +79,9 @@ class Work(Histories):
         self.__dict__.update(child.__dict__)
         self.txn, self._kept = txn, {}
         self._lanes = self._lanes and self._lanes.adopted(self)
+        self._sets = self._sets and self._sets.fork(self)
 
-    # --- lanes ---
+    # --- lanes and sets ---
 
     @property
     def lanes(self) -> Lanes:
@@ -95,6 +97,23 @@ class Work(Histories):
         return bool(self.txn.stat(self.db["lane"])["entries"])
 
     @property
+    def sets(self) -> Sets:
+        """The sets of this transaction."""
+        if self._sets is None:
+            self._sets = Sets(self)
+        return self._sets
+
+    def sets_left(self, options: Options, how: str) -> None:
+        """Note that a task which had not ended is over; how: one of sets.COUNTED."""
+        if options.set_id:
+            self.sets.left(options.set_id, how)
+
+    def settle_sets(self) -> None:
+        """Decide the sets that can be decided since the op that has just run; what follows them is spawned."""
+        if self._sets is not None:
+            self._sets.settle()
+
+    @property
     def boot_start(self) -> int:
         """Steady time of the first write of this boot."""
         return self.meta.boot_steady if self.meta.boot_no == self.now.boot_no else self.now.steady
@@ -104,31 +123,9 @@ class Work(Histories):
         if self._lanes is not None:
             self._lanes.give_turns()
             self._lanes.flush()
+        if self._sets is not None:
+            self._sets.flush()
         super().flush()
-
-    # --- extensions ---
-
-    def get_extension(self, task_id: int, delivery: int, boot_no: int) -> rec.Extension | None:
-        """Return where heartbeats moved the lease of one delivery to, None if nowhere in this boot."""
-        if task_id in self.extensions:
-            extension = self.extensions[task_id]
-        elif self._has_extensions:
-            extension = self.side.get(task_id)
-        else:
-            return None
-        if extension is None or (extension.delivery, extension.boot_no) != (delivery, boot_no):
-            return None
-        return extension
-
-    def forget_extension(self, task_id: int) -> None:
-        """Remove a task's extension, if it has one."""
-        if self._has_extensions or task_id in self.extensions:
-            self.extensions[task_id] = None
-
-    @property
-    def has_extensions(self) -> bool:
-        """Whether any lease may have been extended."""
-        return self._has_extensions or bool(self.extensions)
 
     # --- queues ---
 

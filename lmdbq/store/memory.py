@@ -11,9 +11,8 @@ taken inside the gate, never around it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Final
 
 from lmdbq import limits
 from lmdbq.clock import Clock, Now
@@ -22,106 +21,35 @@ from lmdbq.model import (
     Applied,
     Call,
     CallOutcome,
-    Cancel,
-    Claim,
-    DaemonStart,
-    Delete,
     Done,
     Due,
-    Edit,
-    Enqueue,
-    Expire,
-    Extend,
     Filter,
-    Fire,
-    GroupDelete,
-    GroupPatch,
-    GroupPut,
     GroupRule,
     GroupView,
-    Lapse,
     Memo,
-    Op,
-    OpOutcome,
     Outcome,
     Page,
     Problem,
-    Promote,
-    Prune,
-    Purge,
-    QueueDelete,
-    QueuePatch,
-    QueuePut,
     QueueView,
-    Refill,
     Refused,
-    Report,
-    Retry,
-    RuleDelete,
-    RulePut,
-    ScheduleDelete,
-    SchedulePatch,
-    SchedulePut,
     ScheduleView,
+    SetState,
+    SetView,
     StoreInfo,
     Task,
     ThreadView,
-    TypePut,
     TypeView,
 )
 from lmdbq.store import (
-    memory_claim,
-    memory_enqueue,
     memory_fair,
     memory_lanes,
-    memory_leases,
-    memory_manage,
     memory_reads,
     memory_schedules,
-    memory_timed,
 )
 from lmdbq.store.base import NO_GATE, phase
+from lmdbq.store.memory_ops import handle
 from lmdbq.store.memory_rows import Denied, Remembered
 from lmdbq.store.memory_state import Tables
-
-_HANDLERS: Final[dict[type, Callable[[Tables, Any, Now], OpOutcome]]] = {
-    Enqueue: memory_enqueue.enqueue,
-    Edit: memory_enqueue.edit,
-    Claim: memory_claim.claim,
-    Extend: memory_leases.extend,
-    Report: memory_leases.report,
-    Promote: memory_timed.promote,
-    Lapse: memory_timed.lapse,
-    Expire: memory_timed.expire,
-    Prune: memory_timed.prune,
-    Cancel: memory_manage.cancel,
-    Delete: memory_manage.delete,
-    Retry: memory_manage.retry,
-    QueuePut: memory_manage.put_queue,
-    QueuePatch: memory_manage.patch_queue,
-    Purge: memory_manage.purge,
-    QueueDelete: memory_manage.delete_queue,
-    TypePut: memory_manage.put_type,
-    DaemonStart: memory_manage.start_daemon,
-    SchedulePut: memory_schedules.put_schedule,
-    SchedulePatch: memory_schedules.patch_schedule,
-    ScheduleDelete: memory_schedules.delete_schedule,
-    Fire: memory_schedules.fire,
-    GroupPut: memory_lanes.put_group,
-    GroupPatch: memory_lanes.patch_group,
-    GroupDelete: memory_lanes.delete_group,
-    RulePut: memory_lanes.put_rule,
-    RuleDelete: memory_lanes.delete_rule,
-    Refill: memory_lanes.refill,
-}
-
-
-def _handle(tables: Tables, op: Op, now: Now) -> OpOutcome:
-    """Run one op, and enqueue what it spawned, and what that spawns."""
-    outcome = _HANDLERS[type(op)](tables, op, now)
-    while tables.spawned:
-        memory_enqueue.enqueue(tables, Enqueue((tables.spawned.pop(0),), spawned=True), now)
-    return outcome
 
 
 class MemoryStore:
@@ -230,6 +158,19 @@ class MemoryStore:
             self._must_be_open()
             return memory_schedules.schedule_view(self._tables, name)
 
+    def sets(self, after: int = 0, limit: int = 1_000, states: tuple[SetState, ...] = ()) -> list[SetView]:
+        """Return sets by rising id."""
+        with self._lock:
+            self._must_be_open()
+            found = [self._tables.sets[set_id] for set_id in sorted(self._tables.sets) if set_id > after]
+            return [one for one in found if not states or one.state in states][:limit]
+
+    def set(self, set_id: int) -> SetView | None:
+        """Return one set, None if it does not exist."""
+        with self._lock:
+            self._must_be_open()
+            return self._tables.sets.get(set_id)
+
     def types(self) -> list[TypeView]:
         """Return every type of which something is known, by name."""
         with self._lock:
@@ -279,10 +220,11 @@ class MemoryStore:
 
     def _run(self, call: Call, now: Now) -> CallOutcome:
         tables = self._tables
+        tables.made_set = 0
         try:
             outcome = self._replay(call.memo, now) if call.memo else None
             if outcome is None:
-                outcome = Done(tuple(_handle(tables, op, now) for op in call.ops))
+                outcome = Done(tuple(handle(tables, op, now) for op in call.ops))
                 self._remember(call.memo, outcome, now)
         except Denied as denied:
             tables.undo()

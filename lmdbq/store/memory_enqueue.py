@@ -29,6 +29,7 @@ from lmdbq.model import (
     Problem,
     State,
 )
+from lmdbq.store import memory_sets
 from lmdbq.store.memory_reads import matches
 from lmdbq.store.memory_rows import Denied, Row, Slot, slot_name
 from lmdbq.store.memory_state import Tables
@@ -60,6 +61,7 @@ class _Plan:
     now: Now
     create_queues: bool
     spawned: bool = False
+    lease: tuple[int, int] = (0, 0)
     answers: list[_Answer] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     new_ids: list[int] = field(default_factory=list)
@@ -75,8 +77,10 @@ class _Plan:
             if not self.spawned:
                 self.problems.append(lifecycle.expires_too_early(pointer))
             return
-        if self._is_known(entry):
+        joining = self._joining(entry, pointer)
+        if joining is None or self._is_known(joining):
             return
+        entry = joining
         rule = lifecycle.resolve_dedupe(entry, settings)
         slot = rule and self.tables.blocking(rule, slot_name(rule, entry.queue, entry.type), self.now)
         if rule and slot:
@@ -95,6 +99,17 @@ class _Plan:
             else:
                 entry = replace(entry, payload=payload, encoding=encoding)
         self._store(pointer, entry, rule, times)
+
+    def _joining(self, entry: Entry, pointer: str) -> Entry | None:
+        """Return an entry with the set that it will be a member of; a problem, and None, if it may not be."""
+        if not entry.options.set_id:
+            return entry
+        set_id = 0 if self.spawned else memory_sets.meant(self.tables, entry.options.set_id)
+        problem = None if self.spawned else memory_sets.refused(self.tables, set_id, self.lease, f"{pointer}/set_id")
+        if problem is not None:
+            self.problems.append(problem)
+            return None
+        return replace(entry, options=replace(entry.options, set_id=set_id))
 
     def _is_known(self, entry: Entry) -> bool:
         """Whether a stored task has the external id of ``entry``, which is skipped then."""
@@ -142,6 +157,8 @@ class _Plan:
             slot=slot_name(rule, entry.queue, entry.type) if rule else None,
         )
         self.tables.put(row)
+        if entry.options.set_id:
+            memory_sets.join(self.tables, entry.options.set_id)
         if entry.options.external_id:
             name = (entry.options.namespace_no, entry.options.external_id)
             self.tables.assign(self.tables.externals, name, row.id)
@@ -227,7 +244,7 @@ class _Plan:
 
 def enqueue(tables: Tables, op: Enqueue, now: Now) -> Enqueued:
     """Accept the entries of ``op``. Raises Denied with the problems of all of them."""
-    plan = _Plan(tables, now, op.create_queues, op.spawned)
+    plan = _Plan(tables, now, op.create_queues, op.spawned, op.lease)
     for index, entry in enumerate(op.entries):
         plan.place(index, entry)
     if plan.problems:

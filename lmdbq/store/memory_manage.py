@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from lmdbq import lifecycle
+from lmdbq import lifecycle, sets
 from lmdbq.clock import Now
 from lmdbq.model import (
+    ENDED,
     Cancel,
     Changed,
     ChangeDone,
@@ -89,6 +90,7 @@ def _cancel_one(tables: Tables, row: Row, now: Now) -> Outcome:
 
 def _delete_one(tables: Tables, row: Row, now: Now) -> Outcome:
     tables.tally(row.queue, "deleted")
+    tables.leave_set(row, "deleted")
     tables.remove(row, now)
     return Outcome.OK
 
@@ -112,6 +114,9 @@ def _retry_one(tables: Tables, row: Row, queue: str, now: Now) -> Outcome:
         elif slot.queue != queue:
             tables.assign(tables.slots, name, replace(slot, queue=queue))
         row = replace(row, slot=name)
+    one = tables.sets.get(row.options.set_id)
+    if one is not None and not sets.is_decided(one):
+        tables.assign(tables.sets, one.id, sets.came_back(one, row.state))
     tables.put(
         replace(
             row,
@@ -177,6 +182,8 @@ def purge(tables: Tables, op: Purge, now: Now) -> QueueChanged:
     for row in rows:
         if row.options.group and row.state is State.RUNNING:
             tables.assign(tables.ghosts, row.options.group, tables.ghosts.get(row.options.group, 0) + 1)
+        if row.options.set_id in tables.sets and row.state not in ENDED:
+            tables.assign(tables.set_ghosts, row.options.set_id, tables.set_ghosts.get(row.options.set_id, 0) + 1)
         tables.remove(row, now)
     for name in [name for name, slot in tables.slots.items() if slot.queue == op.queue]:
         tables.discard(tables.slots, name)  # also those that a ttl would still hold

@@ -11,6 +11,7 @@ from lmdbq.sharing import no_token_until
 from lmdbq.store.memory_lanes import blocked_by, refill_in_ns, waiting_for
 from lmdbq.store.memory_leases import lease_due, lease_expires_at
 from lmdbq.store.memory_rows import Row
+from lmdbq.store.memory_sets import set_faults
 from lmdbq.store.memory_state import Tables
 
 
@@ -61,6 +62,7 @@ def matches(tables: Tables, row: Row, wanted: Filter) -> bool:
         and wanted.thread in ("", row.options.thread)
         and wanted.group in ("", row.options.group)
         and wanted.external_id in ("", row.options.external_id)
+        and wanted.set_id in (0, row.options.set_id)
         and wanted.reason in ("", row.reason)
         and (wanted.priority is None or wanted.priority[0] <= row.priority <= wanted.priority[1])
         and (wanted.attempts is None or wanted.attempts[0] <= attempts <= wanted.attempts[1])
@@ -127,6 +129,8 @@ def due(tables: Tables, now: Now) -> Due:
     ]
     removals += [memo.until for memo in tables.memos.values()]
     removals += [memo.until for memo in tables.claims.values()]
+    removals += [one.remove_at for one in tables.sets.values() if one.remove_at]
+    removals += [1] if tables.set_ghosts else []
     removals += [
         slot.blocks_until for slot in tables.slots.values() if slot.id not in tables.rows and slot.blocks_until
     ]
@@ -156,7 +160,7 @@ def check(tables: Tables) -> list[str]:
         holder = tables.rows.get(slot.id)
         if slot.blocks_until is None and (holder is None or holder.slot != name):
             wrong.append(f"slot {name} names task {slot.id}, which does not hold it")
-    return wrong
+    return wrong + set_faults(tables)
 
 
 def _row_faults(tables: Tables, row: Row) -> list[str]:

@@ -16,11 +16,23 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from lmdbq import lifecycle, precedence
+from lmdbq import lifecycle, precedence, sets
 from lmdbq.buckets import Bucket
 from lmdbq.clock import Now
 from lmdbq.lifecycle import ResolvedDedupe, ResolvedRetry
-from lmdbq.model import ENDED, Entry, GroupRule, GroupSettings, Outcome, QueueSettings, State, Totals, TypePut, Until
+from lmdbq.model import (
+    ENDED,
+    Entry,
+    GroupRule,
+    GroupSettings,
+    Outcome,
+    QueueSettings,
+    SetView,
+    State,
+    Totals,
+    TypePut,
+    Until,
+)
 from lmdbq.sharing import Pace
 from lmdbq.store.memory_rows import LaneName, Queue, Remembered, RememberedClaim, Row, Slot, SlotName
 from lmdbq.wire.followups import after_death, resolve_on_dead
@@ -59,7 +71,10 @@ class Tables:
     buckets: dict[str, Bucket] = field(default_factory=dict)
     turns: dict[tuple[str, str], int] = field(default_factory=dict)  # of (queue, group), see memory_fair
     ghosts: dict[str, int] = field(default_factory=dict)  # group -> its running tasks of purged queues, until Prune
+    sets: dict[int, SetView] = field(default_factory=dict)
+    set_ghosts: dict[int, int] = field(default_factory=dict)  # set -> its members of purged queues, until Prune
     boot_start: dict[int, int] = field(default_factory=dict)  # boot_no -> steady ns of its first write
+    made_set: int = 0  # the set that the call under way has made last
     _journal: list[tuple[dict[Any, Any], Any, Any]] = field(default_factory=list)
 
     # --- the journal
@@ -227,6 +242,7 @@ class Tables:
         self.tally(row.queue, state.word)
         if state is State.DEAD:
             self._follow_death(row, reason)
+        self.leave_set(row, state.word)
         if not keep_ns:
             self.remove(row, now)
             return None
@@ -260,7 +276,14 @@ class Tables:
     def expire(self, row: Row, now: Now) -> None:
         """Remove a task that waited for too long."""
         self.tally(row.queue, "expired")
+        self.leave_set(row, "expired")
         self.remove(row, now)
+
+    def leave_set(self, row: Row, how: str) -> None:
+        """Count a task that had not ended as over, in its set if that is not decided."""
+        one = self.sets.get(row.options.set_id)
+        if one is not None and row.state not in ENDED and not sets.is_decided(one):
+            self.assign(self.sets, one.id, sets.left(one, how))
 
     # --- dedupe
 

@@ -10,6 +10,7 @@ from lmdbq.model import ENDED, WAITING, Expire, Failure, Lapse, Promote, Prune, 
 from lmdbq.store.memory_lanes import stir_groups
 from lmdbq.store.memory_leases import fail, lease_due
 from lmdbq.store.memory_rows import Row
+from lmdbq.store.memory_sets import forget_sets
 from lmdbq.store.memory_state import Tables
 
 
@@ -74,6 +75,7 @@ def prune(tables: Tables, op: Prune, now: Now) -> Swept:
     for group in list(tables.ghosts):
         tables.discard(tables.ghosts, group)
         stir_groups(tables)
+    forget_sets(tables, now)
     return _swept(due, op.limit)
 
 

@@ -36,6 +36,8 @@ field; an absent field has the default stated below, and an unknown one means a 
     TypeRecord   map: settings (map of model.TypeSettings), schema (bin: JSON Schema)                2      none, ""
     Pace         map: start, bucket (map: tokens, rest, boot_no, at, rate), time, others             2      0, nil
     ScheduleRecord  map: no, created_at, next_at, last_at, fired, reason, schedule (map)            2      0, ""
+    SetRecord    map: id, set (map), state, members, pending, succeeded, dead, cancelled, expired, deleted, created_at,
+                 ended_at, remove_at, reason                                                         2      0, ""
     Memo         map: at, remove_at, body_hash, outcomes (MessagePack of model outcomes, ids as
                  first, count, first, count ...), leases (first id, count, delivery, ...)            1      empty
     Extension    u32 delivery · u32 boot_no · u64 deadline · u64 keepalive · f64 progress (NaN none) 1      -
@@ -50,11 +52,14 @@ order: enqueued, deduplicated, claimed, succeeded, failed, released, lapsed, dea
 The maps within maps. An absent number is 0, an absent list or text empty, anything else absent is nil, and all of it
 means "not said here"; *_ns are durations in nanoseconds:
     options      keepalive_ns, retry, keep, dedupe, tags (list of text), metadata (bin: a JSON object), thread, group,
-                 rejoin, on_dead, external_id, namespace_no (absent: 1) (from thread on since format 2)
+                 rejoin, on_dead, external_id, namespace_no (absent: 1), set_id, callback_of (ids of sets) (from thread
+                 on since format 2)
     settings     paused, max_running, keepalive_ns, expires_in_ns, retry, keep, dedupe
                  (those of a type: without the first two); of a queue since format 2 also rate, weight, order
                  (0 strict, 1 fair, 2 ageing), ageing_ns, max_dead, priority, on_dead
     on_dead      an entry, as in a schedule
+    set          condition (0 all, 1 any, 2 finished), callback, on_unmet (entries), keep_ns (absent: 7 days); the state
+                 of a set is 0 open, 1 closed, 2 met, 3 unmet
     rate         tokens, period_ns, burst; a bucket's rest counts ns x tokens, period_ns of them are a token
     retry        max_attempts, max_deliveries, backoff: a map of kind "intervals" (intervals_ns: a list), "exponential"
                  (base_ns, factor, cap_ns, jitter) or "polynomial" (base_ns, exponent, jitter); defaults as in model
@@ -100,6 +105,7 @@ from lmdbq.model import (
     Options,
     QueueSettings,
     Schedule,
+    SetView,
     Totals,
     TypeSettings,
 )
@@ -310,8 +316,8 @@ def may_have_priority(low: int, high: int) -> Callable[[bytes], bool]:
     return lambda value: first <= value[start:end] <= last
 
 
-def may_say(text: str) -> Callable[[bytes], bool]:
-    """Return whether a text may stand in the options of a record, sound or not, told by its bytes."""
+def may_say(text: str | int) -> Callable[[bytes], bool]:
+    """Return whether a text, or a number, may stand in the options of a record, sound or not, told by its bytes."""
     sought, start, length_at = msgspec.msgpack.encode(text), TASK_HEAD_BYTES, TASK_HEAD_BYTES - 4
     return lambda value: value.find(sought, start, start + int.from_bytes(value[length_at:start])) >= 0
 
@@ -662,11 +668,12 @@ _grave_decoder = msgspec.msgpack.Decoder(Grave)
 _memo_decoder = msgspec.msgpack.Decoder(Memo)
 _pace_decoder = msgspec.msgpack.Decoder(Pace)
 _schedule_decoder = msgspec.msgpack.Decoder(ScheduleRecord)
+_set_decoder = msgspec.msgpack.Decoder(SetView)
 _outcomes_decoder = msgspec.msgpack.Decoder(tuple[OpOutcome, ...])
 
 
 def write_map(
-    value: Meta | QueueRecord | TypeRecord | LaneRecord | GroupRule | Grave | Memo | ScheduleRecord | Pace,
+    value: Meta | QueueRecord | TypeRecord | LaneRecord | GroupRule | Grave | Memo | ScheduleRecord | SetView | Pace,
 ) -> bytes:
     """Return the bytes of any value that is a map by name of field."""
     return seal(_map_encoder.encode(value))
@@ -718,6 +725,11 @@ def read_pace(value: bytes) -> Pace:
 def read_schedule(value: bytes) -> ScheduleRecord:
     """Return a schedule. Raises Damaged."""
     return _decode(_schedule_decoder, unseal(value))
+
+
+def read_set(value: bytes) -> SetView:
+    """Return a set. Raises Damaged."""
+    return _decode(_set_decoder, unseal(value))
 
 
 def write_number(number: int) -> bytes:

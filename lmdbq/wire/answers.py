@@ -13,6 +13,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from lmdbq.wire.shapes import EntryBody, KeepBody, QueueBody, RetryStrategyBody, StateWord
 
 TaskId = Annotated[str, Meta(pattern="^tsk_[0-9A-Za-z]{11}$")]
+SetId = Annotated[str, Meta(pattern="^set_[0-9A-Za-z]{11}$")]
 Lease = Annotated[str, Meta(pattern=r"^tsk_[0-9A-Za-z]{11}\.[0-9]+$")]
 At = Annotated[int, Meta(ge=0, description="Unix time in nanoseconds, a whole number of microseconds; 0: none.")]
 Count = Annotated[int, Meta(ge=0)]
@@ -41,6 +42,7 @@ class TaskAnswer(Struct):
     """A task. Which fields are said depends on the answer; the first twelve are always there.
 
     payload, or payload_base64 for bytes in JSON; neither when the reader asked for none. lease: in dequeue only.
+    set_id: the set it is a member of. callback_of: the set that was decided, for which it was enqueued.
     """
 
     id: TaskId
@@ -70,6 +72,8 @@ class TaskAnswer(Struct):
     metadata: Raw | UnsetType = UNSET
     on_dead: EntryBody | UnsetType = UNSET
     external_id: str | UnsetType = UNSET
+    set_id: SetId | UnsetType = UNSET
+    callback_of: SetId | UnsetType = UNSET
     cancel_requested: bool | UnsetType = UNSET
     progress: float | UnsetType = UNSET
     errors: list[FailureAnswer] | UnsetType = UNSET

@@ -55,6 +55,7 @@ def filter_of(wanted: shapes.FilterBody | None, pointer: str, problems: Problems
         thread=wanted.thread_id or "",
         group=wanted.group_key or "",
         external_id=wanted.external_id or "",
+        set_id=values.set_id_of(wanted.set_id, f"{pointer}/set_id", problems),
         reason=wanted.reason or "",
         priority=_range(wanted.priority_min, wanted.priority_max, limits.PRIORITY_MIN, limits.PRIORITY_MAX),
         attempts=_range(wanted.attempts_min, wanted.attempts_max, 0, limits.DELIVERIES_MAX),

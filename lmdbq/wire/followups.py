@@ -12,8 +12,9 @@ import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
-from lmdbq.ids import format_id
-from lmdbq.model import Encoding, Entry, Failure, QueueSettings
+from lmdbq.ids import format_id, format_set_id
+from lmdbq.model import Encoding, Entry, Failure, QueueSettings, SetState, SetView
+from lmdbq.sets import COUNTED
 from lmdbq.wire import payloads
 
 _NOTHING: Final = Entry().payload
@@ -67,6 +68,21 @@ def after_death(
     ]
     place = {"task_id": format_id(task_id), "queue_name": queue, "type": type}
     return told(template, queue, {**place, **_shown(payload, encoding), "reason": reason, "errors": failures})
+
+
+def after_set(one: SetView) -> Entry | None:
+    """Return what follows a set that was decided, told its id, state and counts; None if nothing does.
+
+    >>> from lmdbq.model import TaskSet
+    >>> after_set(SetView(7, TaskSet(callback=Entry()), SetState.MET, 1, 0, 1)).payload
+    b'{"set_id":"set_00000000007","state":"met","members":1,"succeeded":1,"dead":0,"cancelled":0,"expired":0,"deleted":0}'
+    """
+    template = one.set.callback if one.state is SetState.MET else one.set.on_unmet
+    if template is None:
+        return None
+    counts = {name: getattr(one, name) for name in ("members", *COUNTED)}
+    made = told(template, "default", {"set_id": format_set_id(one.id), "state": one.state.word, **counts})
+    return replace(made, options=replace(made.options, callback_of=one.id))
 
 
 def _shown(payload: bytes, encoding: Encoding) -> dict[str, Any]:

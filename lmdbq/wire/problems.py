@@ -31,6 +31,9 @@ STATUS_OF_CODE: Final = {
     "schedule_not_found": 404,
     "group_not_found": 404,
     "rule_not_found": 404,
+    "set_not_found": 404,
+    "set_closed": 409,
+    "set_decided": 409,
     "full": 507,
     "internal": 500,
 }

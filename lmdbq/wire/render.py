@@ -44,7 +44,7 @@ _OUTCOME: Final = b'","outcome":"enqueued","deduped":false,"queue_name":%b,"stat
 
 def enqueue_answer(batch: Batch, done: Enqueued, stored: Mapping[int, Task], codec: Codec) -> bytes:
     """Return the body of /v1/enqueue. ``stored``: the tasks that were overwritten, as they are now."""
-    entries, with_tasks = batch
+    entries, with_tasks = batch.entries, batch.return_tasks
     if codec.is_json and not done.odd:
         if isinstance(entries, UniformEntries):
             if len(entries) == 1:

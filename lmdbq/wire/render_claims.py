@@ -18,7 +18,7 @@ from lmdbq.wire import values
 from lmdbq.wire.answers import DequeueAnswer, ExtendOutcome, ReportAnswer, ReportOutcome, TaskAnswer
 from lmdbq.wire.problems import Codec
 from lmdbq.wire.render import in_json, json_text, task_head
-from lmdbq.wire.views import payload_fields, state_word
+from lmdbq.wire.views import payload_fields, set_fields, state_word
 
 _NEXT_TASK: Final = b',{"lease":"'
 
@@ -127,7 +127,7 @@ def _claimed_texts(task: ClaimedTask) -> tuple[bytes, bytes, bytes]:
         json_text(values.seconds(task.keepalive_ns)),
         json_text(options.tags),
         options.metadata or b"{}",
-        _lane(options),
+        _lane(options) + _set(options),
     )
     before = task_head(task.queue, task.type, is_bytes=task.encoding is Encoding.BYTES)
     return b'.%d","id":"' % task.deliveries, before, after + _NEXT_TASK
@@ -137,6 +137,13 @@ def _lane(options: Options) -> bytes:
     if options.thread:
         return b',"thread_id":' + json_text(options.thread)
     return b',"group_key":' + json_text(options.group) if options.group else b""
+
+
+def _set(options: Options) -> bytes:
+    if not options.set_id and not options.callback_of:
+        return b""
+    said = [b',"%b":"%b"' % (name.encode(), text.encode()) for name, text in set_fields(options).items() if text]
+    return b"".join(said)
 
 
 def claimed_task(task: ClaimedTask, codec: Codec) -> TaskAnswer:
@@ -162,6 +169,7 @@ def claimed_task(task: ClaimedTask, codec: Codec) -> TaskAnswer:
         metadata=Raw(codec.of_json(options.metadata or b"{}")),
         thread_id=options.thread or UNSET,
         group_key=options.group or UNSET,
+        **set_fields(options),
         **payload_fields(task.payload, task.encoding, codec),
     )
 

@@ -40,6 +40,7 @@ class Batch(NamedTuple):
 
     entries: Sequence[Entry]
     return_tasks: bool
+    lease: tuple[int, int] = (0, 0)
 
 
 def read_enqueue(body: bytes, codec: Codec) -> Batch:
@@ -59,13 +60,22 @@ def read_enqueue(body: bytes, codec: Codec) -> Batch:
     queue = request.queue_name
     if queue is not None:
         values.check_queue_name(queue, "/queue_name", problems)
+    entries = to_entries(request.entries, queue or "default", problems, accept)
+    lease = values.lease_of(request.lease, "/lease", problems)
+    problems.raise_if_any()
+    return Batch(entries, request.return_tasks, lease)
+
+
+def to_entries(
+    said: Sequence[shapes.EntryBody], queue: str, problems: Problems, accept: fields.Incoming
+) -> list[Entry]:
+    """Return the `entries` of a body in engine units; what is wrong with them goes to ``problems``."""
     entries = []
-    for index, entry in enumerate(request.entries):
-        entries.append(to_entry(entry, queue or "default", f"/entries/{index}", problems, accept))
+    for index, entry in enumerate(said):
+        entries.append(to_entry(entry, queue, f"/entries/{index}", problems, accept))
         if problems.full:
             break
-    problems.raise_if_any()
-    return Batch(entries, request.return_tasks)
+    return entries
 
 
 def _payload_batch(body: bytes, codec: Codec, accept: fields.Incoming) -> Batch | None:
@@ -189,6 +199,9 @@ def to_entry(entry: shapes.EntryBody, queue: str, pointer: str, problems: Proble
     if entry.external_id:
         values.check_text(entry.external_id, f"{pointer}/external_id", problems, limits.NAME_BYTES_MAX)
         made = replace(made, options=replace(made.options, external_id=entry.external_id))
+    if entry.set_id:
+        set_id = values.set_id_of(entry.set_id, f"{pointer}/set_id", problems)
+        made = replace(made, options=replace(made.options, set_id=set_id))
     if entry.on_dead is None:
         return made
     follower = template_of(entry.on_dead, f"{pointer}/on_dead", problems, accept)
@@ -214,7 +227,7 @@ def template_of(said: shapes.EntryBody, pointer: str, problems: Problems, accept
 
     Without a queue_name its queue is "".
     """
-    for name in ("scheduled_at", "expires_at", "on_dead"):
+    for name in ("scheduled_at", "expires_at", "on_dead", "set_id"):
         if getattr(said, name) is not None:
             problems.add("not_in_template", f"{pointer}/{name}", f"what is enqueued by itself later has no {name}")
     made = to_entry(said, "", pointer, problems, accept)

@@ -27,6 +27,7 @@ AttemptsNumber = Annotated[int, Meta(ge=0, le=limits.DELIVERIES_MAX)]
 LeaseText = Annotated[str, Meta(max_length=64, description="What dequeue answered as `lease`.")]
 Tag = Annotated[str, Meta(min_length=1, max_length=limits.TAG_BYTES_MAX)]
 LaneName = Annotated[str, Meta(max_length=limits.NAME_BYTES_MAX)]
+SetId = Annotated[str, Meta(max_length=64, description="What POST /v1/sets answered as `id`.")]
 ExternalId = Annotated[str, Meta(min_length=1, max_length=limits.NAME_BYTES_MAX)]
 Tags = Annotated[list[Tag], Meta(max_length=limits.TAGS_MAX)]
 
@@ -150,6 +151,8 @@ class EntryBody(TaskFields, frozen=True, kw_only=True):
     that runs under this key, in a thread of that name.
 
     external_id: another system's id of this task; while a stored task has it, an entry with the same is skipped.
+
+    set_id: the set of which it becomes a member, if it is a new task.
     """
 
     queue_name: QueueName | None = None
@@ -170,6 +173,7 @@ class EntryBody(TaskFields, frozen=True, kw_only=True):
     coalesce: Annotated[str, Meta(max_length=limits.NAME_BYTES_MAX)] | None = None
     on_dead: EntryBody | None = None
     external_id: ExternalId | None = None
+    set_id: SetId | None = None
 
 
 class PlainEntry(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
@@ -205,11 +209,15 @@ class PlainRequest(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class EnqueueRequest(Shape, frozen=True, kw_only=True):
-    """Body of POST /v1/enqueue. An entry may name a queue of its own. return_tasks false leaves `tasks` out."""
+    """Body of POST /v1/enqueue. An entry may name a queue of its own. return_tasks false leaves `tasks` out.
+
+    lease: of the task whose worker asks; it may add to the set of that task when that is closed.
+    """
 
     entries: Annotated[list[EntryBody], Meta(min_length=1, max_length=limits.ENTRIES_MAX)]
     queue_name: QueueName | None = None
     return_tasks: bool = True
+    lease: LeaseText | None = None
 
 
 class Subscription(Shape, frozen=True, kw_only=True):
@@ -325,6 +333,7 @@ class FilterBody(Shape, frozen=True, kw_only=True):
     thread_id: LaneName | None = None
     group_key: LaneName | None = None
     external_id: ExternalId | None = None
+    set_id: SetId | None = None
     reason: Annotated[str, Meta(max_length=limits.NAME_BYTES_MAX)] | None = None
     priority_min: Priority | None = None
     priority_max: Priority | None = None

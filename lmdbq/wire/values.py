@@ -12,7 +12,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Final
 
 from lmdbq import limits
-from lmdbq.ids import format_id, parse_id, parse_lease
+from lmdbq.ids import format_id, parse_id, parse_lease, parse_set_id
 from lmdbq.wire.problems import Problems
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)  # noqa: UP017  (one spelling for pyright and 3.11)
@@ -155,6 +155,24 @@ def format_cursor(after: int) -> str:
     77
     """
     return "c" + format_id(after)[4:]
+
+
+def lease_of(text: str | None, pointer: str, problems: Problems) -> tuple[int, int]:
+    """Return (id, delivery) of a lease, (0, 0) for none; a problem (and (0, 0)) for what is none."""
+    try:
+        return parse_lease(text) if text else (0, 0)
+    except ValueError as bad:
+        problems.add("bad_value", pointer, str(bad))
+        return 0, 0
+
+
+def set_id_of(text: str | None, pointer: str, problems: Problems) -> int:
+    """Return the number of a set's id, 0 for none; a problem (and 0) for what is none."""
+    try:
+        return parse_set_id(text) if text else 0
+    except ValueError as bad:
+        problems.add("bad_value", pointer, str(bad))
+        return 0
 
 
 def read_cursor(text: str | None, pointer: str, problems: Problems) -> int:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from msgspec import UNSET, Raw, UnsetType
 
 from lmdbq import limits
-from lmdbq.ids import format_id
+from lmdbq.ids import format_id, format_set_id
 from lmdbq.model import Changed, Encoding, Options, Outcome, QueueView, State, Task
 from lmdbq.wire import payloads, values
 from lmdbq.wire.answers import ActionAnswer, ChangeAnswer, FailureAnswer, QueueAnswer, TaskAnswer, WaitingFor
@@ -46,6 +46,14 @@ def value_fields(name: str, data: bytes, encoding: Encoding, codec: Codec) -> di
     return {name: Raw(payloads.to_json(data, encoding))}
 
 
+def set_fields(options: Options) -> dict[str, Any]:
+    """Return the fields that say which set a task is a member of, and which it follows."""
+    return {
+        "set_id": format_set_id(options.set_id) if options.set_id else UNSET,
+        "callback_of": format_set_id(options.callback_of) if options.callback_of else UNSET,
+    }
+
+
 def _option_fields(options: Options, codec: Codec) -> dict[str, Any]:
     return {
         "keepalive_timeout_in_seconds": values.seconds(options.keepalive_ns) if options.keepalive_ns else UNSET,
@@ -57,6 +65,7 @@ def _option_fields(options: Options, codec: Codec) -> dict[str, Any]:
         "tags": list(options.tags),
         "metadata": Raw(codec.of_json(options.metadata or b"{}")),
         "external_id": options.external_id or UNSET,
+        **set_fields(options),
         "on_dead": template_answer(options.on_dead, codec) if options.on_dead else UNSET,
     }
 

@@ -1,0 +1,122 @@
+"""A set of an ``AsyncClient``: tasks that are over together, and what follows. ``sync_sets.py`` is made from it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any, ParamSpec, Self, TypeVar, Unpack, overload
+
+from lmdbq.client import core, core_sets
+from lmdbq.client.aio_handles import AsyncHandle, AsyncSelection
+from lmdbq.client.context import lease_in
+from lmdbq.client.entries import Entry, bodies_of
+from lmdbq.client.keys import new_key
+from lmdbq.client.options import Filters, Seconds, filter_fields_of
+from lmdbq.client.places import AsyncTransport
+from lmdbq.client.set_info import SetInfo, SetOptions, set_fields_of, set_info
+from lmdbq.client.tasks import Task, entry_of
+from lmdbq.client.values import WAIT_SECONDS_MIN, Deadline
+from lmdbq.wire.answers import EntryOutcome
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class AsyncSetHandle:
+    """A set, by its id. ``async with`` makes one, and closes it at the end of the block:
+
+        async with client.set(callback=report) as pages:
+            for url in urls:
+                await pages.enqueue(fetch, url)
+
+    If the block raises, the set stays open: nothing follows it until somebody closes it, or deletes it.
+    """
+
+    def __init__(self, transport: AsyncTransport, id: str, **options: Unpack[SetOptions]) -> None:
+        self._transport = transport
+        self._fields = set_fields_of(options)
+        self.id = id
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id or 'yet to be made'}>"
+
+    async def __aenter__(self) -> Self:
+        if not self.id:
+            await self.make()
+        return self
+
+    async def __aexit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            await self.close()
+
+    async def make(self, entries: Iterable[Entry[R]] = (), *, close: bool = False) -> list[AsyncHandle[R]]:
+        """Make it, with ``entries`` (up to 10,000) as its first members, and return their handles; all or nothing.
+
+        close: no others come. A set is made once.
+        """
+        if self.id:
+            raise RuntimeError(f"{self.id} was made already; client.set(...) begins another one")
+        said = list(entries)
+        fields = {**self._fields, "close": True} if close else self._fields
+        made = await self._transport.call(core_sets.make_set(fields, bodies_of(said), key=new_key()))
+        self.id = made.id
+        return self._handles(said, made.outcomes or [])
+
+    @overload
+    async def enqueue(self, entry: Entry[R], /) -> AsyncHandle[R]: ...
+
+    @overload
+    async def enqueue(self, task: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> AsyncHandle[R]: ...
+
+    async def enqueue(self, what: Any, /, *args: Any, **kwargs: Any) -> AsyncHandle[Any]:
+        """Enqueue a member, as ``Client.enqueue`` does. Raises Conflict once it is closed, but in a running member."""
+        entry = what if isinstance(what, Entry) else entry_of(what, *args, **kwargs)
+        (handle,) = await self.enqueue_many([entry])
+        return handle
+
+    async def enqueue_many(self, entries: Iterable[Entry[R]]) -> list[AsyncHandle[R]]:
+        """Enqueue up to 10,000 members, all or none, and return their handles in the same order."""
+        said = list(entries)
+        if not said:
+            return []
+        bodies = [{**body, "set_id": self.id} for body in bodies_of(said)]
+        request = core.enqueue(bodies, queue_name=None, return_tasks=False, key=new_key(), lease=lease_in(bodies))
+        return self._handles(said, (await self._transport.call(request)).outcomes)
+
+    def _handles(self, said: list[Entry[R]], outcomes: list[EntryOutcome]) -> list[AsyncHandle[R]]:
+        return [
+            AsyncHandle(self._transport, one.id, entry.returns, one.outcome, one.deduped)
+            for entry, one in zip(said, outcomes, strict=True)
+        ]
+
+    async def close(self, entries: Iterable[Entry[R]] = ()) -> list[AsyncHandle[R]]:
+        """Say that no more come but ``entries``; return their handles. Closing again is harmless. Raises NotFound."""
+        said = list(entries)
+        lease = lease_in([{"set_id": self.id}])
+        request = core_sets.close_set(self.id, bodies_of(said), lease=lease, key=new_key())
+        return self._handles(said, (await self._transport.call(request)).outcomes or [])
+
+    async def info(self) -> SetInfo:
+        """Return it as it stands. Raises NotFound."""
+        return set_info(await self._transport.call(core_sets.task_set(self.id)))
+
+    async def wait(self, *, timeout: Seconds | None = None) -> SetInfo:
+        """Wait until it is met or unmet, and return how. timeout: seconds, None = as long as it takes.
+
+        Raises ResultTimeout, NotFound.
+        """
+        deadline = Deadline(timeout, time.monotonic())
+        while True:
+            wait = max(deadline.next_wait(time.monotonic()), WAIT_SECONDS_MIN)
+            one = set_info(await self._transport.call(core_sets.task_set(self.id, wait=wait)))
+            if one.is_decided:
+                return one
+            deadline.check(time.monotonic(), self.id, one.state)
+
+    def tasks(self, **filters: Unpack[Filters]) -> AsyncSelection:
+        """Return its members that are stored, or those that match ``filters`` as well."""
+        return AsyncSelection(self._transport, filter_fields_of({**filters, "set": self.id}))
+
+    async def delete(self) -> None:
+        """Forget it: its members stay, and nothing follows. Raises NotFound."""
+        await self._transport.call(core_sets.delete_set(self.id))
