@@ -667,7 +667,7 @@ async def test_a_set_is_made_joined_closed_and_followed(client: Any, q: str):
     assert (await ask(first.info())).set == batch.id
     assert [one.payload for one in await each(batch.tasks())] == [1, 2, 3, 4]
     assert [one.payload for one in await each(client.tasks(set=batch, type="n"))] == [1, 2, 3, 4]
-    with pytest.raises(lmdbq.ResultTimeout):
+    with pytest.raises(lmdbq.ResultTimeout, match="nobody has closed it"):
         await ask(batch.wait(timeout=0.01))
     await left(batch)
     info = await ask(batch.info())

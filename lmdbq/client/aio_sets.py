@@ -108,10 +108,10 @@ class AsyncSetHandle:
         deadline = Deadline(timeout, time.monotonic())
         while True:
             wait = max(deadline.next_wait(time.monotonic()), WAIT_SECONDS_MIN)
-            one = set_info(await self._transport.call(core_sets.task_set(self.id, wait=wait)))
-            if one.is_decided:
-                return one
-            deadline.check(time.monotonic(), self.id, one.state)
+            one = await self._transport.call(core_sets.task_set(self.id, wait=wait))
+            if one.state in ("met", "unmet"):
+                return set_info(one)
+            deadline.check_set(time.monotonic(), one)
 
     def tasks(self, **filters: Unpack[Filters]) -> AsyncSelection:
         """Return its members that are stored, or those that match ``filters`` as well."""

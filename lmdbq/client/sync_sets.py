@@ -108,10 +108,10 @@ class SetHandle:
         deadline = Deadline(timeout, time.monotonic())
         while True:
             wait = max(deadline.next_wait(time.monotonic()), WAIT_SECONDS_MIN)
-            one = set_info(self._transport.call(core_sets.task_set(self.id, wait=wait)))
-            if one.is_decided:
-                return one
-            deadline.check(time.monotonic(), self.id, one.state)
+            one = self._transport.call(core_sets.task_set(self.id, wait=wait))
+            if one.state in ("met", "unmet"):
+                return set_info(one)
+            deadline.check_set(time.monotonic(), one)
 
     def tasks(self, **filters: Unpack[Filters]) -> Selection:
         """Return its members that are stored, or those that match ``filters`` as well."""

@@ -12,6 +12,7 @@ from lmdbq.client.options import Seconds, moment, seconds
 from lmdbq.errors import LeaseLost, ResultTimeout, TaskCancelled, TaskDead, TaskError
 from lmdbq.limits import WAIT_SECONDS_MAX
 from lmdbq.wire.answers import ExtendOutcome, TaskAnswer
+from lmdbq.wire.set_shapes import SetAnswer
 
 SUCCEEDED_NOT_KEPT: Final = "succeeded_not_kept"
 WAIT_SECONDS_MIN: Final = 0.001  # how a task ended that was not kept is told to those who wait only
@@ -50,10 +51,20 @@ class Deadline:
 
     def check(self, now: float, task: TaskAnswer) -> None:
         """Raise ResultTimeout if the time is over. It says what the task waits for, if that is known."""
-        if self._until is not None and now >= self._until:
+        if self.is_over(now):
             why = f": {task.waiting_for.detail}" if task.waiting_for else ""
             said = f"{task.id} is {task.state} after {self._seconds:g} s{why}. It goes on: ask again, or cancel it"
             raise ResultTimeout(said)
+
+    def check_set(self, now: float, one: SetAnswer) -> None:
+        """Raise ResultTimeout if the time is over. It says how many members a set waits for."""
+        if self.is_over(now):
+            why = "nobody has closed it" if one.state == "open" else f"{one.pending} of {one.members} are pending"
+            raise ResultTimeout(f"{one.id} is {one.state} after {self._seconds:g} s: {why}. It goes on: ask again")
+
+    def is_over(self, now: float) -> bool:
+        """Whether the time is over."""
+        return self._until is not None and now >= self._until
 
 
 def dead_or_cancelled(task: TaskAnswer) -> TaskError:
