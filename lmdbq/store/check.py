@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 
 import lmdb
 
@@ -17,9 +18,10 @@ from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.check_catalog import k8, k9, k12, k13
 from lmdbq.store.check_externals import k17
-from lmdbq.store.check_facts import File, Place
+from lmdbq.store.check_facts import File
 from lmdbq.store.check_lanes import k14, k15, k16, lane_place_faults
 from lmdbq.store.check_sets import k18
+from lmdbq.store.check_tasks import EXPIRES, HISTORY, IS_ENDED, Place
 from lmdbq.store.dump import key_words
 from lmdbq.store.environment import Environment
 
@@ -35,18 +37,17 @@ def check_file(shared: Environment, txn: lmdb.Transaction) -> list[str]:
 
 def _k1(file: File) -> Iterator[str]:
     """Every task record has exactly one standing."""
-    for task_id in file.records:
-        held = file.places.get(task_id, [])
-        if len(held) != 1:
-            where = ", ".join(place.database for place in held)
-            yield f"K1: task {format_id(task_id)} has {len(held)} standings: {where}"
+    for task_id in file.tasks.not_once():
+        held = file.tasks.places(task_id)
+        where = ", ".join(place.database for place in held)
+        yield f"K1: task {format_id(task_id)} has {len(held)} standings: {where}"
 
 
 def _k2(file: File) -> Iterator[str]:
     """Each standing has a record that agrees with its key (with _k1: runs do not overlap)."""
     yield from file.overlaps
-    for task_id, held in file.places.items():
-        record = file.records.get(task_id)
+    for task_id, held in file.tasks.standings():
+        record = file.tasks.record(task_id)
         for place in held:
             holds = f"lmdbq/{place.database} holds {format_id(task_id)}"
             if record is None:
@@ -58,7 +59,7 @@ def _k2(file: File) -> Iterator[str]:
 
 
 def _k2_place(file: File, task_id: int, record: rec.TaskRecord, place: Place) -> Iterator[str]:
-    history = file.histories.get(task_id, rec.History())
+    history = file.tasks.history(task_id) or rec.History()
     rank = history.rank or record.scheduled_at
     task = f"task {format_id(task_id)}"
     if place.database == "ready" and place.key[2:] != (record.priority, rank):
@@ -88,14 +89,21 @@ def _k3(file: File) -> Iterator[str]:
 
 def _k4(file: File) -> Iterator[str]:
     """An expiry key exists exactly for each waiting task that expires."""
-    expected = set()
-    for task_id, held in file.places.items():
-        record = file.records.get(task_id)
-        if record is not None and record.expires_at and held[0].state in (State.SCHEDULED, State.READY):
-            expected.add(ks.expiry(record.queue_no, record.expires_at, task_id))
-    found = {bytes(key) for key, _ in file.items("expiry")}
-    yield from (f"K4: expiry {key_words('expiry', key)} is missing" for key in expected - found)
-    yield from (f"K4: expiry {key_words('expiry', key)} belongs to no waiting task" for key in found - expected)
+    for task_id in file.tasks.with_flags(EXPIRES):
+        key = _expiry_of(file, task_id)
+        if key is not None and file.get("expiry", key) is None:
+            yield f"K4: expiry {key_words('expiry', key)} is missing"
+    for found, _ in file.items("expiry"):
+        if _expiry_of(file, ks.read_timed(found).id) != found:
+            yield f"K4: expiry {key_words('expiry', found)} belongs to no waiting task"
+
+
+def _expiry_of(file: File, task_id: int) -> bytes | None:
+    """Return the expiry key that a task must have."""
+    record, held = file.tasks.record(task_id), file.tasks.places(task_id)
+    if record is None or not record.expires_at or not held or held[0].state not in (State.SCHEDULED, State.READY):
+        return None
+    return ks.expiry(record.queue_no, record.expires_at, task_id)
 
 
 def _k5(file: File) -> Iterator[str]:
@@ -105,7 +113,7 @@ def _k5(file: File) -> Iterator[str]:
         if slot is None:
             continue
         names = f"slot {key_words('dedupe', key)} names task {format_id(slot.id)}"
-        record = file.records.get(slot.id)
+        record = file.tasks.record(slot.id)
         if record is None:
             if file.get("forget", ks.forget(slot.blocks_until, ks.MemoKind.SLOT, bytes(key))) is None:
                 yield f"K5: {names}, which is not stored, and is not to be forgotten"
@@ -121,10 +129,9 @@ def _k5(file: File) -> Iterator[str]:
 def _k6(file: File) -> Iterator[str]:
     """Tallies equal a recount; a tally of zeros does not exist."""
     expected: Counter[tuple[int, int, int]] = Counter()
-    for held in file.places.values():
-        for place in held:
-            if place.queue_no in file.queues:
-                expected[(place.queue_no, place.type_no, place.state)] += 1
+    for place, number in file.tasks.counted.items():
+        if place[0] in file.queues:
+            expected[place] = number
     for key, value in file.items("count"):
         queue_no, type_no = ks.read_count(key)
         if not type_no:
@@ -149,7 +156,7 @@ def _k7(file: File) -> Iterator[str]:
     raw = file.get("count", ks.SEQUENCE) or b""
     numbers = file.sound("count", ks.SEQUENCE, lambda: rec.read_sequence(raw)) or rec.LastNumbers()
     for what, highest, given in (
-        ("task id", max(file.records, default=0), numbers.last_id),
+        ("task id", file.tasks.highest(), numbers.last_id),
         ("set id", max((ks.read_id(key) for key, _ in file.items("set")), default=0), numbers.last_id),
         ("queue number", max([*file.queues, *file.graves], default=0), numbers.last_queue_no),
         ("type number", max(file.types, default=0), numbers.last_type_no),
@@ -160,11 +167,11 @@ def _k7(file: File) -> Iterator[str]:
 
 def _k10(file: File) -> Iterator[str]:
     """A history belongs to a stored task; every ended task has one."""
-    for task_id in file.histories:
-        if task_id not in file.records:
-            yield f"K10: task {format_id(task_id)} has a history and no record"
-    for task_id, held in file.places.items():
-        if held[0].state in ENDED and task_id not in file.histories:
+    for task_id in file.lost_histories:
+        yield f"K10: task {format_id(task_id)} has a history and no record"
+    strays = (task_id for task_id, held in file.tasks.strays() if held[0].state in ENDED)
+    for task_id in chain(file.tasks.with_flags(IS_ENDED), strays):
+        if not file.tasks.has(task_id, HISTORY) and task_id not in file.lost_histories:
             yield f"K10: task {format_id(task_id)} has ended and has no history"
 
 

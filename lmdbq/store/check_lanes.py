@@ -9,13 +9,14 @@ from lmdbq.ids import format_id
 from lmdbq.model import Scope, State
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
-from lmdbq.store.check_facts import File, Place
+from lmdbq.store.check_facts import File
+from lmdbq.store.check_tasks import LANED, Place
 from lmdbq.store.dump import key_words
 from lmdbq.store.lmdb_known_lanes import Member, is_laned
 
 
 def _lane_of(file: File, task_id: int) -> bytes | None:
-    record = file.records.get(task_id)
+    record = file.tasks.record(task_id)
     if record is None or not is_laned(record.options):
         return None
     member = Member(record.options, record.queue_no, record.type_no, record.priority, 0, task_id)
@@ -51,11 +52,11 @@ def k14(file: File) -> Iterator[str]:
     if named != numbered:
         yield f"K14: lanes by name and by number differ: {set(named.items()) ^ set(numbered.items())}"
     counted: Counter[tuple[bytes, int, State]] = Counter()
-    for task_id, held in file.places.items():
+    for task_id in file.tasks.with_flags(LANED):
         lane_key = _lane_of(file, task_id)
         if lane_key is None:
             continue
-        for place in held:
+        for place in file.tasks.places(task_id):
             counted[lane_key, place.queue_no, place.state] += 1
             if place.state is State.READY and place.database != "lane":
                 yield f"K14: task {format_id(task_id)} has a lane, and stands in lmdbq/{place.database}"
@@ -76,7 +77,7 @@ def _k14_lane(
             yield f"K14: {name} says {ready} ready and {running} running of queue {queue_no}, it has {found}"
     if not lane.held_by:
         return
-    held = file.places.get(lane.held_by, [])
+    held = file.tasks.places(lane.held_by)
     live = (State.SCHEDULED, State.READY, State.RUNNING)
     if _lane_of(file, lane.held_by) != key or ks.lane_owner(key)[0] is not Scope.QUEUE:
         yield f"K14: {name} is held by task {format_id(lane.held_by)}, which is none of its tasks"

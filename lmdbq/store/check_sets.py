@@ -11,14 +11,15 @@ from lmdbq.model import ENDED
 from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.check_facts import File
+from lmdbq.store.check_tasks import MEMBER
 
 
 def k18(file: File) -> Iterator[str]:
     """The counts of a set add up; of one that is undecided pending is a recount, and one that is decided will go."""
     pending: Counter[int] = Counter()
-    for task_id, record in file.records.items():
-        places = file.places.get(task_id)
-        if record.options.set_id and (not places or places[0].state not in ENDED):
+    for task_id in file.tasks.with_flags(MEMBER):
+        record, places = file.tasks.record(task_id), file.tasks.places(task_id)
+        if record is not None and (not places or places[0].state not in ENDED):
             pending[record.options.set_id] += 1
     for key, value in file.items("set"):
         one = file.sound("set", key, lambda value=value: rec.read_set(value))  # type: ignore[misc]
