@@ -1,4 +1,5 @@
-"""What a script relies on: every command answers in JSON, and those that go on say in one line that they are ready."""
+"""What a script relies on: every command answers in JSON, those that go on say in one line that they are ready, and no
+default is written nowhere."""
 
 from __future__ import annotations
 
@@ -49,6 +50,14 @@ def test_every_command_takes_json(path: str):
     assert isinstance(option, click.Option)
     assert option.is_flag
     assert option.help
+
+
+@pytest.mark.parametrize("path", ALL)
+def test_every_option_says_its_default(path: str):
+    for param in ALL[path].params:
+        if isinstance(param, click.Option) and not (param.is_flag or param.required or param.hidden or param.multiple):
+            is_known = isinstance(param.to_info_dict()["default"], (int, float, str))
+            assert not is_known or param.show_default or "default" in (param.help or ""), param.opts
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

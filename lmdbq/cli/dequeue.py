@@ -21,7 +21,9 @@ from lmdbq.wire.answers import TaskAnswer
     help="Only this type; may be repeated.",
 )
 @click.option("--limit", type=click.IntRange(1, CLAIM_TASKS_MAX), default=1, show_default=True, help="At most so many.")
-@click.option("--wait", type=DURATION, default=0.0, metavar="DURATION", help="Wait for the first, at most so long.")
+@click.option(
+    "--wait", type=DURATION, default=0.0, metavar="DURATION", help="Wait for the first, at most so long.  [default: 0s]"
+)
 @click.option("--lease", type=DURATION, metavar="DURATION", help="How long the claim lasts without an extension.")
 @with_session
 def command(

@@ -35,8 +35,21 @@ _READY: Final = re.compile(r"lmdbq serves (?P<url>\S+)  ·  data in (?P<data>.+)
 @click.command("dev", short_help="A daemon and a worker that reloads, for development.")
 @click.argument("targets", nargs=-1, required=True, metavar="MODULE:TASKS...")
 @click.option("-q", "--queue", "queues", multiple=True, metavar="QUEUE", help="Work on this queue; may be repeated.")
-@click.option("-c", "--concurrency", type=click.IntRange(1, 1_000), default=CONCURRENCY, show_default=True)
-@click.option("--grace", type=DURATION, default=GRACE_SECONDS, metavar="DURATION", help="For the running, at a reload.")
+@click.option(
+    "-c",
+    "--concurrency",
+    type=click.IntRange(1, 1_000),
+    default=CONCURRENCY,
+    show_default=True,
+    help="Run so many at once.",
+)
+@click.option(
+    "--grace",
+    type=DURATION,
+    default=GRACE_SECONDS,
+    metavar="DURATION",
+    help=f"For the running, at a reload.  [default: {GRACE_SECONDS:g}s]",
+)
 @click.option("--data", type=_DIRECTORY, metavar="DIRECTORY", help=f"Where its file is.  [default: {DIRECTORY}]")
 @click.option("--temporary", is_flag=True, help="A directory that goes when this ends.")
 @click.option("--listen", metavar="VALUE", help="As for serve.  [default: 127.0.0.1:7325]")

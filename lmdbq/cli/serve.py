@@ -18,9 +18,16 @@ SETTING_IS_WRONG: Final = 78
 _FIELDS = dict(zip(Settings.__struct_fields__, Settings.__struct_defaults__, strict=True))
 
 
+def _default(value: object) -> str:
+    """Return what stands for a setting that nobody says, if that is more than nothing."""
+    if not value:
+        return ""
+    return f"; default: {value:g}s" if isinstance(value, float) else f"; default: {value}"
+
+
 def _option(row: Setting) -> Callable[[Any], Any]:
     default = _FIELDS[row.name]
-    doc = f"{row.doc}  [env: {row.env}]"
+    doc = f"{row.doc}  [env: {row.env}{_default(default)}]"
     if isinstance(default, bool):
         return click.option(row.option, row.name, is_flag=True, default=None, help=doc)
     if isinstance(default, tuple):

@@ -14,7 +14,9 @@ from lmdbq.wire.answers import FailureAnswer, TaskAnswer
 
 @click.command("task", short_help="Show a task: its history, and why it is not running.")
 @click.argument("task_id", metavar="ID", shell_complete=complete_task)
-@click.option("--wait", type=DURATION, default=0.0, metavar="DURATION", help="Wait for its end, at most so long.")
+@click.option(
+    "--wait", type=DURATION, default=0.0, metavar="DURATION", help="Wait for its end, at most so long.  [default: 0s]"
+)
 @with_session
 def command(session: Session, task_id: str, wait: float) -> int:
     """Show everything about a task."""

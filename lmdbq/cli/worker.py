@@ -35,7 +35,12 @@ CONCURRENCY: Final = 10  # of functions; a program runs one at a time unless tol
     type=click.IntRange(1, 1_000),
     help=f"Run so many at once.  [default: {CONCURRENCY} functions, or 1 program]",
 )
-@click.option("--processes", type=click.IntRange(0, 1_000), default=0, help="Run functions in so many processes.")
+@click.option(
+    "--processes",
+    type=click.IntRange(0, 1_000),
+    default=0,
+    help="Run functions in so many processes.  [default: threads]",
+)
 @click.option(
     "--limit",
     type=click.IntRange(1, CLAIM_TASKS_MAX),
@@ -43,9 +48,18 @@ CONCURRENCY: Final = 10  # of functions; a program runs one at a time unless tol
     show_default=True,
     help="Claim so many for each slot.",
 )
-@click.option("--lease", type=DURATION, metavar="DURATION", help="How long the daemon waits for a silent worker.")
 @click.option(
-    "--grace", type=DURATION, default=GRACE_WORKER_SECONDS, metavar="DURATION", help="For the running, after a stop."
+    "--lease",
+    type=DURATION,
+    metavar="DURATION",
+    help="How long a silent worker keeps its tasks.  [default: each task's]",
+)
+@click.option(
+    "--grace",
+    type=DURATION,
+    default=GRACE_WORKER_SECONDS,
+    metavar="DURATION",
+    help=f"For the running, after a stop.  [default: {GRACE_WORKER_SECONDS:g}s]",
 )
 @click.option("--reload", "reloads", is_flag=True, help="Start again when a Python file here changes.")
 @with_session
