@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -32,6 +33,9 @@ settings.register_profile("ci", settings.get_profile("default"), derandomize=Tru
 settings.register_profile("storm", settings.get_profile("default"), max_examples=5_000, print_blob=True)
 settings.load_profile("storm" if os.environ.get("LMDBQ_STORM") == "1" else "ci" if IN_CI else "default")
 
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's `pytest &`; the processes of tests would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= MEMORY_BYTES_MIN:
     os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
