@@ -27,6 +27,7 @@ def test_each_kind_of_step_once():
     assert report.figures["leases kept"] > 0
     assert report.figures["leases lapsed"] > 0
     assert report.figures["scheduled"] > 50
+    assert report.figures["instants that must be"] > 10
 
 
 @pytest.mark.parametrize(
@@ -35,6 +36,8 @@ def test_each_kind_of_step_once():
         ("leases-by-wall", "a day ahead", "must hold"),
         ("nobody-looks", "two hours ahead", "was not given for"),
         ("ids-by-clock", "an hour back", "given"),
+        ("instants-again", "stopped", "for the instant"),
+        ("instants-forgotten", "stopped", "gave no task"),
     ],
 )
 def test_a_planted_fault_is_found(plant: str, kind: str, found: str):
@@ -47,16 +50,16 @@ def test_what_the_process_saw_of_an_instant(tmp_path: Path):
     """The judge's own clock: an hour ahead, then back before the process is stopped for a while."""
     clock = WallClock(tmp_path)
     clock.seen()
-    begun = clock._spans()[0].begin
+    begun = clock.spans()[0].begin
     instant = clock.now() + 1800
     clock.step(3600)
-    ahead_at = clock._spans()[1].begin
+    ahead_at = clock.spans()[1].begin
     clock.step(-3600)
-    back_at = clock._spans()[1].end
+    back_at = clock.spans()[1].end
     clock.unseen()
     clock.step(3600)
     clock.seen()
-    again_at = clock._spans()[-1].begin
+    again_at = clock.spans()[-1].begin
     until = again_at + 10
     assert list(clock.due(instant, begun, until)) == [(ahead_at, back_at), (again_at, until)]
     assert list(clock.due(instant, begun, ahead_at)) == []

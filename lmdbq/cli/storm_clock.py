@@ -16,7 +16,8 @@ def command(asked: Asked, steps: int, minutes: float | None, plant: str) -> int:
     """Step the wall clock of a daemon by hours and days, stop it, boot it with last year's date, while it is used.
 
     No lease may lapse before its time, by a clock that nobody sets; no task be given before its instant, by the one
-    that is set; nothing more than a second late; ids must rise. Needs libfaketime.
+    that is set; nothing more than a second late; schedules must give one task per instant; ids must rise. Needs
+    libfaketime.
     """
     from lmdbq.storm import clock_steps
 

@@ -19,6 +19,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Final
 
+from lmdbq.storm.clock_cron import Cron
 from lmdbq.storm.clock_parties import Leases, Timed
 from lmdbq.storm.clock_rig import Rig, Stalls, run_parties
 from lmdbq.storm.fake_clock import WallClock
@@ -160,7 +161,7 @@ def run(
             storm.start()
             run_parties(
                 rig,
-                [Timed(rig, seed), Leases(rig, seed)],
+                [Timed(rig, seed), Leases(rig, seed), Cron(rig)],
                 lambda: _take_steps(storm, rig, report, tell, kinds, steps_max, until),
                 storm.all_has_come,
             )

@@ -83,6 +83,8 @@ CONTROLS: Final = (
     _clock("leases-by-wall", "a day ahead"),
     _clock("nobody-looks", "two hours ahead"),
     _clock("ids-by-clock", "an hour back"),
+    _clock("instants-again", "stopped"),
+    _clock("instants-forgotten", "stopped"),
     *(_hostile(plant) for plant in ("payloads-unchecked", "bodies-kept", "refused-too-late", "nan-forgotten")),
     _foreign("lengths-unseen", "cuts it off"),
     _foreign("raw-errors", "flips a bit"),

@@ -122,7 +122,7 @@ class WallClock:
         return max(
             (
                 self.wall(min(span.end, until), span.ahead)
-                for span in self._spans()
+                for span in self.spans()
                 if span.begin <= until and span.end >= since
             ),
             default=-math.inf,
@@ -135,7 +135,7 @@ class WallClock:
         """
         open_at = math.nan
         last_end = math.nan
-        for span in self._spans():
+        for span in self.spans():
             begin = max(span.begin, since, instant - self._epoch - span.ahead)
             end = min(span.end, until)
             if begin >= end:
@@ -148,6 +148,7 @@ class WallClock:
         if not math.isnan(open_at):
             yield open_at, last_end
 
-    def _spans(self) -> list[Span]:
+    def spans(self) -> list[Span]:
+        """Return all spans, the earliest first."""
         with self._stepping:
             return [*self._ended, *([self._current] if self._current else [])]

@@ -16,12 +16,12 @@ from typing import Final
 
 from aiohttp import web
 
-from lmdbq import clock, limits
+from lmdbq import clock, limits, schedules
 from lmdbq.daemon import handlers_queueing, replies
 from lmdbq.daemon.replies import HttpProblem
 from lmdbq.engine import timers
 from lmdbq.ids import ID_COUNTER_BITS
-from lmdbq.model import CallOutcome, Done, Encoding
+from lmdbq.model import CallOutcome, Done, Encoding, Schedule
 from lmdbq.store import environment, lmdb_ops_enqueue, pages
 from lmdbq.wire import payloads, values
 
@@ -100,10 +100,36 @@ def nobody_owns() -> None:
     setattr(fcntl, "flock", lambda *_: None)  # noqa: B010
 
 
+def instants_again() -> None:
+    """Now and then a schedule stays where it stands."""
+    firing = schedules.firing
+    count = itertools.count(1)
+
+    def fire(schedule: Schedule, next_at: int, now_wall: int, count_max: int) -> schedules.Firing:
+        found = firing(schedule, next_at, now_wall, count_max)
+        return found._replace(next_at=next_at) if next(count) % 5 == 0 else found
+
+    setattr(schedules, "firing", fire)  # noqa: B010
+
+
+def instants_forgotten() -> None:
+    """Now and then an instant of a schedule gives no task."""
+    firing = schedules.firing
+    count = itertools.count(1)
+
+    def fire(schedule: Schedule, next_at: int, now_wall: int, count_max: int) -> schedules.Firing:
+        found = firing(schedule, next_at, now_wall, count_max)
+        return found._replace(instants=[]) if next(count) % 3 == 0 else found
+
+    setattr(schedules, "firing", fire)  # noqa: B010
+
+
 PLANTS: Final[dict[str, Callable[[], None]]] = {
     "leases-by-wall": leases_by_wall,
     "nobody-looks": nobody_looks,
     "ids-by-clock": ids_by_clock,
+    "instants-again": instants_again,
+    "instants-forgotten": instants_forgotten,
     "payloads-unchecked": payloads_unchecked,
     "bodies-kept": bodies_kept,
     "refused-too-late": refused_too_late,

@@ -1,0 +1,179 @@
+"""A party of a clock storm: schedules of every second, each instant of which must give one task, once.
+
+Each task says which instant it stands for. None may come twice, whatever the clock does, nor before the daemon's clock
+has shown its instant, nor more than a second after it could. And of each stretch in which the daemon ran and its clock
+went on as it should, no instant beyond the latest that it had ever shown may be missing: a schedule whose instants the
+clock has left behind waits until they come again, and what is stepped over is missed, which is for ``catch_up``.
+
+The trap: nobody knows what was done at the very moment of a step, so the last second before one is not asked for. In a
+lull nobody may write or ask, so schedules are paused for it, and begin with the first instant after it.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple
+
+from lmdbq.storm.clock_rig import LATE_SECONDS, Rig
+from lmdbq.storm.fake_clock import SLEW_SECONDS
+from lmdbq.storm.served import Caller, Unreachable
+
+QUEUE: Final = "cron"
+SCHEDULES: Final = ("none", "one")  # each named after its catch_up
+LIMIT: Final = 200
+GRACE_SECONDS: Final = 50.0  # an instant that a daemon comes to within a minute was not missed
+_NS: Final = 1_000_000_000
+_RETRY_SECONDS: Final = 0.05
+
+
+class Given(NamedTuple):
+    """The task of an instant, and when (steady seconds) it was given first."""
+
+    task_id: str
+    at: float
+
+
+class Expected(NamedTuple):
+    """An instant (Unix seconds) for which there must be a task, and from when to when it could be given (steady)."""
+
+    instant: int
+    begin: float
+    end: float
+
+
+class Active(NamedTuple):
+    """From when to when (steady seconds) all schedules were surely not paused."""
+
+    begin: float
+    end: float
+
+
+class Cron:
+    """Puts the schedules, pauses them in lulls, takes their tasks, and judges what has come."""
+
+    def __init__(self, rig: Rig) -> None:
+        self._rig = rig
+        self._lock = threading.Lock()
+        self._given: dict[tuple[str, int], Given] = {}  # by schedule and instant
+        self._active: list[Active] = []
+        self._taken_at = 0.0  # what was ready by then has been taken
+
+    def threads(self) -> list[Callable[[Caller], None]]:
+        """Return who keeps the schedules, and who takes their tasks."""
+        return [self._keep, self._work]
+
+    # --- schedules ----------------------------------------------------------------------------------------------------
+
+    def _keep(self, caller: Caller) -> None:
+        self._follow_lulls(caller)
+        for name in SCHEDULES:  # the worker, who waits for a task, is to see that all is over
+            self._put(caller, name, paused=False)
+
+    def _follow_lulls(self, caller: Caller) -> None:
+        if not self._insist(caller, paused=False):
+            return
+        began = time.monotonic()
+        while not self._rig.over.wait(0.02):
+            if self._rig.lull.is_set():
+                self._active.append(Active(began, time.monotonic()))
+                if not self._insist(caller, paused=True) or not self._wait_for_the_end_of_the_lull():
+                    return
+                if not self._insist(caller, paused=False):
+                    return
+                began = time.monotonic()
+        self._active.append(Active(began, time.monotonic()))
+
+    def _wait_for_the_end_of_the_lull(self) -> bool:
+        while self._rig.lull.is_set():
+            if self._rig.over.wait(0.02):
+                return False
+        return True
+
+    def _insist(self, caller: Caller, *, paused: bool) -> bool:
+        """Put all schedules; False if the storm was over first."""
+        for name in SCHEDULES:
+            while not self._put(caller, name, paused=paused):
+                if self._rig.over.wait(_RETRY_SECONDS):
+                    return False
+        return True
+
+    @staticmethod
+    def _put(caller: Caller, name: str, *, paused: bool) -> bool:
+        body = {"cron": "* * * * * *", "catch_up": name, "paused": paused, "task": {"queue_name": QUEUE}}
+        try:
+            status, _ = caller.ask("PUT", f"/v1/schedules/{name}", json.dumps(body).encode())
+        except Unreachable:
+            return False
+        return 200 <= status < 300
+
+    # --- tasks --------------------------------------------------------------------------------------------------------
+
+    def _work(self, caller: Caller) -> None:
+        while not self._rig.over.is_set():
+            self._take(caller, wait_seconds=10.0)  # in a lull nobody asks
+
+    def _take(self, caller: Caller, wait_seconds: float) -> int:
+        asked_at = time.monotonic()
+        asked = {"queue_names": [QUEUE], "limit": LIMIT, "wait_in_seconds": wait_seconds}
+        answer = self._rig.post(caller, "/v1/dequeue", asked)
+        given_at = time.monotonic()
+        tasks = answer["tasks"] if answer else []
+        for task in tasks:
+            self._judge(task, min(asked_at, self._taken_at), given_at)
+        if answer and len(tasks) < LIMIT:
+            self._taken_at = asked_at
+        reports = [{"lease": task["lease"], "status": "succeeded"} for task in tasks]
+        while reports and self._rig.post(caller, "/v1/report", {"reports": reports}) is None:
+            pass
+        return len(tasks)
+
+    def _judge(self, task: dict[str, Any], since: float, given_at: float) -> None:
+        told = task["metadata"]["schedule"]
+        key = told["name"], told["instant_at"] // _NS
+        with self._lock:
+            first = self._given.setdefault(key, Given(task["id"], given_at))
+        if first.task_id != task["id"]:
+            self._rig.blame(f"schedule {key[0]} gave {first.task_id} and {task['id']} for the instant {key[1]}")
+        latest = self._rig.wall.latest(since, given_at)
+        if latest + SLEW_SECONDS < key[1]:
+            self._rig.blame(f"the instant {key[1]} of schedule {key[0]} came {key[1] - latest:.3f} s early")
+
+    # --- what must have come ------------------------------------------------------------------------------------------
+
+    def finish(self, caller: Caller) -> None:
+        """Take what is left, and look for what is missing."""
+        while self._take(caller, wait_seconds=0.5):
+            pass
+        self._rig.count("instants", len(self._given))
+        for wanted in self._expected():
+            for name in SCHEDULES:
+                self._rig.count("instants that must be")
+                given = self._given.get((name, wanted.instant))
+                if given is None:
+                    self._rig.blame(f"schedule {name} gave no task for the instant {wanted.instant}")
+                elif self._rig.late(wanted.begin, at := min(given.at, wanted.end)):
+                    late = at - wanted.begin
+                    self._rig.blame(f"the instant {wanted.instant} of schedule {name} came {late:.3f} s late")
+
+    def _expected(self) -> Iterator[Expected]:
+        wall, shown = self._rig.wall, -1.0
+        for span in wall.spans():
+            if span.begin > self._rig.over_at:
+                return
+            first = wall.wall(span.begin, span.ahead)
+            goes_on = 0 <= first - shown < GRACE_SECONDS
+            end = min(span.end, self._rig.over_at)
+            last = wall.wall(end, span.ahead)
+            for instant in range(int(shown if goes_on else max(first, shown)) + 1, int(last) + 1):
+                came_at = instant - wall.wall(0.0, span.ahead)
+                if self._is_asked_for(came_at, end):
+                    yield Expected(instant, max(came_at, span.begin), end)
+            shown = max(shown, last)
+
+    def _is_asked_for(self, came_at: float, end: float) -> bool:
+        """Whether an instant that came at a steady time is one that must not be missing; ``end``: of its stretch."""
+        by = came_at + LATE_SECONDS + self._rig.stalls.seconds(came_at, end)
+        return by < end and any(one.begin < came_at and by < one.end for one in self._active)
