@@ -134,7 +134,7 @@ def startup_command(rounds: int, record: bool) -> None:
 @click.argument("what", type=click.Choice(["singles"]))
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(1), help="Turns of every layer.")
 @click.option("--seconds", default=1.5, show_default=True, help="How long a turn is.")
-@click.option("--record", is_flag=True, help="Write bench/results/singles.json and .md.")
+@click.option("--record", is_flag=True, help="Write bench/results/singles.jsonl and .md.")
 def profile_command(what: str, rounds: int, seconds: float, record: bool) -> None:
     """Say what one task per request costs, layer by layer, and what limits it."""
     click.echo(f"{what}: about {len(singles.LAYERS) * rounds * (seconds + 1):.0f} s", err=True)

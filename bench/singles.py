@@ -3,7 +3,7 @@
 Every layer is a server of its own under the same 64 callers; the next one adds something to it: an event loop, aiohttp,
 its Application with the daemon's middleware and decoding, the queue. What is measured is processor time per request, of
 the server (in its own code and in the kernel) and of its callers, so that a busy machine shows less than in rates.
-``bench/results/singles.md`` is written from ``singles.json``; a test compares them.
+``bench/results/singles.md`` is written from ``singles.jsonl``; a test compares them.
 
 The trap: a rate is bounded thrice. A server that is one thread of Python gives at most a request per its own processor
 time, so do callers who share a process, and all cores together no more than the time of both allows.
@@ -31,7 +31,7 @@ from lmdbq.bench.targets.redis import absent_server, redis_server
 from lmdbq.bench.workloads import WORKLOADS, enqueue_name
 
 RESULTS: Final = Path(__file__).parent / "results"
-FACTS: Final = RESULTS / "singles.json"
+FACTS: Final = RESULTS / "singles.jsonl"
 PAGE: Final = RESULTS / "singles.md"
 DAEMON: Final = "the daemon: all of it, synced"
 BARE: Final = "aiohttp Server: parsing, request, response"
@@ -180,5 +180,5 @@ def _limits(costs: dict[str, Cost], cores: int) -> Iterator[str]:
 
 def record(facts: dict[str, Any]) -> None:
     """Put what was measured into ``bench/results``."""
-    FACTS.write_text(json.dumps(facts, indent=1, sort_keys=False) + "\n", encoding="utf-8")
+    FACTS.write_text(json.dumps(facts) + "\n", encoding="utf-8")
     PAGE.write_text(page(facts), encoding="utf-8")
