@@ -250,6 +250,29 @@ class Reader:
         """Return (1 idempotency key or 2 claim id, its bytes) -> what was answered."""
         return {(key[0], key[1:]): sealed_map(value) for key, value in self._rows["memo"].items()}
 
+    def externals(self) -> dict[tuple[int, str], int]:
+        """Return (namespace number, external id) -> the task that has it, those of purged queues left out."""
+        found: dict[tuple[int, str], int] = {}
+        for key, value in self._rows.get("external", {}).items():
+            task_id = number(sealed(value), 0)
+            record = self._record(self._rows["task"][struct.pack(">Q", task_id)])
+            if record["queue_no"] not in self._queue_names:
+                continue
+            name = (int.from_bytes(key[:4], "big"), key[4:].decode())
+            if name != (record["options"].get("namespace_no", 1), record["options"].get("external_id")):
+                raise ValueError(f"external id {name} names task {task_id}, which has another")
+            found[name] = task_id
+        return found
+
+    def types(self) -> dict[str, dict[str, Any]]:
+        """Return what types decide for their tasks, and how their payloads look, by name."""
+        rows = self._rows["catalog"].items()
+        known = {self._type_names[number(key)]: sealed_map(value) for key, value in rows if key[:1] == b"D"}
+        return {
+            name: {"settings": said.get("settings", {}), "schema": said.get("schema", b"")}
+            for name, said in known.items()
+        }
+
     def schedules(self) -> dict[str, dict[str, Any]]:
         """Return every schedule by name, with ``due_at`` as its key says it (0: none)."""
         catalog = self._rows["catalog"]

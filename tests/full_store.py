@@ -1,4 +1,4 @@
-"""A file with at least one of everything that format 1 can hold, made by ordinary calls and a clock moved by hand."""
+"""A file with at least one of everything that is read of tasks, lanes and queues, made by calls at times of our own."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from lmdbq.model import (
     Encoding,
     Enqueue,
     Entry,
+    GroupPut,
+    GroupSettings,
     Intervals,
     Keep,
     Memo,
+    Order,
     Polynomial,
     Purge,
     QueueDelete,
@@ -53,6 +56,7 @@ def fill(directory: Path) -> Full:
     _fill_waiting(q, ids)
     _fill_dedupe(q, ids)
     _fill_graves(q, ids)
+    _fill_lanes(q, ids)
     _fill_quarantine(directory, q, ids)
     return Full(store, q, ids)
 
@@ -124,6 +128,19 @@ def _fill_graves(q: Driver, ids: dict[str, int]) -> None:
     q.do(QueueDelete("deleted"))
     ids["deleted"] = q.add(queue="mail")
     q.do(Delete((ids["deleted"],)))
+
+
+def _fill_lanes(q: Driver, ids: dict[str, int]) -> None:
+    q.do(GroupPut("team", GroupSettings(max_running=2, weight=3)))
+    q.put_queue("turns", order=Order.FAIR)
+    for queue in ("laned", "turns"):
+        first, second = q.enqueue(*[entry(queue=queue, thread="steps") for _ in range(2)]).ids
+        ids[f"{queue}_holder"], ids[f"{queue}_behind"] = first, second
+        for group in ("team", "others", "team"):
+            ids[f"{queue}_{group}"] = q.add(queue=queue, group=group, external_id=f"{queue}:{len(ids)}")
+    assert len(q.claim("laned", limit=3).tasks) == 3
+    assert [task.options.group for task in q.claim("turns", limit=2).tasks] == ["", "team"]
+    q.add(queue="laned", type="known", external_id="laned:known")
 
 
 def _fill_quarantine(directory: Path, q: Driver, ids: dict[str, int]) -> None:

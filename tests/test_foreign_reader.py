@@ -147,6 +147,41 @@ def test_it_finds_dedupe_slots_of_every_scope(full: Full, foreign: foreign_reade
     assert slots[("queue", "dedupe", "t")]["blocks_until"] - slots[("queue", "dedupe", "t")]["taken_at"] == 900 * 10**9
 
 
+def test_it_finds_what_waits_in_lanes_and_who_may_start(full: Full, foreign: foreign_reader.Reader):
+    clock, ids = full.q.clock, full.ids
+    groups = {("", view.name): (view.ready, view.running) for view in full.store.groups(clock)}
+    threads = {
+        (queue, view.name): (view.ready, 1) for queue in ("laned", "turns") for view in full.store.threads(queue)
+    }
+
+    lanes = foreign.lanes()
+
+    assert {name: (lane["ready"], lane["running"]) for name, lane in lanes.items()} == groups | threads
+    assert lanes["laned", "steps"]["held_by"] == ids["laned_holder"]
+    assert lanes["laned", "steps"]["next"] == [], "its second task stands behind the one that runs"
+    assert lanes["", "team"]["next"] == [], "two of it run, and no more may"
+    assert lanes["", "others"]["next"] == [ids["turns_others"]]
+    assert lanes["", "team"]["settings"] == {"max_running": 2, "weight": 3}
+
+
+def test_it_finds_external_ids(full: Full, foreign: foreign_reader.Reader):
+    having = {
+        (task.options.namespace_no, task.options.external_id): task.id
+        for task in full.q.all_tasks()
+        if task.options.external_id
+    }
+
+    assert len(having) == 7
+    assert foreign.externals() == having
+
+
+def test_it_finds_what_types_decide(full: Full, foreign: foreign_reader.Reader):
+    known = {view.name: {"settings": maps(view.settings), "schema": view.schema} for view in full.store.types()}
+
+    assert foreign.types() == known
+    assert known["send"] == {"settings": {"keepalive_ns": 80_000_000_000}, "schema": b'{"type": "object"}'}
+
+
 def test_it_finds_memos_expiries_graves_and_what_is_in_quarantine(full: Full, foreign: foreign_reader.Reader):
     memos, ids = foreign.memos(), full.ids
     assert set(memos) == {(1, b"key-1"), (2, b"claim-1")}
