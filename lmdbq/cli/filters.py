@@ -203,6 +203,14 @@ def act(session: Session, action: str, wanted: dict[str, Any], every: bool, dry_
 def _bar(session: Session, action: str, wanted: dict[str, Any]) -> Any:
     """Return a bar on standard error; one that draws nothing unless a person looks at it and there is much to do."""
     is_seen = sys.stderr.isatty() and not session.as_json
-    total = session.client.count(**wanted) if is_seen else 0
+    total = _count(session, action, wanted) if is_seen else 0
     is_long = total > PAGE_TASKS_MAX
     return click.progressbar(length=total, label=action, file=sys.stderr if is_long else io.StringIO())
+
+
+def _count(session: Session, action: str, wanted: dict[str, Any]) -> int:
+    """Return how many tasks an action will look at: those that it can change, unless a filter names states."""
+    from lmdbq.wire.filters import ACTION_STATES
+
+    states = [state.word for state in ACTION_STATES[action]]
+    return int(session.client.count(**({"state": states} if states else {}) | wanted))

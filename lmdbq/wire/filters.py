@@ -29,7 +29,7 @@ FILTER_NAMES: Final = shapes.FilterBody.__struct_fields__
 _NUMBERS: Final = frozenset({"priority_min", "priority_max", "attempts_min", "attempts_max"})
 _EVENTS: Final = {"cancel": Event.CANCEL, "retry": Event.RETRY, "edit": Event.EDIT, "delete": Event.DELETE}
 # What an action looks at, unless its filter names states: all others would only be conflicts.
-_STATES: Final = {
+ACTION_STATES: Final = {
     "cancel": (*WAITING, State.RUNNING),
     "retry": (State.DEAD, State.CANCELLED),
     "edit": WAITING,
@@ -144,7 +144,7 @@ def read_action(body: bytes, codec: Codec) -> Action:
         entry, fields = requests.read_fields(bytes(raw), codec, "/fields", problems)
     problems.raise_if_any()
     if not wanted.states:
-        wanted = msgspec.structs.replace(wanted, states=_STATES[request.action])
+        wanted = msgspec.structs.replace(wanted, states=ACTION_STATES[request.action])
     after_all = request.dry_run, request.limit, after
     return Action(request.action, wanted, *after_all, request.queue_name or "", entry, fields)
 
