@@ -25,6 +25,7 @@ from lmdbq.store import (
     lmdb_ops_report,
     lmdb_ops_timed,
     lmdb_plan,
+    lmdb_sets,
     lmdb_standing,
     lmdb_tasks,
     lmdb_work,
@@ -114,6 +115,15 @@ def promote_takes_what_is_due_in_a_second(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(lmdb_ops_timed, "promote", hasty)
 
 
+def a_set_forgets_a_member_that_expires(patch: pytest.MonkeyPatch) -> None:
+    left = lmdb_sets.Sets.left
+
+    def forgetful(self: Any, set_id: int, how: str) -> None:
+        left(self, set_id, how if how != "expired" else "deleted")
+
+    patch.setattr(lmdb_sets.Sets, "left", forgetful)
+
+
 def a_claim_does_not_expire_what_is_overdue(patch: pytest.MonkeyPatch) -> None:
     def sweep(work: Any, queue: Any) -> None:
         lmdb_ops_timed.lapse(work, lmdb_ops_timed.Lapse(), [queue])
@@ -171,6 +181,7 @@ BUGS: list[Plant] = [
     an_idempotency_key_is_not_remembered,
     a_thread_gives_up_its_head_when_it_is_tried_again,
     a_full_group_that_is_freed_is_not_looked_at,
+    a_set_forgets_a_member_that_expires,
 ]
 
 

@@ -21,7 +21,9 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Reference:
 
 
 def first(undisturbed: Reference, call: str, how: str, nth: int = 0) -> Failure:
-    return [failure for failure in undisturbed.failures if (failure.call, failure.how) == (call, how)][nth]
+    """Return the n-th such call on the main file: what fails on that of the extensions is got over."""
+    found = [failure for failure in undisturbed.failures if (failure.call, failure.how) == (call, how)]
+    return [failure for failure in found if "/leases-" not in failure.shown][nth]
 
 
 def test_every_kind_of_call_is_there_to_fail(undisturbed: Reference):

@@ -10,7 +10,8 @@ from collections import Counter
 from typing import Any, Final
 
 from lmdbq.clock import Clock
-from lmdbq.model import Filter, QueueView, Task
+from lmdbq.model import Filter, QueueView, SetView, Task
+from lmdbq.sets import COUNTED
 from lmdbq.store.base import Store
 from lmdbq.storm.ledger import World
 
@@ -49,7 +50,7 @@ def miscounted(world: World) -> list[str]:
 
 
 def _others(store: Store, clock: Clock) -> dict[str, Any]:
-    """Return schedules and the settings of groups, as if they were queues that have no tasks."""
+    """Return schedules, sets and the settings of groups, as if they were queues that have no tasks."""
     schedules = {
         f"schedule {one.name}": [[one.schedule.cron, one.schedule.paused], {}, [one.next_at, one.last_at, one.fired]]
         for one in store.schedules()
@@ -59,7 +60,13 @@ def _others(store: Store, clock: Clock) -> dict[str, Any]:
         for one in store.groups(clock)
         if one.settings is not None
     }
-    return schedules | groups
+    sets = {f"set {one.id}": [[one.state.word, one.reason], {}, set_counts(one)] for one in store.sets()}
+    return schedules | groups | sets
+
+
+def set_counts(one: SetView) -> list[int]:
+    """Return how a set's members stand, and when it was decided."""
+    return [one.members, one.pending, *(getattr(one, name) for name in COUNTED), one.ended_at]
 
 
 def _row(task: Task) -> list[Any]:

@@ -18,6 +18,7 @@ from lmdbq.model import (
     Claim,
     Claimed,
     Completion,
+    Condition,
     Dedupe,
     Delete,
     Edit,
@@ -55,7 +56,11 @@ from lmdbq.model import (
     ScheduleDelete,
     SchedulePut,
     Scope,
+    SetChanged,
+    SetClose,
+    SetMake,
     Status,
+    TaskSet,
     UniformEntries,
     Until,
 )
@@ -87,6 +92,8 @@ WEIGHTS: Final = {
     "settings": 3,
     "group_settings": 3,
     "schedule": 2,
+    "set": 2,
+    "set_close": 2,
     "purge": 1,
     "queue_delete": 1,
     "reopen": 1,
@@ -107,6 +114,7 @@ class Script:
         self._numbers = itertools.count(1)
         self._leases: list[tuple[int, int]] = []
         self._ids: list[int] = []
+        self._sets: list[int] = []  # that are open
         self._makers: dict[str, Callable[[], Op]] = {
             "enqueue": lambda: Enqueue((self._entry(),)),
             "enqueue_many": self._enqueue_many,
@@ -120,6 +128,8 @@ class Script:
             "settings": self._settings,
             "group_settings": self._group_settings,
             "schedule": self._schedule,
+            "set": self._set,
+            "set_close": lambda: SetClose(self._sets.pop() if self._sets else 1),
             "purge": lambda: Purge(self._queue()),
             "queue_delete": lambda: QueueDelete(self._queue()),
         }
@@ -145,6 +155,8 @@ class Script:
             self._leases += [(task.id, task.deliveries) for task in answer.tasks]
         elif isinstance(answer, Enqueued):
             self._ids = [*self._ids, *answer.ids][-IDS_KEPT:]
+        elif isinstance(op, SetMake) and isinstance(answer, SetChanged):
+            self._sets.append(answer.id)
 
     def take_leases(self, most: int) -> list[tuple[int, int]]:
         """Return up to ``most`` leases, and forget them."""
@@ -186,6 +198,7 @@ class Script:
                 thread=thread,
                 group=group,
                 on_dead=FOLLOWER if chosen.random() < 0.2 else None,
+                set_id=self._sets[-1] if self._sets and chosen.random() < 0.3 else 0,
             ),
         )
 
@@ -230,6 +243,10 @@ class Script:
 
     def _some_ids(self) -> tuple[int, ...]:
         return tuple(self._chosen.sample(self._ids, min(len(self._ids), self._chosen.randrange(1, 5)))) or (1,)
+
+    def _set(self) -> SetMake:
+        condition = self._chosen.choice(list(Condition))
+        return SetMake(TaskSet(condition, FOLLOWER, FOLLOWER, self._chosen.choice([20, 600]) * SECOND_NS))
 
     def _edit(self) -> Edit:
         return Edit(self._some_ids()[0], self._entry(), ("payload", "priority", "scheduled_at"))
