@@ -120,6 +120,12 @@ def _sentences(result: Result) -> Iterator[str]:
             f"Idle, with ten workers waiting: {idle.median('cpu_percent'):.2f} % of a core, "
             f"{idle.median('written_bytes'):.0f} bytes written."
         )
+    single, many = (_anywhere(result, f"written, {kind}", "HTTP JSON") for kind in ("1 by 1", "1,000 per call"))
+    if single is not None and many is not None:
+        yield (
+            f"A task's life (enqueue, dequeue, report) writes {single.median('life_bytes') / 1024:.0f} KiB one by one, "
+            f"{many.median('life_bytes') / 1024:.1f} KiB at 1,000 per call."
+        )
 
 
 def machine(result: Result) -> str:
