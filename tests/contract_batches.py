@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from lmdbq import lifecycle
 from lmdbq.model import (
     ClaimedTask,
     Completion,
     Dedupe,
     ErrorInfo,
+    Exponential,
     Filter,
     Intervals,
     Keep,
@@ -100,3 +102,18 @@ class BatchContract:
             assert [q.number(state, "one") for state in State] == [q.number(state, "many") for state in State]
             q.clock.advance(chance.choice([0.0, 1.0, 3.0, 70.0]))
             q.sweep(Lapse())
+
+    def test_those_that_fail_alike_wait_each_as_it_must(self, q: Driver):
+        q.put_queue("even", retry=RETRY)
+        q.enqueue(*[entry(queue="even", **kind) for kind in ({}, {"expires_in_ns": 4 * S}, {}, {})])
+        q.enqueue(*[entry(queue="uneven") for _ in range(20)])
+        even, uneven = (q.claim(queue, limit=20).tasks for queue in ("even", "uneven"))
+        ends = [Completion(task.id, 1, Status.FAILED, error=ErrorInfo("no")) for task in [*even, *uneven]]
+
+        outcomes = q.do(Report(ends)).outcomes
+
+        waits, dies = State.SCHEDULED, State.DEAD
+        assert [one.state for one in outcomes] == [waits, dies, waits, waits, *[waits] * 20]
+        assert {q.task(task.id).due_at for task in even} == {0, q.now + 5 * S}
+        dues = [q.task(task.id).due_at - q.now for task in uneven]
+        assert dues == [lifecycle.backoff_ns(Exponential(), task.id, 1) for task in uneven]
