@@ -26,6 +26,22 @@ from tests.store_factories import FACTORIES
 IN_CI = bool(os.environ.get("CI"))
 MEMORY = Path("/dev/shm")
 MEMORY_BYTES_MIN = 4 << 30  # that must be free; a run needs about a quarter of it
+LONGEST = (
+    "test_storm_clock",
+    "test_storm_foreign",
+    "test_storm_soak",
+    "test_storm_kill",
+    "test_storm_simulate",
+    "test_storm_hostile",
+    "test_store_agreement",
+    "test_file_commit",
+    "test_file_full",
+    "test_storm_power_cut",
+    "test_bench",
+    "test_cli_daemon",
+    "test_planted_bugs",
+    "test_bench_peers",
+)
 SLOW_MACHINE = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 settings.register_profile("default", deadline=None, max_examples=60, suppress_health_check=SLOW_MACHINE)
@@ -71,6 +87,11 @@ def q(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Driver]:
     yield Driver(store, ManualClock())
     assert store.check() == []
     store.close()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the files that take longest begin first, so that no process is left with one when the others have ended."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -105,3 +105,9 @@ def test_no_todo_is_left_behind():
     marks = re.compile(r"\b(?:TO" + r"DO|FIX" + r"ME|X" + r"XX)\b")
     found = [name_of(path) for path in MODULES if marks.search(path.read_text(encoding="utf-8"))]
     assert found == []
+
+
+def test_the_tests_that_begin_first_are_there():
+    from tests.conftest import LONGEST
+
+    assert [name for name in LONGEST if not (ROOT / f"tests/{name}.py").is_file()] == []
