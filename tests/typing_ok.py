@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, assert_type
 
 import lmdbq
-from lmdbq import AsyncClient, AsyncHandle, Client, Dedupe, Entry, Handle, Keep, RetryStrategy, TaskInfo, Tasks
+from lmdbq import AsyncClient, AsyncHandle, Client, Dedupe, Entry, Handle, Keep, RetryStrategy, SetInfo, TaskInfo, Tasks
 
 
 @dataclass
@@ -57,6 +57,10 @@ def produce(client: Client) -> None:
     assert_type(client.task("tsk_00000000010").info(), TaskInfo)
     assert_type([task.state for task in client.tasks(queue="orders", state=["dead", "cancelled"])], list[str])
     assert_type(client.queue("orders").purge(), int)
+    with client.set(condition="finished", callback=nightly, keep=timedelta(hours=1)) as batch:
+        assert_type(batch.enqueue(plain, Order(1, 2.5)), Handle[str])
+        assert_type(client.enqueue(fetch.using(set=batch), "http://localhost"), Handle[list[int]])
+    assert_type(batch.wait(timeout=5), SetInfo)
     for lease in client.dequeue("orders", limit=10, wait=timedelta(seconds=1)):
         lease.succeed({"anything": 1})
     client.wait([handle, client.enqueue(nightly)], timeout=10)

@@ -39,6 +39,9 @@ def wrong(client: Client) -> None:
     client.within("transaction")  # wrong
     with client.environment().begin(write=True) as transaction:
         client.within(transaction).enqueue(greet, 7)  # wrong
+    client.set(condition="most")  # wrong
+    with client.set() as batch:
+        batch.enqueue(greet, 7)  # wrong
     print(number, text)
 
 
