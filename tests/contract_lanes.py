@@ -329,6 +329,15 @@ class ThreadContract:
         assert q.task(c).waiting_for == q.task(b).waiting_for
         assert q.claim().reason == "thread"
 
+    def test_why_nothing_is_given_is_not_told_of_a_group_that_only_waits_in_a_paused_queue(self, q: Driver):
+        """Nothing holds up that group itself, so it has no word for it."""
+        q.add(queue="b", group="g")
+        q.put_queue("b", paused=True, priority=2)
+        q.add(queue="a", thread="t")
+        q.add(queue="a", thread="t")
+        assert len(q.claim("a", "b", limit=9).tasks) == 1
+        assert q.claim("a", "b").reason == "thread"
+
     def test_the_view_of_a_thread(self, q: Driver):
         a, b = thread(q, "x", 2, retry=IN_A_MINUTE)
         assert [(view.holder, view.head, view.ready) for view in q.store.threads("default")] == [(0, a, 2)]

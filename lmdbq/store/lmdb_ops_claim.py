@@ -106,7 +106,8 @@ def _reason(work: Work, wanting: list[Queue], paces: Paces, lanes: list[Lane]) -
             return "max_running"
         if paces.tokens(queue) == 0:
             return "rate_limited"
-        return lane_reason(work, lanes[0]) if lanes else "max_running"
+        words = (lane_reason(work, lane) for lane in lanes)  # "" of one that waits only in a queue that is paused
+        return next(filter(None, words), "max_running")
     return "empty"
 
 
