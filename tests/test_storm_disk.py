@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 
+from lmdbq.store.copies import backup
+from lmdbq.store.lmdb import open_store
 from lmdbq.storm.disk import SECTOR_BYTES, Disk
-from lmdbq.storm.images import allowed_worlds
+from lmdbq.storm.images import allowed_worlds, judge
 from lmdbq.storm.ledger import Ledger
 from lmdbq.storm.recording import Dropped, Event, Forced, Moved, Named, Recording, Sized, Synced, Wrote
+from lmdbq.storm.session import COPY_NAME
 
 DRAWS = 400
 OLD, NEW = b"o" * 4 * SECTOR_BYTES, b"n" * 4 * SECTOR_BYTES
@@ -143,3 +146,17 @@ def test_what_is_found_must_be_one_of_the_worlds_that_are_allowed():
     assert ledger.compare(ready, allowed_worlds(ledger, 3, "batch")) == [], "the last commit may be missing"
     assert ledger.compare(nothing, allowed_worlds(ledger, 2, "batch")) == ["7 is missing"], "but no other"
     assert ledger.compare(same, allowed_worlds(ledger, 4, "full")) == ["7 is there, and should not be"]
+
+
+def test_a_backup_that_has_its_name_must_be_whole(tmp_path: Path):
+    directory = tmp_path / "queue"
+    store = open_store(directory)
+    store.info()
+    assert store.check() == []
+    store.close()
+    copy = directory / COPY_NAME
+    backup(directory, copy, lambda _: None)
+    assert judge(directory, lambda _: [], use=True) == []
+
+    copy.write_bytes(copy.read_bytes()[:-4096])
+    assert [problem[:11] for problem in judge(directory, lambda _: [], use=True)] == ["its backup:"]

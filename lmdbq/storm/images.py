@@ -12,6 +12,7 @@ The trap: many answers change nothing. Worlds that are equal are one and the sam
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -37,9 +38,11 @@ from lmdbq.model import (
     State,
     Status,
 )
+from lmdbq.store.copies import restore
 from lmdbq.store.lmdb import LmdbStore, open_store
 from lmdbq.storm.ledger import Ledger, World
 from lmdbq.storm.look import miscounted, world_of
+from lmdbq.storm.session import COPY_NAME
 
 LEASE_SECONDS_MAX: Final = 60.0  # that of an entry and a queue that say nothing is the longest
 LATER_NS: Final = HOUR_NS * 24 * 7
@@ -81,11 +84,23 @@ def judge(directory: Path, compare: Callable[[World], list[str]], *, use: bool) 
         problems += compare(found) + [f"counts: {line}" for line in miscounted(found)]
         if use and not problems:
             problems += _used(store, clock)
+        if use and (directory / COPY_NAME).exists():
+            problems += _copied(directory)
     except LmdbqError as error:
         return [f"{type(error).__name__}: {error.detail}"]
     finally:
         store.close()
     return problems
+
+
+def _copied(directory: Path) -> list[str]:
+    """Return what is wrong with a backup that has got its name: it must be whole, and can be put back."""
+    with tempfile.TemporaryDirectory(dir=directory.parent) as place:
+        try:
+            restore(directory / COPY_NAME, Path(place, "restored"), lambda _: None)
+        except LmdbqError as error:
+            return [f"its backup: {type(error).__name__}: {error.detail}"]
+    return []
 
 
 def _used(store: LmdbStore, clock: ManualClock) -> list[str]:

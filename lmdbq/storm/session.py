@@ -37,7 +37,7 @@ from lmdbq.model import (
     ReportDone,
     Status,
 )
-from lmdbq.store.copies import compact
+from lmdbq.store.copies import backup, compact
 from lmdbq.store.lmdb import open_store
 from lmdbq.storm import script
 from lmdbq.storm.ledger import DONE, UNKNOWN, World
@@ -46,6 +46,8 @@ from lmdbq.storm.look import world_of
 STORED_MAX: Final = 150
 UP_SECONDS: Final = 600.0  # how long a machine was up when it first writes: its steady clock is ahead of a later boot's
 COMPACTING_SHARE: Final = 0.01  # of the steps
+COPYING_SHARE: Final = 0.01
+COPY_NAME: Final = "copy.mdb"
 _REMOVE_AT: Final = 12  # in a row of a world
 _EXPIRES_AT: Final = 6
 
@@ -96,6 +98,7 @@ class Session:
         self._chosen = random.Random(seed)
         self._script = script.Script(self._chosen)
         self._store = open_store(directory, durability=durability)
+        self._copying = random.Random(f"{seed}/copying")
         self._compacting = random.Random(f"{seed}/compacting") if compacting else None
 
     def run(self, steps: int) -> None:
@@ -119,6 +122,8 @@ class Session:
             self._store.close()
             compact(self._directory, lambda _: None)
             self._store = open_store(self._directory, durability=self._durability)
+        if self._copying.random() < COPYING_SHARE:
+            self._copy()
         if len(self._diary.world.tasks) > STORED_MAX:
             self._work_off()
             return
@@ -132,6 +137,13 @@ class Session:
             self._apply([Call(script.TIMED)])
         else:
             self._apply(self._script.calls(kind))
+
+    def _copy(self) -> None:
+        """Make a backup beside the file, in the place of the last one."""
+        copy = self._directory / COPY_NAME
+        copy.unlink(missing_ok=True)
+        backup(self._directory, copy, lambda _: None)
+        self._note(DONE)
 
     def _reopen(self, *, reboot: bool) -> None:
         self._store.close()
