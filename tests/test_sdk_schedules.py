@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -27,7 +28,8 @@ def nightly() -> tuple[lmdbq.Tasks, list[str]]:
     return tasks, ran
 
 
-def test_a_worker_puts_the_schedules_of_its_functions_and_runs_what_fires(queue: MemoryClient):
+def test_a_worker_puts_the_schedules_of_its_functions_and_runs_what_fires():
+    queue = MemoryClient(at=datetime(2026, 3, 4, 5, 6, 30, tzinfo=UTC))
     tasks, ran = nightly()
     worker = lmdbq.Worker(queue, tasks)
     assert worker.drain() == 0
@@ -42,6 +44,8 @@ def test_a_worker_puts_the_schedules_of_its_functions_and_runs_what_fires(queue:
     assert lmdbq.Worker(queue, tasks).drain() == 2
 
     assert sorted(ran) == ["tick", "tick", "today"]
+    assert queue.check() == []
+    queue.close()
 
 
 def test_a_worker_that_starts_again_changes_nothing_and_leaves_a_pause(queue: MemoryClient):

@@ -66,8 +66,8 @@ def _describe(pipe: Any, name: str) -> None:
 
 
 def _add(pipe: Any, name: str, message: bytes) -> None:
+    _describe(pipe, name)  # first: a pipeline is no transaction, and another worker may take the message at once
     pipe.lpush(PENDING, message)
-    _describe(pipe, name)
 
 
 def pipeline(spec: dict[str, Any]) -> Run:

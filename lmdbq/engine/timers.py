@@ -61,9 +61,9 @@ async def run_once(store: Store, clock: Clock, commit: Commit) -> int:
     moved = 0
     ops = due_ops(store.due(clock), clock.wall_ns())
     while ops:
-        outcomes = await asyncio.gather(*(commit(op) for op in ops))
         unfinished: list[Op] = []
-        for op, outcome in zip(ops, outcomes, strict=True):
+        for op in ops:  # a transaction each: one for all would allocate the file ahead for the worst of all
+            outcome = await commit(op)
             if isinstance(outcome, Refused):
                 _log.error("%s was refused: %s", type(op).__name__, outcome.problems)
                 continue
