@@ -62,7 +62,10 @@ def test_a_claim_takes_what_the_order_puts_first(
                     q.clock.advance(int(values[0]))
                 else:
                     keys = sorted(key(*said, one) for one, said in waiting.items() if said[1] <= q.now)
-                    taken = [key(*waiting.pop(one), one) for one in q.claim_ids(limit=int(values[0]), keepalive_ns=KEEPALIVE_NS_MAX)]
+                    taken = [
+                        key(*waiting.pop(one), one)
+                        for one in q.claim_ids(limit=int(values[0]), keepalive_ns=KEEPALIVE_NS_MAX)
+                    ]
                     assert taken == keys[: int(values[0])]
             assert not waiting
             assert opened.check() == []
