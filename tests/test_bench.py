@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -205,11 +206,13 @@ def test_a_turn_waits_for_a_quiet_machine_and_says_when_it_is_not(monkeypatch: p
 
 
 def test_a_machine_that_works_is_seen_to_be_busy():
-    ends = time.monotonic() + 0.3
+    over = threading.Event()
     with ThreadPoolExecutor() as threads:
-        worked = threads.submit(lambda: sum(1 for _ in iter(lambda: time.monotonic() < ends, False)))
-        assert procfs.busy_percent(0.2) > 0
-        assert worked.result() > 0
+        threads.submit(lambda: all(not over.is_set() for _ in iter(int, 1)))
+        try:
+            assert procfs.busy_percent(0.2) > 0
+        finally:
+            over.set()
 
 
 # --- the reference script ---------------------------------------------------------------------------------------------
@@ -388,7 +391,7 @@ def test_results_of_two_machines_are_not_put_together():
 
 def wait_until_gone(family: list[int]) -> None:
     """One that was being started at that moment ends by itself, when it finds nobody at the other end."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while [pid for pid in family if Path(f"/proc/{pid}").exists()]:
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -462,7 +465,7 @@ os.read(0, 1)
         server.stdin.write(b"12")
         assert server.stdout.readline() == b"done\n"
     server.stdin.close()
-    server.wait(10)
+    server.wait(60)
     server.stdout.close()
     assert counted.syncs == 10
 
