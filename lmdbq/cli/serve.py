@@ -59,7 +59,8 @@ class _Serve(click.Command):
             here = _NAMED_ELSEWHERE.get(wrong.option_name)
             if here is None:
                 raise
-            raise click.NoSuchOption(wrong.option_name, possibilities=[here], ctx=ctx) from wrong
+            said = f"{wrong.message} Did you mean {here!r}?"
+            raise click.NoSuchOption(wrong.option_name, said, ctx=ctx) from wrong
 
 
 @click.command("serve", cls=_Serve, short_help="Run the daemon.", epilog=epilog(SERVE_MEANINGS))
