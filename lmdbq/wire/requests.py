@@ -46,7 +46,7 @@ class Batch(NamedTuple):
 def read_enqueue(body: bytes, codec: Codec) -> Batch:
     """Return the entries of a /v1/enqueue body. Raises NotParseable or InvalidInput."""
     accept = fields.Incoming(body, codec)
-    if accept.plain:
+    if accept.text is not None:
         batch = _payload_batch(body, codec, accept) or _plain_batch(body, codec, accept)
         if batch is not None:
             return batch
@@ -100,7 +100,8 @@ def _kept(given: list[Raw], accept: fields.Incoming) -> Sequence[bytes | Raw] | 
     longest = max(map(len, given))
     if longest > limits.PAYLOAD_BYTES_MAX:
         return None
-    if not text.breaks and longest <= 2 * limits.PAYLOAD_DEPTH_MAX:
+    is_short = longest <= 2 * limits.PAYLOAD_DEPTH_MAX
+    if not text.breaks and is_short and not payloads.any_perhaps_large(given, longest):
         return given
     try:
         return [text.accept(bytes(raw)) for raw in given]
