@@ -39,7 +39,7 @@ def test_a_test_that_leaves_a_store_open_fails_and_is_named(tmp_path: Path):
     command = [sys.executable, "-m", "pytest", "-q", *(f"-p{one}" for one in plugins), "test_left.py"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240, check=False
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1000, check=False
     )
     named = [line.split(" - ")[0] for line in done.stdout.splitlines() if line.startswith(("ERROR", "FAILED"))]
     assert named == ["ERROR test_left.py::test_of_a_store", "ERROR test_left.py::test_of_a_client"], done.stdout

@@ -60,7 +60,7 @@ def run(*command: str | Path, where: str = "") -> str:
         env=environment(where),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr

@@ -449,7 +449,7 @@ def test_none_from_a_worker_in_another_process_on_the_directory_is_known_if_it_i
     with Client(tmp_path / "q") as client:
         plain, kept = client.enqueue_many([Entry("nothing"), Entry("nothing", keep=60)])
         command = [sys.executable, "-c", NOTHING, str(tmp_path / "q")]
-        assert subprocess.run(command, capture_output=True, text=True, timeout=100, check=True).stdout == "2\n"
+        assert subprocess.run(command, capture_output=True, text=True, timeout=600, check=True).stdout == "2\n"
         assert kept.result(timeout=30) is None
         with pytest.raises(lmdbq.TaskGone, match="see `keep`"):
             plain.result(timeout=30)

@@ -40,7 +40,7 @@ def silence(*_: Any) -> None:
 
 def storm(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "lmdbq", "storm", "kill", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=1000, check=False)
 
 
 # --- the storm ---
