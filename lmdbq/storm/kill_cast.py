@@ -171,6 +171,10 @@ class Cast:
         if lost > STALL_SECONDS:
             self.stalls.append((time.monotonic_ns(), lost))
 
+    def lost_seconds(self, since: float) -> float:
+        """Return for how long nothing could go on since a moment (monotonic seconds): stalls, or the daemon's waits."""
+        return max(sum(lost for at, lost in times if at > since * SECOND_NS) for times in (self.stalls, self.waits))
+
     def _look_at_waits(self, pid: int) -> None:
         """Keep for how long the daemon has waited for a core since it was last looked at."""
         now_ns = waited_ns(pid)
