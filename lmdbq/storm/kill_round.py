@@ -27,7 +27,8 @@ from lmdbq.storm.report import Report
 
 PAUSE_SECONDS: Final = (0.02, 0.3)
 START_SECONDS_MAX: Final = 60.0
-WORK_OFF_SECONDS_MAX: Final = 12.0  # for the next one, while the machine goes on; less than the workers wait
+WORK_OFF_SECONDS_MAX: Final = 12.0  # for the next one, while the machine goes on
+LOST_SECONDS_MAX: Final = 24.0  # while it does not; both together are less than the workers wait
 LAST_DELAYS_SECONDS: Final = (0.2, 2.0)  # when the last come up, everybody waits, and only a wake-up helps
 TICK_SECONDS: Final = 0.01
 PROBLEMS_SHOWN: Final = 20
@@ -166,7 +167,8 @@ def _wait_for_all(cast: Cast) -> int:
         left = int(counts["scheduled"] + counts["ready"] + counts["running"])
         if left < least:
             least, since = left, time.monotonic()
-        if not left or time.monotonic() > since + WORK_OFF_SECONDS_MAX + cast.lost_seconds(since):
+        seconds = WORK_OFF_SECONDS_MAX + min(cast.lost_seconds(since), LOST_SECONDS_MAX)
+        if not left or time.monotonic() > since + seconds:
             return left
         cast.sleep(0.05)
         cast.look()
