@@ -185,7 +185,7 @@ def _left(directory: Path, ledger: Ledger, undisturbed: Ledger, status: int) -> 
     allowed = [ledger.worlds[-1]]
     if status:  # the call that was under way is done or not; in the undisturbed session it was
         allowed += undisturbed.worlds[number : number + 2]
-    problems = judge(directory, lambda found: ledger.compare(found, allowed), use=True)
+    problems = judge(directory, lambda found: ledger.compare(found, allowed))
     if (directory / VERIFY_FIRST).exists():
         problems.append("the file was opened, and not verified")
     return problems
