@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,11 @@ def test_every_snippet_runs(page: Path, place: tuple[Path, dict[str, str]]):
                 (directory / "app.py").write_text(block)
             elif block.startswith(WORKER):
                 command = ["bash", "-c", f"exec {block}"]
-                workers.append(subprocess.Popen(command, cwd=directory, env=environment, stderr=subprocess.DEVNULL))
+                with (directory / f"worker{number}").open("w+") as said:
+                    workers.append(subprocess.Popen(command, cwd=directory, env=environment, stderr=said))
+                    while "working for" not in Path(said.name).read_text():  # before that a signal would just end it
+                        assert workers[-1].poll() is None, Path(said.name).read_text()
+                        time.sleep(0.05)
             else:
                 file = directory / f"block{number}.{language}"
                 file.write_text(block)
