@@ -12,7 +12,6 @@ that is beyond their number.
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import multiprocessing.connection
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from lmdbq.storm.disk import Disk
+from lmdbq.storm.forks import FORKS
 from lmdbq.storm.images import allowed_worlds
 from lmdbq.storm.ledger import Ledger, World
 from lmdbq.storm.recording import (
@@ -41,8 +41,6 @@ _NAMING_SHARE: Final = 0.2  # of the images are cut soon after a name was given 
 _SOON: Final = 12  # events
 LAST_PAGES_BYTES: Final = 8_192  # a commit ends with a write to the first or second page of the file
 BLOCK_IMAGES: Final = 100
-_CONTEXT: Final = multiprocessing.get_context("forkserver")  # who starts a worker has all imported, and no threads
-_CONTEXT.set_forkserver_preload(["__main__", __name__])
 
 
 class Image(NamedTuple):
@@ -115,9 +113,9 @@ class _Lane:
         self._start()
 
     def _start(self) -> None:
-        self.connection, theirs = _CONTEXT.Pipe(duplex=False)
+        self.connection, theirs = FORKS.Pipe(duplex=False)
         arguments = (self._recording_path, self.left, self._scratch, theirs)
-        self._process: ForkServerProcess = _CONTEXT.Process(target=_work, args=arguments, daemon=True)
+        self._process: ForkServerProcess = FORKS.Process(target=_work, args=arguments, daemon=True)
         self._process.start()
         theirs.close()
 
