@@ -217,7 +217,8 @@ class Cast:
 def waited_ns(pid: int) -> int:
     """Return for how long the threads of a process were ready to go on, and no core was free; 0 if nobody counts it."""
     total_ns = 0
-    for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
-            total_ns += int(path.read_text().split()[1])
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError), os.scandir(f"/proc/{pid}/task") as threads:
+        for thread in threads:
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+                total_ns += int(Path(thread.path, "schedstat").read_bytes().split()[1])
     return total_ns
