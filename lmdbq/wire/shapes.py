@@ -192,10 +192,25 @@ class Payload(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     payload: Raw = Raw(b"null")
 
 
+class KeyedPayload(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """An entry that says nothing but its dedupe key and its payload, as those of most imports do."""
+
+    dedupe_key: Annotated[str, Meta(min_length=1, max_length=limits.DEDUPE_KEY_CHARS_MAX)]
+    payload: Raw = Raw(b"null")
+
+
 class PayloadsRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """A batch of such entries."""
 
     entries: Annotated[list[Payload], Meta(min_length=1, max_length=limits.ENTRIES_MAX)]
+    queue_name: str = "default"
+    return_tasks: bool = True
+
+
+class KeyedRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """A batch of entries with keys."""
+
+    entries: Annotated[list[KeyedPayload], Meta(min_length=1, max_length=limits.ENTRIES_MAX)]
     queue_name: str = "default"
     return_tasks: bool = True
 
