@@ -22,7 +22,7 @@ from lmdbq.model import (
     Options,
     UniformEntries,
 )
-from lmdbq.wire import fields, payloads, shapes, values
+from lmdbq.wire import bare_shapes, fields, payloads, shapes, values
 from lmdbq.wire.policies import dedupe_of, keep_of, retry_of, spelled_out
 from lmdbq.wire.problems import Codec, Problems, check_parseable, decode_as, explain
 
@@ -84,10 +84,10 @@ def _bare_batch(body: bytes, codec: Codec, accept: fields.Incoming) -> Batch | N
     by its first entry, which costs 3 us."""
     keys: list[str] = []
     try:
-        request = codec.decoder(shapes.PayloadsRequest).decode(body)
+        request = codec.decoder(bare_shapes.PayloadsRequest).decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         try:
-            request = codec.decoder(shapes.KeyedRequest).decode(body)
+            request = codec.decoder(bare_shapes.KeyedRequest).decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
         keys = [entry.dedupe_key for entry in request.entries]
@@ -124,7 +124,7 @@ def _plain_batch(body: bytes, codec: Codec, accept: fields.Incoming) -> Batch | 
     """Return a batch whose entries say payload, type, priority, queue and dedupe key only; None if it is not one, or is
     wrong."""
     try:
-        request = codec.decoder(shapes.PlainRequest).decode(body)
+        request = codec.decoder(bare_shapes.PlainRequest).decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     queues = {entry.queue_name for entry in request.entries}
