@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ from lmdbq.daemon.settings import Settings, load, read_bytes, shown, state_direc
 from lmdbq.errors import InvalidInput
 from lmdbq.store.lmdb import open_store
 
-SECONDS = 60
+SECONDS = 30
 START = """
 import sys
 from pathlib import Path
@@ -242,17 +243,21 @@ def test_health_is_answered_while_another_process_holds_the_file(tmp_path: Path)
             assert holder.stdout is not None
             assert holder.stdout.readline() == "held\n"
 
-            async def scenario() -> None:
+            async def scenario() -> list[float]:
                 pending = asyncio.ensure_future(asyncio.to_thread(daemon.call, "/v1/enqueue", {"entries": [{}]}))
                 while not (await asyncio.to_thread(daemon.call, "/v1/info"))[1]["engine"]["pending_calls"]:
                     await asyncio.sleep(0)
+                took = []
                 for _ in range(20):
+                    begun = time.monotonic()
                     assert (await asyncio.to_thread(daemon.call, "/livez"))[0] == 200
-                assert not pending.done()  # an answer that waits for the lock would never have come
+                    took.append(time.monotonic() - begun)
+                assert not pending.done()
                 holder.communicate()
                 assert (await pending)[0] == 200
+                return took
 
-            asyncio.run(scenario())
+            assert max(asyncio.run(scenario())) < 10  # far below what it would take if it waited for the lock
         assert daemon.end() == 0
     checked(tmp_path / "q")
 

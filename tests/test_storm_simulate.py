@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 
 import pytest
@@ -13,28 +14,42 @@ from lmdbq.cli.storm_simulate import command
 from lmdbq.clock import ManualClock
 from lmdbq.lifecycle import Event
 from lmdbq.model import (
+    NEW_SET,
     Applied,
     Call,
     Claim,
     Claimed,
     Completion,
+    Condition,
     Done,
     Enqueue,
     Enqueued,
     Entry,
+    Memo,
+    Options,
     Report,
     ReportDone,
     Reported,
+    SetChanged,
+    SetClose,
+    SetDelete,
+    SetMake,
+    SetState,
+    SetView,
     State,
     Status,
     Task,
+    TaskSet,
 )
 from lmdbq.model import Outcome as Said
 from lmdbq.store.memory import MemoryStore
 from lmdbq.storm import simulate
+from lmdbq.storm.sim_answers import Answers
+from lmdbq.storm.sim_fair import Shares
 from lmdbq.storm.sim_judge import Judge
 from lmdbq.storm.sim_life import Fault, Life
 from lmdbq.storm.sim_plants import PLANTS
+from lmdbq.storm.sim_spawned import HOME
 from lmdbq.storm.virtual_loop import Process, VirtualLoop
 from tests.store_driver import Driver
 
@@ -70,7 +85,7 @@ def test_a_planted_fault_is_found(plant: str):
         "two-of-a-thread": "which holds its thread",
         "forget-a-cap": "may",
         "spend-no-token": "had no token",
-        "leave-a-lane-shut": "which does not hold it",
+        "leave-a-lane-shut": "whose turn it was",
         "an-instant-twice": "were enqueued by schedules",
         "an-instant-lost": "gave no task for",
         "lose-a-fold": "it was given with",
@@ -78,7 +93,18 @@ def test_a_planted_fault_is_found(plant: str):
         "forget-an-edit": "it was ",
         "take-the-last": "whose turn it was",
         "forget-a-weight": "had something to give",
+        "forget-to-age": "whose turn it was",
+        "pass-a-group-over": "whose turn it was",
+        "first-come-first-served": "waited in",
+        "forget-a-share": "waited in",
         "forget-a-death": "and was followed",
+        "miscount-an-end": "; they are ",
+        "count-a-report-twice": "; they are ",
+        "decide-too-early": "which it cannot ",
+        "follow-a-set-twice": "was followed by 2 tasks",
+        "forget-a-set": "was followed by 0 tasks",
+        "leave-a-deleted-set": " any more",
+        "leave-a-set-open": "somebody was told otherwise",
     }
     assert expected[plant] in problem
 
@@ -212,15 +238,123 @@ def test_the_judge_misses_a_task_that_is_lost():
 def test_what_could_not_be_given_back_is_excused():
     judge = judge_of_a_running_task()
     judge.unclaimed[1, 1] = Claimed([])
-    judge.excuse([Call((Report([Completion(1, 1, Status.RELEASED)]),))])
+    judge.answers.excuse([Call((Report([Completion(1, 1, Status.RELEASED)]),))])
     assert judge.unclaimed == {}
 
 
 def test_a_claim_that_no_commit_gave_is_known():
     judge = Judge(ignore)
     with pytest.raises(Fault, match="no commit gave it"):
-        judge.given(Claim(("q",)), Claimed([]))
+        judge.answers.given(Claim(("q",)), Claimed([]))
     assert Life(1, "q", "x", State.READY).words() == "ready"
+
+
+# --- its judges of sets and shares ---
+
+
+def judge_of_a_set(members: int, condition: Condition = Condition.ALL) -> Judge:
+    """Return a judge of a set with running members, which is closed: set 9, tasks 1 and up."""
+    judge = Judge(ignore)
+    said = TaskSet(condition, callback=Entry(queue=HOME), on_unmet=None)
+    ops = [SetMake(said), Enqueue([Entry(queue="q", options=Options(set_id=NEW_SET))] * members), SetClose(NEW_SET)]
+    ids = [*range(1, members + 1)]
+    outcomes = (SetChanged(9, SetState.OPEN), Enqueued(WALL, ids, {}), SetChanged(9, SetState.CLOSED))
+    judge.hear([Call(tuple(ops))], Applied([Done(outcomes)], frozenset()), WALL, 0)
+    for life in judge.lives.values():
+        life.move(Event.CLAIM, State.RUNNING, "a claim")
+        life.delivery, life.deadline = 1, 10**9
+    return judge
+
+
+def view(state: SetState, **counts: int) -> SetView:
+    return SetView(9, TaskSet(callback=Entry(queue=HOME)), state, remove_at=2 * WALL, **counts)
+
+
+def follow(judge: Judge, state: SetState, **counts: int) -> None:
+    names = ("members", "succeeded", "dead", "cancelled", "expired", "deleted")
+    told = {"set_id": "set_00000000009", "state": state.word} | {name: counts.get(name, 0) for name in names}
+    judge.sets.born(77, 9, json.dumps(told).encode())
+
+
+def test_the_judge_takes_a_set_whose_members_have_ended_and_what_follows_it():
+    judge = judge_of_a_set(1)
+    judge.sets.compare([view(SetState.CLOSED, members=1, pending=1)])
+    reported(judge, 1, Said.OK, None)
+    with pytest.raises(Fault, match="have ended"):
+        judge.sets.compare([view(SetState.CLOSED, members=1, pending=1)])
+    follow(judge, SetState.MET, members=1, succeeded=1)
+    judge.sets.compare([view(SetState.MET, members=1, succeeded=1)])
+    with pytest.raises(Fault, match="has changed"):
+        judge.sets.compare([view(SetState.MET, members=1, dead=1)])
+    with pytest.raises(Fault, match="followed by 2 tasks"):
+        judge.sets.born(
+            78, 9, b'{"state":"met","members":1,"succeeded":1,"dead":0,"cancelled":0,"expired":0,"deleted":0}'
+        )
+
+
+def test_the_judge_knows_a_set_that_was_decided_before_its_members_ended():
+    judge = judge_of_a_set(2)
+    reported(judge, 1, Said.OK, None)
+    with pytest.raises(Fault, match="which it cannot have been"):
+        follow(judge, SetState.MET, members=2, succeeded=2)
+    with pytest.raises(Fault, match="which it cannot be"):
+        judge.sets.compare([view(SetState.MET, members=2, succeeded=2)])
+
+
+def test_the_judge_knows_a_member_that_is_counted_twice_and_one_that_nobody_follows():
+    judge = judge_of_a_set(1, Condition.FINISHED)
+    reported(judge, 1, Said.OK, None)
+    with pytest.raises(Fault, match="says 2 are succeeded; they are 1 to 1"):
+        judge.sets.compare([view(SetState.MET, members=1, succeeded=2)])
+    with pytest.raises(Fault, match="followed by 0"):
+        judge.sets.compare([view(SetState.MET, members=1, succeeded=1)])
+
+
+def test_the_judge_lets_nothing_follow_a_set_that_was_deleted():
+    judge = judge_of_a_set(1)
+    deleted = Applied([Done((SetChanged(9, None),))], frozenset())
+    judge.hear([Call((SetDelete(9),))], deleted, WALL, 0)
+    with pytest.raises(Fault, match="no set_00000000009 any more"):
+        judge.sets.compare([view(SetState.CLOSED, members=1, pending=1)])
+    reported(judge, 1, Said.OK, None)
+    with pytest.raises(Fault, match="cannot have been"):
+        follow(judge, SetState.MET, members=1, succeeded=1)
+
+
+def test_a_call_is_carried_out_once_under_its_key():
+    answers = Answers()
+    call = Call((Enqueue([Entry()]),), Memo("key", b""))
+    done = Done((Enqueued(WALL, [1], {}),))
+    answers.committed(call, done, WALL, WALL)
+    answers.committed(call, replace(done, replayed=True), WALL, WALL)
+    with pytest.raises(Fault, match="carried out twice"):
+        answers.committed(call, Done((Enqueued(WALL, [2], {}),)), WALL, WALL)
+
+
+WAITS = {"a": frozenset({(1, 0)}), "b": frozenset({(2, 0)})}
+
+
+def test_a_party_is_passed_over_as_often_as_weights_say_and_once_for_the_turn_that_was_being_had():
+    shares = Shares()
+    weights = {"a": 1, "b": 3}
+    for name in "a" + 7 * "b" + "a" + 3 * "b":  # b: at most 3 * (the turns of a, and one) and one
+        shares.served("q", name, WAITS, weights)
+    with pytest.raises(Fault, match="group a waited in q, had 2 turns, and b 11: weights 1 and 3"):
+        shares.served("q", "b", WAITS, weights)
+
+
+def test_a_party_that_may_have_been_without_tasks_or_held_up_is_counted_anew():
+    shares = Shares()
+    others = {"b": WAITS["b"]}
+    for number in range(20):
+        shares.served("q", "b", {**others, "a": frozenset({(number, 0)})}, {"a": 1, "b": 1})
+    assert shares.judged == 20
+    for _ in range(20):
+        shares.served("q", "b", others, {"a": 1, "b": 1})
+    assert shares.judged == 20
+
+
+# --- its command ---
 
 
 def _task(task_id: int, state: State) -> Task:

@@ -141,10 +141,7 @@ class Session:
     def _copy(self) -> None:
         """Make a backup beside the file, in the place of the last one."""
         copy = self._directory / COPY_NAME
-        try:
-            copy.unlink(missing_ok=True)
-        except OSError:  # on a disk that fails: the last one stays, and is judged
-            return
+        copy.unlink(missing_ok=True)
         backup(self._directory, copy, lambda _: None)
         self._note(DONE)
 

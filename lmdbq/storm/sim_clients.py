@@ -30,6 +30,7 @@ from lmdbq.model import (
     Keep,
     Memo,
     Options,
+    Order,
     Report,
     RetryStrategy,
     Status,
@@ -42,7 +43,10 @@ from lmdbq.storm.sim_world import Asked, Lost, World
 QUEUES: Final = ("a", "b", "c", "c.s", HOME)
 TYPES: Final = ("x", "y")
 GROUPS: Final = ("g1", "g2", "h1")
+SHARERS: Final = ("s1", "s2", "s3")  # groups that nothing holds up
+BURST_LEN: Final = 12
 FOLLOWER: Final = Entry(queue=HOME, type="x")
+MEMBERS: Final = 0.3  # share of the tasks that join a set
 ALIVE_MAX: Final = 80  # tasks; with more, producers pause
 
 
@@ -79,11 +83,30 @@ class Producer(Client):
             await self.pause(0.15)
             if len(self.world.judge.lives) > ALIVE_MAX:
                 continue
-            entries = [self._entry() for _ in range(self.chosen.choice((1, 1, 1, 2, 5)))]
-            memo = Memo(f"m{next(self.world.words)}", b"body") if self.chosen.random() < 0.4 else None
+            taking = self.world.judge.sets.taking()
+            set_id = self.chosen.choice(taking) if taking and self.chosen.random() < MEMBERS else 0
+            memo = self.memo()
+            is_burst = self.world.is_crowded and self.chosen.random() < 0.1
+            entries = self._burst(set_id) if is_burst else self.entries(set_id, self.chosen.choice((1, 1, 1, 2, 5)))
             await self.insist(Asked(Enqueue(entries), memo=memo), 4 if memo else 1)
 
-    def _entry(self) -> Entry:
+    def memo(self) -> Memo | None:
+        """Draw whether a call has a key."""
+        return Memo(f"m{next(self.world.words)}", b"body") if self.chosen.random() < 0.4 else None
+
+    def entries(self, set_id: int, number: int) -> list[Entry]:
+        """Draw some tasks."""
+        return [self._entry(set_id) for _ in range(number)]
+
+    def _burst(self, set_id: int) -> list[Entry]:
+        """Draw many tasks that share a queue."""
+        rules = self.world.judge.rules
+        fair = [queue for queue in QUEUES if rules.queue(queue).order is Order.FAIR]
+        queue, some = self.chosen.choice(fair or QUEUES), ("", *SHARERS)
+        groups = [self.chosen.choice(some) for _ in range(BURST_LEN)]
+        return [Entry(queue=queue, type="x", options=Options(group=group, set_id=set_id)) for group in groups]
+
+    def _entry(self, set_id: int) -> Entry:
         chosen = self.chosen
         kind = chosen.random()
         dedupe = self._dedupe() if chosen.random() < 0.2 else None
@@ -100,7 +123,9 @@ class Producer(Client):
             priority=chosen.choice((0, 0, 0, -1, 5)),
             delay_ns=seconds_ns(chosen.uniform(0.05, 2)) if kind < 0.25 else 0,
             expires_in_ns=seconds_ns(chosen.uniform(2.1, 6)) if 0.15 < kind < 0.4 else 0,
-            options=Options(0, retry, keep, dedupe, thread=thread, group=group, rejoin=rejoin, on_dead=on_dead),
+            options=Options(
+                0, retry, keep, dedupe, thread=thread, group=group, rejoin=rejoin, on_dead=on_dead, set_id=set_id
+            ),
         )
 
     def _lane(self) -> tuple[str, str]:
@@ -166,6 +191,9 @@ class Worker(Client):
             await self.pause(0.3)
             extension = Extension(task.id, task.deliveries, SECOND_NS * self.chosen.choice((0, 2)))
             await self.insist(Asked(Extend((extension,))), 1)
+        if task.options.set_id and self.chosen.random() < 0.2:
+            another = Entry(queue=task.queue, type=task.type, options=Options(set_id=task.options.set_id))
+            await self.insist(Asked(Enqueue([another], lease=(task.id, task.deliveries))), 1)
         end = self.chosen.random()
         if end < 0.05 and not self.world.calm:
             return None

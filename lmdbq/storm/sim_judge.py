@@ -5,8 +5,8 @@ names the task narrows the set, and its answer must be one that some possible st
 claim may have it, one report may end it, and no other may start before it has ended or its lease is over. What the
 judge knows it has read from answers; once in a while the store is asked whether each task is where it may be.
 
-What else must hold between tasks is asked of others: ``sim_places`` (order, caps, rates, threads), ``sim_keys`` (dedupe
-keys), ``sim_spawned`` (schedules, what follows a death).
+What else must hold is asked of others: ``sim_answers`` (what callers are told), ``sim_places`` (order, caps, rates,
+threads), ``sim_keys`` (dedupe keys), ``sim_sets`` (sets), ``sim_spawned`` (schedules, what follows a death).
 
 The trap: silent moves must be allowed exactly when the clock allows them, or the judge excuses everything. So leases,
 schedules and expiries are kept here as they were answered; a lease may be longer than that, never shorter.
@@ -29,7 +29,6 @@ from lmdbq.model import (
     Completion,
     DaemonStart,
     Delete,
-    Done,
     Edit,
     Enqueue,
     Enqueued,
@@ -40,21 +39,26 @@ from lmdbq.model import (
     Op,
     Outcome,
     Placed,
+    Prune,
     Purge,
     QueueDelete,
+    Refused,
     Report,
     Reported,
     Retry,
+    SetView,
     State,
     Status,
     Swept,
     Task,
 )
 from lmdbq.store.base import phase
+from lmdbq.storm.sim_answers import Answers
 from lmdbq.storm.sim_keys import Keys
 from lmdbq.storm.sim_life import Fault, Life, word
 from lmdbq.storm.sim_places import Places, names
 from lmdbq.storm.sim_rules import Rules
+from lmdbq.storm.sim_sets import Sets
 from lmdbq.storm.sim_spawned import Spawned
 
 _GONE: Final = (Outcome.GONE, Outcome.NOT_FOUND)
@@ -80,11 +84,11 @@ class Judge:
         self.places = Places(self.lives, self.rules)
         self.spawned = Spawned()
         self._keys = Keys()
-        self.unclaimed: dict[tuple[int, int], Claimed] = {}  # what claims took, until somebody was given it
+        self.sets = Sets(self.lives)
+        self.answers = Answers()
+        self.unclaimed = self.answers.unclaimed
         self.accepted = 0
         self._note = note
-        self._committed: dict[int, list[Any]] = {}  # of an op, by its identity
-        self._kept: list[Op] = []  # identities stay those of ops as long as the ops stay
         self.latest = 0  # wall time may step back, and what it has done by then stays
         self._gone: set[int] = set()
 
@@ -93,13 +97,15 @@ class Judge:
     def hear(self, calls: Sequence[Call], applied: Applied, wall: int, steady: int) -> None:
         """Follow an apply, in the order in which its calls ran."""
         self.latest = max(self.latest, wall)
+        self.sets.at(wall, self.latest, steady)
         for index in sorted(range(len(calls)), key=lambda index: phase(calls[index].ops[0])):
             call, outcome = calls[index], applied.outcomes[index]
-            for number, op in enumerate(call.ops):
-                self._committed.setdefault(id(op), []).append(outcome)
-                self._kept.append(op)
-                if isinstance(outcome, Done) and not outcome.replayed:
-                    self._follow(op, outcome.outcomes[number], wall, steady)
+            self.answers.committed(call, outcome, wall, self.latest)
+            if isinstance(outcome, Refused):
+                self.sets.refused(call, outcome)
+            elif not outcome.replayed:
+                for op, said in zip(call.ops, outcome.outcomes, strict=True):
+                    self._follow(op, said, wall, steady)
 
     def _follow(self, op: Op, said: Any, wall: int, steady: int) -> None:
         if isinstance(op, Enqueue):
@@ -124,10 +130,16 @@ class Judge:
         if isinstance(op, Purge | QueueDelete):
             for life in self.lives.values():
                 if life.queue == op.queue:
-                    life.possible = {None}
+                    self.places.purged(life)
+                    life.purge()
             self._keys.purged(op.queue)
             self._note("removed all of", op.queue)
-        if self.rules.follow(op):
+        if isinstance(op, Prune) and not said.more:
+            self.places.cleared_up()
+            self.sets.cleared_up()
+        if words := self.sets.follow(op, said):
+            self._note(words, *self.sets.subjects(said))
+        elif self.rules.follow(op):
             self.places.rules_changed()
             self._note(f"set: {op}", getattr(op, "queue", ""), getattr(op, "group", ""))
         elif self.spawned.follow(op, said, wall) and not isinstance(said, Swept):
@@ -162,6 +174,7 @@ class Judge:
                 life.due_at, life.expires_at = placed.scheduled_at, placed.expires_at
                 life.rank = placed.scheduled_at
                 self._keys.taken(entry, life, said.now)
+                self.sets.joined(op, entry, life)
                 self._note("enqueued into", entry.queue, placed.id)
             elif placed.outcome is Outcome.OVERWRITTEN:
                 self._overwritten(entry, placed)
@@ -177,6 +190,7 @@ class Judge:
         self._note("overwritten", placed.id)
 
     def _claimed(self, op: Claim, said: Claimed, wall: int, steady: int) -> None:
+        self.places.begin()
         for task in said.tasks:
             life = self.lives.get(task.id) or self._born(task)
             life.settle(max(wall, self.latest), steady)
@@ -247,6 +261,7 @@ class Judge:
                 raise Fault(f"{type(op).__name__} found it gone; it can only be {life.words()}", life.id)
             life.possible = {None}
         elif said.outcome in (Outcome.OK, Outcome.CANCEL_REQUESTED):
+            self.sets.look_at(life)
             life.move(_CHANGE_EVENTS[type(op)], said.state, type(op).__name__)
             if isinstance(op, Retry):
                 life.rank, life.death_is_known = wall, False
@@ -269,9 +284,15 @@ class Judge:
         """Return a task that nobody has enqueued, or raise Fault: somebody must have had a reason to."""
         if task.id in self._gone:
             return self._known(task.id)
-        self.spawned.born(task.id, task.payload, task.options.metadata)
+        if task.options.callback_of:
+            self.sets.born(task.id, task.options.callback_of, task.payload)
+        else:
+            self.spawned.born(task.id, task.payload, task.options.metadata)
         said = Entry(task.payload, priority=task.priority, options=task.options)
-        life = self.lives[task.id] = Life(task.id, task.queue, task.type, State.READY, said)
+        waits = isinstance(task, Task) and task.state is State.SCHEDULED
+        state = State.SCHEDULED if waits else State.READY
+        life = self.lives[task.id] = Life(task.id, task.queue, task.type, state, said)
+        life.due_at = life.rank = task.scheduled_at
         life.expires_at = task.expires_at
         self._note("came by itself into", task.queue, task.id)
         return life
@@ -284,33 +305,11 @@ class Judge:
             raise Fault("nobody has ever enqueued it", task_id)
         return life
 
-    # --- what is answered ---------------------------------------------------------------------------------------------
-
-    def excuse(self, calls: Sequence[Call]) -> None:
-        """Calls were not committed: what they would have given back stays leased, until the lease lapses."""
-        for call in calls:
-            for op in call.ops:
-                for completion in op.completions if isinstance(op, Report) else ():
-                    self.unclaimed.pop((completion.id, completion.delivery), None)
-
-    def answered(self, op: Op, outcome: object) -> None:
-        """Check that an answer is what the store has committed for this op, before the answer."""
-        if not any(outcome is known for known in self._committed.get(id(op), ())):
-            raise Fault(f"{type(op).__name__} was answered, and no commit has said so: {outcome}")
-
-    def given(self, op: Claim, claimed: Claimed) -> None:
-        """Check that claimed tasks are what a commit gave to this claim, and that nobody else was given them."""
-        known = self._committed.get(id(op), ())
-        if not any(claimed is one.outcomes[0] for one in known if isinstance(one, Done)):
-            raise Fault("a claim was answered with what no commit gave it", *(task.id for task in claimed.tasks))
-        for task in claimed.tasks:
-            if self.unclaimed.pop((task.id, task.deliveries), None) is None and not op.claim_id:
-                raise Fault(f"delivery {task.deliveries} was given to two callers", task.id)
-
     # --- what is stored -----------------------------------------------------------------------------------------------
 
-    def compare(self, stored: Iterable[Task], wall: int, steady: int) -> None:
+    def compare(self, stored: Iterable[Task], wall: int, steady: int, sets: Iterable[SetView] = ()) -> None:
         """Compare all that the store has with what there can be, and forget those that are gone for good."""
+        self.sets.at(wall, max(wall, self.latest), steady)
         found = {task.id: task for task in stored}
         for task in found.values():
             if task.id not in self.lives:
@@ -320,11 +319,10 @@ class Judge:
             life.settle(max(wall, self.latest), steady)
             if state not in life.possible:
                 raise Fault(f"it is {word(state)}; it can only be {life.words()}", life.id)
-            life.possible = {state}
-            if state is State.DEAD:
-                life.note_death()
+            life.narrow(state)
             self.spawned.check_death(life)
             if state is None:
                 del self.lives[life.id]
                 self._gone.add(life.id)
         self.spawned.check()
+        self.sets.compare(sets)

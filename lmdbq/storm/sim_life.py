@@ -6,13 +6,20 @@ from typing import Final
 
 from lmdbq import limits
 from lmdbq.lifecycle import MOVES, Event
-from lmdbq.model import Entry, Options, Outcome, State, Status
+from lmdbq.model import ENDED, Entry, Options, Outcome, State, Status
 
 MaybeState = State | None
 READY: Final = {State.READY}
 RUNNING: Final = {State.RUNNING}
 ALIVE: Final = frozenset({State.SCHEDULED, State.READY, State.RUNNING})
+PENDING: Final = "pending"
 _PLAIN: Final = Entry()
+_GONE_BY: Final = {
+    Event.SUCCEED: {"succeeded"},
+    Event.FAIL: {"dead", "cancelled"},
+    Event.RELEASE: {"cancelled"},
+    Event.CANCEL: {"cancelled"},
+}
 
 
 def word(state: MaybeState) -> str:
@@ -29,7 +36,10 @@ class Fault(Exception):
 
 
 class Life:
-    """What is known of one task. rank: where it stands in its queue, 0 = not known."""
+    """What is known of one task. rank: where it stands in its queue, 0 = not known. moves: how often it was moved.
+
+    gone_as: how it may have ended, in the words in which sets count, if it is gone.
+    """
 
     def __init__(self, task_id: int, queue: str, type_: str, possible: MaybeState, said: Entry = _PLAIN) -> None:
         self.id = task_id
@@ -51,6 +61,9 @@ class Life:
         self.retries = 0  # by hand
         self.deaths = 0  # that are known of
         self.death_is_known = False
+        self.set_id = 0
+        self.gone_as: set[str] = set()
+        self.moves = 0
 
     def settle(self, wall: int, steady: int) -> None:
         """Add the states it may have come to by itself."""
@@ -66,13 +79,17 @@ class Life:
             found |= MOVES[state, Event.PROMOTE]
         if state in (State.SCHEDULED, State.READY) and 0 < self.expires_at <= wall:
             found |= MOVES[state, Event.EXPIRE]
+            self.gone_as.add("expired")
         if state is State.READY and self.delivery >= self.deliveries_max:  # a claim that meets it ends it
             found |= MOVES[state, Event.CLAIM] - RUNNING
+            self.gone_as.add("dead")
         if state is State.RUNNING and steady >= self.deadline:
             self.due_at = self.rank = 0
             found |= MOVES[state, Event.LAPSE]
-        if state in (State.SUCCEEDED, State.DEAD, State.CANCELLED):
+            self.gone_as |= _GONE_BY[Event.FAIL]
+        if state is not None and state in ENDED:
             found |= MOVES[state, Event.PRUNE]
+            self.gone_as.add(state.word)
         return found
 
     def may_be_ready(self, wall: int, steady: int) -> bool:
@@ -106,9 +123,36 @@ class Life:
         allowed = {before for before in self.possible if state in MOVES.get((before, event), ())}
         if not allowed:
             raise Fault(f"{what} led to {word(state)}; the task can only have been {self.words()}", self.id)
+        self.moves += 1
         self.possible = {state}
+        self.gone_as = set()
+        if state is None:
+            self.gone_as = {*_GONE_BY[event]} if event in _GONE_BY else _tallies(allowed, "deleted")
         if state is State.DEAD:
             self.note_death()
+
+    def narrow(self, state: MaybeState) -> None:
+        """Take down in which of its possible states it was seen."""
+        self.possible = {state}
+        if state is not None:
+            self.gone_as = set()
+        if state is State.DEAD:
+            self.note_death()
+
+    def purge(self) -> None:
+        """Take down that its queue was purged: its set counts it when somebody has cleared up (``cleared_up``)."""
+        self.gone_as |= _tallies(self.possible, PENDING, "deleted")
+        self.possible = {None}
+
+    def cleared_up(self) -> None:
+        """Take down that nothing is left of what was purged."""
+        self.gone_as.discard(PENDING)
+
+    @property
+    def tallies(self) -> set[str]:
+        """As what its set may count it."""
+        found = _tallies(self.possible - {None}, PENDING)
+        return found | self.gone_as if None in self.possible else found
 
     def note_death(self) -> None:
         """Take down that it is dead, once for each time it dies."""
@@ -133,3 +177,12 @@ class Life:
     def words(self) -> str:
         """Return its possible states for people."""
         return " or ".join(sorted(map(word, self.possible)))
+
+
+def _tallies(states: set[MaybeState], *alive: str) -> set[str]:
+    """Return in which words sets count tasks in ``states``; alive: those for tasks that have not ended."""
+    found: set[str] = set()
+    for state in states:
+        if state is not None:
+            found |= {state.word} if state in ENDED else {*alive}
+    return found

@@ -7,16 +7,22 @@ from __future__ import annotations
 
 from typing import Final
 
+from msgspec.structs import replace
+
 from lmdbq.model import (
+    NEW_SET,
     Cancel,
     CatchUp,
+    Condition,
     Delete,
     Edit,
+    Enqueue,
     Entry,
     GroupPatch,
     GroupRule,
     GroupSettings,
     Op,
+    Options,
     Order,
     Purge,
     QueuePatch,
@@ -30,15 +36,21 @@ from lmdbq.model import (
     ScheduleDelete,
     SchedulePatch,
     SchedulePut,
+    SetClose,
+    SetDelete,
+    SetMake,
+    TaskSet,
 )
-from lmdbq.storm.sim_clients import GROUPS, QUEUES, Client, Making, Producer, Worker
+from lmdbq.storm.sim_clients import GROUPS, QUEUES, SHARERS, TYPES, Client, Making, Producer, Worker
 from lmdbq.storm.sim_parts import seconds_ns
 from lmdbq.storm.sim_spawned import HOME, cron_of
 from lmdbq.storm.sim_world import Asked
 
 PURGED: Final = tuple(queue for queue in QUEUES if queue != HOME)
 RULES: Final = ("g*", "h?")
+GROUP_FIELDS: Final = ("paused", "max_running", "rate")
 SCHEDULES_MAX: Final = 3
+SETS_MAX: Final = 5
 
 
 class Meddler(Client):
@@ -86,7 +98,7 @@ class Settler(Client):
             await self.insist(Asked(RulePut(GroupRule(pattern, GroupSettings()))), 100)
             await self.insist(Asked(RuleDelete(pattern)), 1)
         for group in GROUPS:
-            await self.insist(Asked(GroupPatch(group, GroupSettings(), ("paused", "max_running", "rate"))), 100)
+            await self.insist(Asked(GroupPatch(group, GroupSettings(), GROUP_FIELDS)), 100)
 
     def _op(self) -> Op:
         chosen = self.chosen
@@ -94,11 +106,13 @@ class Settler(Client):
         if kind < 0.4:
             return self._queue_op()
         settings = self._group_settings()
+        if kind < 0.47:
+            return GroupPatch(chosen.choice(SHARERS), settings, ("weight",))
         if kind < 0.8:
-            fields = tuple(chosen.sample(("paused", "max_running", "rate"), chosen.randint(1, 3)))
+            fields = tuple(chosen.sample(GROUP_FIELDS, chosen.randint(1, 3)))
             return GroupPatch(chosen.choice(GROUPS), settings, fields)
         pattern = chosen.choice(RULES)
-        return RulePut(GroupRule(pattern, settings)) if kind < 0.92 else RuleDelete(pattern)
+        return RulePut(GroupRule(pattern, replace(settings, weight=0))) if kind < 0.92 else RuleDelete(pattern)
 
     def _queue_op(self) -> Op:
         chosen = self.chosen
@@ -107,7 +121,7 @@ class Settler(Client):
             max_running=chosen.choice((0, 0, 1, 3)),
             rate=self._rate(),
             weight=chosen.choice((0, 1, 2, 3)),
-            order=chosen.choice(tuple(Order)),
+            order=chosen.choice((*Order, Order.FAIR)),
             ageing_ns=seconds_ns(chosen.choice((0.1, 1.0))),
             priority=chosen.choice((0, 0, 0, 1)),
         )
@@ -116,7 +130,8 @@ class Settler(Client):
 
     def _group_settings(self) -> GroupSettings:
         caps = (None, None, 1, 1, 2, 3, 0)
-        return GroupSettings(self.chosen.random() < 0.2, self.chosen.choice(caps), self._rate())
+        weight = self.chosen.choice((0, 1, 2, 3))
+        return GroupSettings(self.chosen.random() < 0.2, self.chosen.choice(caps), self._rate(), weight)
 
     def _rate(self) -> Rate | None:
         if self.chosen.random() < 0.6:
@@ -153,10 +168,52 @@ class Planner(Client):
         return Schedule(cron_of(chosen.choice((2, 5, 10, 20))), entry, catch_up=catch_up, paused=chosen.random() < 0.1)
 
 
+class Gatherer(Producer):
+    """Makes sets, adds to them, closes them and deletes them; none stays open."""
+
+    async def run(self) -> None:
+        while not self.world.calm:
+            await self.pause(1.2)
+            asked = self._asked()
+            await self.insist(asked, 4 if asked.memo else self.chosen.choice((1, 3)))
+        while taking := self.world.judge.sets.taking():
+            await self.insist(Asked(SetClose(taking[0])), 1)
+
+    def _asked(self) -> Asked:
+        chosen, known = self.chosen, self.world.judge.sets
+        kind = chosen.random()
+        if len(known.taking()) < SETS_MAX and kind < 0.5:
+            ops: list[Op] = [SetMake(self._set())]
+            ops += [Enqueue(self.entries(NEW_SET, chosen.randint(1, 3)))] if kind < 0.3 else []
+            ops += [SetClose(NEW_SET)] if kind < 0.15 else []
+            return Asked(*ops, memo=self.memo())
+        set_id = chosen.choice(list(known.sets) or [1])
+        if kind < 0.8:
+            return Asked(SetClose(set_id))
+        if kind < 0.9:
+            return Asked(Enqueue(self.entries(set_id, 1)), SetClose(set_id), memo=self.memo())
+        return Asked(SetDelete(set_id)) if kind < 0.97 else Asked(Enqueue(self.entries(set_id, 1)))
+
+    def _set(self) -> TaskSet:
+        keep_ns = seconds_ns(self.chosen.choice((2.0, 60.0)))
+        return TaskSet(self.chosen.choice(tuple(Condition)), self._follower(), self._follower(), keep_ns)
+
+    def _follower(self) -> Entry | None:
+        chosen = self.chosen
+        if chosen.random() < 0.2:
+            return None
+        options = Options(group=chosen.choice(GROUPS)) if chosen.random() < 0.3 else Options()
+        delay_ns = seconds_ns(chosen.choice((0.0, 0.0, 0.5)))
+        return Entry(
+            queue=HOME, type=chosen.choice(TYPES), priority=chosen.choice((0, -1)), delay_ns=delay_ns, options=options
+        )
+
+
 EVERYBODY: Final[tuple[tuple[Making, int], ...]] = (
     (Producer, 3),
     (Worker, 6),
     (Meddler, 1),
     (Settler, 1),
     (Planner, 1),
+    (Gatherer, 1),
 )

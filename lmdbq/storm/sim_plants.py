@@ -4,38 +4,40 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from msgspec.structs import replace
 
 from lmdbq import lanes, schedules
 from lmdbq.buckets import Bucket
+from lmdbq.clock import Now
 from lmdbq.engine.committer import Commit
 from lmdbq.engine.waiters import Waiters
 from lmdbq.model import Call, GroupSettings, Report, Schedule
-from lmdbq.sharing import Turns
-from lmdbq.store import memory_claim, memory_enqueue, memory_lanes, memory_schedules, memory_state
+from lmdbq.sharing import Turns, next_turn
+from lmdbq.store import (
+    memory_claim,
+    memory_enqueue,
+    memory_fair,
+    memory_lanes,
+    memory_rows,
+    memory_schedules,
+    memory_state,
+)
 from lmdbq.store.memory import MemoryStore
+from lmdbq.store.memory_rows import Row
 from lmdbq.store.memory_state import Tables
 from lmdbq.storm.sim_parts import SimCommitter, SimStore
+from lmdbq.storm.sim_planting import every, replaced
+from lmdbq.storm.sim_set_plants import SET_PLANTS
 from lmdbq.wire import folding, followups
-
-
-@contextmanager
-def _replaced(owner: Any, name: str, function: Callable[..., Any]) -> Iterator[None]:
-    before = getattr(owner, name)
-    setattr(owner, name, function)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)
 
 
 def nothing() -> AbstractContextManager[None]:
     """Put in nothing."""
-    return _replaced(SimStore, "apply", SimStore.apply)
+    return replaced(SimStore, "apply", SimStore.apply)
 
 
 def forget_a_wakeup() -> AbstractContextManager[None]:
@@ -49,7 +51,7 @@ def forget_a_wakeup() -> AbstractContextManager[None]:
         told += bool(names)
         settled(self, () if names and told % 5 == 0 else names)
 
-    return _replaced(Waiters, "settled", forgetful)
+    return replaced(Waiters, "settled", forgetful)
 
 
 def ignore_the_fence() -> AbstractContextManager[None]:
@@ -70,7 +72,7 @@ def ignore_the_fence() -> AbstractContextManager[None]:
         self._heard(asked, applied, clock.wall_ns(), clock.steady_ns())
         return applied
 
-    return _replaced(SimStore, "_commit", unfenced)
+    return replaced(SimStore, "_commit", unfenced)
 
 
 def answer_before_commit() -> AbstractContextManager[None]:
@@ -86,12 +88,12 @@ def answer_before_commit() -> AbstractContextManager[None]:
         self._deliver(commit)
         store.apply(calls, self._clock)
 
-    return _replaced(SimCommitter, "_write", hasty)
+    return replaced(SimCommitter, "_write", hasty)
 
 
 def lose_a_claim() -> AbstractContextManager[None]:
     """What was claimed for a caller who has gone is not given back."""
-    return _replaced(Waiters, "_finish", _finish_and_forget)
+    return replaced(Waiters, "_finish", _finish_and_forget)
 
 
 def _finish_and_forget(self: Any, waiter: Any, claimed: Any) -> None:
@@ -100,21 +102,9 @@ def _finish_and_forget(self: Any, waiter: Any, claimed: Any) -> None:
         waiter.future.set_result((claimed, waiter.reported))
 
 
-def every(number: int, function: Callable[..., Any], instead: Callable[..., Any]) -> Callable[..., Any]:
-    """Return ``function``, every ``number``-th call of which is one of ``instead``."""
-    calls = 0
-
-    def wrong(*args: Any, **named: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        return (instead if calls % number == 0 else function)(*args, **named)
-
-    return wrong
-
-
 def two_of_a_thread() -> AbstractContextManager[None]:
     """Who holds a thread is forgotten now and then."""
-    return _replaced(memory_claim, "started", every(3, memory_lanes.started, _started_without("thread")))
+    return replaced(memory_claim, "started", every(3, memory_lanes.started, _started_without("thread")))
 
 
 def _started_without(lane: str) -> Callable[..., None]:
@@ -124,12 +114,12 @@ def _started_without(lane: str) -> Callable[..., None]:
 
 def forget_a_cap() -> AbstractContextManager[None]:
     """Now and then nobody counts how many of a group run."""
-    return _replaced(memory_lanes, "running_of", every(7, memory_lanes.running_of, lambda *_: 0))
+    return replaced(memory_lanes, "running_of", every(7, memory_lanes.running_of, lambda *_: 0))
 
 
 def spend_no_token() -> AbstractContextManager[None]:
     """Now and then a claim spends no token of its group."""
-    return _replaced(memory_claim, "started", every(2, memory_lanes.started, _started_without("group")))
+    return replaced(memory_claim, "started", every(2, memory_lanes.started, _started_without("group")))
 
 
 def leave_a_lane_shut() -> AbstractContextManager[None]:
@@ -143,7 +133,7 @@ def leave_a_lane_shut() -> AbstractContextManager[None]:
         return "paused" if paused else word
 
     blocked_by = lanes.blocked_by
-    return _replaced(lanes, "blocked_by", shut)
+    return replaced(lanes, "blocked_by", shut)
 
 
 def an_instant_twice() -> AbstractContextManager[None]:
@@ -154,7 +144,7 @@ def an_instant_twice() -> AbstractContextManager[None]:
         return schedules.Firing(instants, max(instants, default=wall))
 
     firing = schedules.firing
-    return _replaced(schedules, "firing", every(3, firing, again))
+    return replaced(schedules, "firing", every(3, firing, again))
 
 
 def an_instant_lost() -> AbstractContextManager[None]:
@@ -167,38 +157,67 @@ def an_instant_lost() -> AbstractContextManager[None]:
         return count
 
     fire = memory_schedules._fire_one
-    return _replaced(memory_schedules, "_fire_one", every(3, fire, lose))
+    return replaced(memory_schedules, "_fire_one", every(3, fire, lose))
 
 
 def lose_a_fold() -> AbstractContextManager[None]:
     """Now and then what a duplicate brought is not folded in."""
-    return _replaced(folding, "folded", every(3, folding.folded, lambda fold, old, new, items_max: old))
+    return replaced(folding, "folded", every(3, folding.folded, lambda fold, old, new, items_max: old))
 
 
 def let_a_duplicate_in() -> AbstractContextManager[None]:
     """Now and then a key that is taken is not seen."""
-    return _replaced(Tables, "blocking", every(4, Tables.blocking, lambda *_: None))
+    return replaced(Tables, "blocking", every(4, Tables.blocking, lambda *_: None))
 
 
 def forget_an_edit() -> AbstractContextManager[None]:
     """Now and then an edit is answered and not made."""
-    return _replaced(memory_enqueue, "overwritten", every(3, memory_enqueue.overwritten, lambda row, *_: row))
+    return replaced(memory_enqueue, "overwritten", every(3, memory_enqueue.overwritten, lambda row, *_: row))
 
 
 def take_the_last() -> AbstractContextManager[None]:
     """Now and then a claim looks from the wrong end."""
     wanted = memory_claim._wanted
-    return _replaced(memory_claim, "_wanted", every(9, wanted, lambda *args: wanted(*args)[::-1]))
+    return replaced(memory_claim, "_wanted", every(9, wanted, lambda *args: wanted(*args)[::-1]))
 
 
 def forget_a_weight() -> AbstractContextManager[None]:
     """Queues that share by weight do not take turns: the first has all."""
-    return _replaced(Turns, "next", lambda self: next(iter(self._left), None))
+    return replaced(Turns, "next", lambda self: next(iter(self._left), None))
+
+
+def forget_to_age() -> AbstractContextManager[None]:
+    """Where priorities age, they do not."""
+    return replaced(memory_rows, "place_of", lambda _, priority, rank: (priority, rank))
+
+
+def pass_a_group_over() -> AbstractContextManager[None]:
+    """Now and then a claim takes a group for held up that is not."""
+
+    def held(tables: Tables, row: Row, now: Now) -> str:
+        return "paused" if row.options.group else blocked_by(tables, row, now)
+
+    blocked_by = memory_lanes.blocked_by
+    return replaced(memory_claim, "blocked_by", every(4, blocked_by, held))
+
+
+def first_come_first_served() -> AbstractContextManager[None]:
+    """A fair queue gives its tasks in their order, whoever has had his turn."""
+
+    def first(tables: Tables, queue: str, rows: list[Row]) -> Row | None:
+        return min(rows, key=lambda row: (row.priority, row.rank, row.id), default=None)
+
+    return replaced(memory_fair, "first_of", first)
+
+
+def forget_a_share() -> AbstractContextManager[None]:
+    """In a fair queue all groups weigh the same."""
+    return replaced(memory_fair, "next_turn", lambda time, weight: next_turn(time, 1))
 
 
 def forget_a_death() -> AbstractContextManager[None]:
     """Now and then nothing follows a death."""
-    return _replaced(memory_state, "resolve_on_dead", every(3, followups.resolve_on_dead, lambda *_: None))
+    return replaced(memory_state, "resolve_on_dead", every(3, followups.resolve_on_dead, lambda *_: None))
 
 
 PLANTS: Final[Mapping[str, Callable[[], AbstractContextManager[None]]]] = {
@@ -218,5 +237,10 @@ PLANTS: Final[Mapping[str, Callable[[], AbstractContextManager[None]]]] = {
     "forget-an-edit": forget_an_edit,
     "take-the-last": take_the_last,
     "forget-a-weight": forget_a_weight,
+    "forget-to-age": forget_to_age,
+    "pass-a-group-over": pass_a_group_over,
+    "first-come-first-served": first_come_first_served,
+    "forget-a-share": forget_a_share,
     "forget-a-death": forget_a_death,
+    **SET_PLANTS,
 }

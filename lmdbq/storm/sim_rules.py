@@ -106,6 +106,17 @@ class Rules:
             self._resolved[name] = found
         return found
 
+    def weight(self, group: str) -> int:
+        """Return the weight of a group in a fair queue, and that of all without one ("")."""
+        return (self.group(group).weight or 1) if group else 1
+
+    def sharing(self) -> dict[str, object]:
+        """Return what the turns of fair queues depend on: the order of each queue, and the weights of groups."""
+        orders: dict[str, object] = {f"queue {name}": settings.order for name, settings in self._queues.items()}
+        named = {f"group {name}": settings.weight for name, settings in self._groups.items() if settings.weight}
+        ruled = {f"rule {name}": rule.settings.weight for name, rule in self._rules.items() if rule.settings.weight}
+        return orders | named | ruled
+
     def _put_queue(self, op: QueuePut) -> None:
         self._set_queue(op.queue, op.settings)
 

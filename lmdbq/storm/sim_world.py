@@ -30,6 +30,7 @@ from lmdbq.storm.virtual_loop import Process, VirtualLoop
 HISTORY_LEN: Final = 4_000
 WAY_SECONDS: Final = 0.003  # mean time a message is on its way
 QUIET: Final = (0.5, 2.0, 10.0)  # how long clients pause: in a busy world the next wake-up hides one that was forgotten
+CROWDED: Final = 0.35  # of the worlds: many tasks come at once; in the others dequeues have to wait
 EVERYTHING: Final = "*"
 FAILING: Final = 0.002  # of the applies
 
@@ -114,7 +115,7 @@ class Daemon:
 
     async def _call(self, asked: Asked) -> CallOutcome:
         outcome = await self.engine.call(*asked.ops, memo=asked.memo)
-        self._world.judge.answered(asked.ops[0], outcome)
+        self._world.judge.answers.answered(asked.ops[0], outcome)
         return outcome
 
     async def _dequeue(self, connection: Connection, claim: Claim) -> tuple[Claimed, CallOutcome | None]:
@@ -128,9 +129,9 @@ class Daemon:
         finally:
             del self.parked[key]
         if claimed.tasks:
-            self._world.judge.given(claim, claimed)
+            self._world.judge.answers.given(claim, claimed)
         if asked.after is not None:
-            self._world.judge.answered(asked.after.ops[0], reported)
+            self._world.judge.answers.answered(asked.after.ops[0], reported)
         return claimed, reported
 
 
@@ -142,11 +143,12 @@ class World:
         self.loop = VirtualLoop(chosen)  # type: ignore[abstract]
         self.clock = SimClock(self.loop)
         self.judge = Judge(self.note)
-        self.store = SimStore(store, chosen, self._heard, self.judge.excuse)
+        self.store = SimStore(store, chosen, self._heard, self.judge.answers.excuse)
         self.history: deque[tuple[float, str, frozenset[str]]] = deque(maxlen=HISTORY_LEN)
         self.steps = 0
         self.calm = False
         self.quiet = chosen.choice(QUIET)
+        self.is_crowded = chosen.random() < CROWDED
         self.crashes = 0
         self.fault: Fault | None = None
         self.daemon: Daemon | None = None

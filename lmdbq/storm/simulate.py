@@ -19,7 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from lmdbq.limits import SECOND_NS
+from lmdbq.limits import PAGE_TASKS_MAX, SECOND_NS
 from lmdbq.model import Call, Enqueue, Entry, Filter, State
 from lmdbq.store.base import Store
 from lmdbq.store.lmdb import open_store
@@ -127,7 +127,8 @@ class Run:
 
     def _compare(self) -> None:
         world = self.world
-        world.judge.compare(world.stored(), world.clock.wall_ns(), world.clock.steady_ns())
+        wall, steady = world.clock.wall_ns(), world.clock.steady_ns()
+        world.judge.compare(world.stored(), wall, steady, world.store.sets(0, PAGE_TASKS_MAX))
 
     def _check_end(self) -> None:
         world = self.world
