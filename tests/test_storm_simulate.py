@@ -27,6 +27,7 @@ from lmdbq.model import (
     Entry,
     Memo,
     Options,
+    Rate,
     Report,
     ReportDone,
     Reported,
@@ -49,6 +50,7 @@ from lmdbq.storm.sim_fair import Shares
 from lmdbq.storm.sim_judge import Judge
 from lmdbq.storm.sim_life import Fault, Life
 from lmdbq.storm.sim_plants import PLANTS
+from lmdbq.storm.sim_rules import Tokens
 from lmdbq.storm.sim_spawned import HOME
 from lmdbq.storm.virtual_loop import Process, VirtualLoop
 from tests.store_driver import Driver
@@ -319,6 +321,15 @@ def test_the_judge_lets_nothing_follow_a_set_that_was_deleted():
     reported(judge, 1, Said.OK, None)
     with pytest.raises(Fault, match="cannot have been"):
         follow(judge, SetState.MET, members=1, succeeded=1)
+
+
+def test_tokens_that_came_in_before_a_boot_are_there_after_it_and_none_of_the_time_between():
+    tokens, rate = Tokens(), Rate(1, 10**9)
+    assert tokens.spend("g", rate, 5 * 10**9)
+    tokens.settle(6 * 10**9)
+    tokens.rearm(10**9)
+    assert tokens.spend("g", rate, 10**9)
+    assert not tokens.spend("g", rate, 10**9)
 
 
 def test_a_call_is_carried_out_once_under_its_key():

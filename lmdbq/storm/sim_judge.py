@@ -152,6 +152,7 @@ class Judge:
         self.latest = max(self.latest, wall)
         for life in self.lives.values():
             life.settle(self.latest, steady)
+        self.rules.tokens.settle(steady)
 
     def rearm(self, steady: int) -> None:
         """A new boot: every lease begins anew, with the length that its claim gave it."""

@@ -52,6 +52,10 @@ class Tokens:
         self._left[name] = rate, left, steady
         return left >= -_ROUNDING
 
+    def settle(self, steady: int) -> None:
+        """Count what has come in by now, before a new boot."""
+        self._left = {name: (rate, self.at(name, rate, steady), steady) for name, (rate, _, _) in self._left.items()}
+
     def rearm(self, steady: int) -> None:
         """A new boot: steady time begins anew, and what was between is nobody's."""
         self._left = {name: (rate, left, steady) for name, (rate, left, _) in self._left.items()}
