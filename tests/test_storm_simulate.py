@@ -27,6 +27,8 @@ from lmdbq.model import (
     Entry,
     Memo,
     Options,
+    Prune,
+    Purge,
     Rate,
     Report,
     ReportDone,
@@ -39,6 +41,7 @@ from lmdbq.model import (
     SetView,
     State,
     Status,
+    Swept,
     Task,
     TaskSet,
 )
@@ -310,6 +313,17 @@ def test_the_judge_knows_a_member_that_is_counted_twice_and_one_that_nobody_foll
         judge.sets.compare([view(SetState.MET, members=1, succeeded=2)])
     with pytest.raises(Fault, match="followed by 0"):
         judge.sets.compare([view(SetState.MET, members=1, succeeded=1)])
+
+
+def test_a_member_that_expired_before_its_queue_was_purged_counts_as_one_or_the_other():
+    judge = judge_of_a_set(1)
+    life = judge.lives[1]
+    life.possible, life.expires_at = {State.READY}, WALL
+    purged = Applied([Done((Swept(1, False),))], frozenset())
+    judge.hear([Call((Purge("q"),))], purged, WALL, 0)
+    assert life.tallies == {"expired", "deleted", "pending"}
+    judge.hear([Call((Prune(),))], purged, WALL, 0)
+    judge.sets.compare([view(SetState.UNMET, members=1, expired=1)])
 
 
 def test_the_judge_lets_nothing_follow_a_set_that_was_deleted():

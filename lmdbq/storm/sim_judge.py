@@ -124,13 +124,14 @@ class Judge:
         elif isinstance(op, DaemonStart):
             self._note("a daemon starts")
         else:
-            self._set(op, said, wall)
+            self._set(op, said, wall, steady)
 
-    def _set(self, op: Op, said: Any, wall: int) -> None:
+    def _set(self, op: Op, said: Any, wall: int, steady: int) -> None:
         if isinstance(op, Purge | QueueDelete):
             for life in self.lives.values():
                 if life.queue == op.queue:
                     self.places.purged(life)
+                    life.settle(max(wall, self.latest), steady)
                     life.purge()
             self._keys.purged(op.queue)
             self._note("removed all of", op.queue)
