@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from bench import readme, rows, singles, startup
+from bench import batches, readme, rows, singles, startup, workers
 from lmdbq.bench import results, tables
 from lmdbq.bench.compare import differences
 from lmdbq.bench.runner import Groups, Plan, run, seconds_of, turns_of
@@ -130,18 +130,23 @@ def startup_command(rounds: int, record: bool) -> None:
             file.write(line + "\n")
 
 
+_PROFILES = {"batches": batches, "singles": singles, "workers": workers}
+
+
 @main.command("profile")
-@click.argument("what", type=click.Choice(["singles"]))
-@click.option("--rounds", default=5, show_default=True, type=click.IntRange(1), help="Turns of every layer.")
+@click.argument("what", type=click.Choice(list(_PROFILES)))
+@click.option("--rounds", default=5, show_default=True, type=click.IntRange(1), help="Turns of everything.")
 @click.option("--seconds", default=1.5, show_default=True, help="How long a turn is.")
-@click.option("--record", is_flag=True, help="Write bench/results/singles.jsonl and .md.")
+@click.option("--record", is_flag=True, help="Write bench/results/WHAT.jsonl and .md.")
 def profile_command(what: str, rounds: int, seconds: float, record: bool) -> None:
-    """Say what one task per request costs, layer by layer, and what limits it."""
-    click.echo(f"{what}: about {len(singles.LAYERS) * rounds * (seconds + 1):.0f} s", err=True)
-    facts = singles.measure(rounds, seconds)
+    """Say where the time goes, and what limits the rate: of 1,000 tasks per request, stage by stage (batches), of one
+    task per request, layer by layer (singles), or of whole lives with two worker processes, beside Redis (workers)."""
+    profile = _PROFILES[what]
+    click.echo(f"{what}: about {profile.turns() * rounds * (seconds + 1):.0f} s", err=True)
+    facts = profile.measure(rounds, seconds)
     if record:
-        singles.record(facts)
-    click.echo(singles.page(facts), nl=False)
+        profile.record(facts)
+    click.echo(profile.page(facts), nl=False)
 
 
 @main.command("list")

@@ -4,33 +4,27 @@ Every layer is a server of its own under the same 64 callers; the next one adds 
 its Application with the daemon's middleware and decoding, the queue. What is measured is processor time per request, of
 the server (in its own code and in the kernel) and of its callers, so that a busy machine shows less than in rates.
 ``bench/results/singles.md`` is written from ``singles.jsonl``; a test compares them.
-
-The trap: a rate is bounded thrice. A server that is one thread of Python gives at most a request per its own processor
-time, so do callers who share a process, and all cores together no more than the time of both allows.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from statistics import median
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from bench.profiles import RESULTS, Opened, daemon, medians, most, python, spending
 from lmdbq.bench import inputs, procfs
-from lmdbq.bench.processes import drivers, serving
-from lmdbq.bench.targets.embedded import DATA
+from lmdbq.bench.processes import drivers
 from lmdbq.bench.targets.redis import absent_server, redis_server
 from lmdbq.bench.workloads import WORKLOADS, enqueue_name
 
-RESULTS: Final = Path(__file__).parent / "results"
 FACTS: Final = RESULTS / "singles.jsonl"
 PAGE: Final = RESULTS / "singles.md"
 DAEMON: Final = "the daemon: all of it, synced"
@@ -39,8 +33,6 @@ APPLICATION: Final = "aiohttp Application: routes, the daemon's middleware, deco
 REDIS: Final = ("Redis, appendfsync always, redis-py threads", "Redis, appendfsync always, redis-py asyncio")
 ASKED: Final = 1.8  # of redis-py's rate
 _WORKLOAD: Final = WORKLOADS[enqueue_name(1, 64)]
-
-Opened = Callable[[Path], AbstractContextManager[tuple[int, int]]]
 
 
 class Layer(NamedTuple):
@@ -52,23 +44,12 @@ class Layer(NamedTuple):
     mode: str
 
 
-def _python(*words: str) -> Opened:
-    return lambda directory: serving([sys.executable, "-m", *words], directory)
-
-
-@contextmanager
-def _daemon(directory: Path) -> Iterator[tuple[int, int]]:
-    words = ["lmdbq.cli", "serve", "--listen", "127.0.0.1:0", "--data", str(directory / DATA)]
-    with _python(*words)(directory) as found:
-        yield found
-
-
 _HTTP: Final = ("lmdbq.bench.http_load", "single")
 LAYERS: Final = (
-    Layer("kernel and event loop (uvloop): a constant answer", _python("lmdbq.bench.bare_servers", "protocol"), *_HTTP),
-    Layer(BARE, _python("lmdbq.bench.bare_servers", "server"), *_HTTP),
-    Layer(APPLICATION, _python("lmdbq.bench.noop_server"), *_HTTP),
-    Layer(DAEMON, _daemon, *_HTTP),
+    Layer("kernel and event loop (uvloop): a constant answer", python("lmdbq.bench.bare_servers", "protocol"), *_HTTP),
+    Layer(BARE, python("lmdbq.bench.bare_servers", "server"), *_HTTP),
+    Layer(APPLICATION, python("lmdbq.bench.noop_server"), *_HTTP),
+    Layer(DAEMON, daemon, *_HTTP),
     *(
         Layer(name, lambda directory: redis_server(directory, "always"), "lmdbq.bench.redis_load", mode)
         for name, mode in zip(REDIS, ("threads", "asyncio"), strict=True)
@@ -84,6 +65,10 @@ class Cost(msgspec.Struct, frozen=True):
     system: float
     callers: float
     rate: float
+
+    def most(self, cores: int) -> float:
+        """Return the highest rate that processor time allows."""
+        return most(self.server + self.system, self.callers, cores)
 
 
 def measure(rounds: int, seconds: float) -> dict[str, Any]:
@@ -111,38 +96,26 @@ def _one(layer: Layer, directory: Path, pid: int, port: int, seconds: float) -> 
         "content_type": inputs.JSON,
         "minimal": False,
     }
-    with drivers(layer.module, [spec], directory) as (driver,):
-        before, system = procfs.cpu_seconds(pid), procfs.system_seconds(pid)
+    with drivers(layer.module, [spec], directory) as (driver,), spending(pid) as spent:
         begin = time.monotonic()
         driver.go(begin, begin + seconds)
         done = driver.result()
-        all_of_it, system = procfs.cpu_seconds(pid) - before, procfs.system_seconds(pid) - system
     sent = done["sent"]
-    own, system, callers = (1e6 * part / sent for part in (all_of_it - system, system, done["cpu_seconds"]))
+    own, system, callers = (1e6 * part / sent for part in (spent.own, spent.system, done["cpu_seconds"]))
     return Cost(own, system, callers, sent / seconds)
+
+
+def turns() -> int:
+    """Return how many turns a round has."""
+    return len(LAYERS)
 
 
 # --- what it says -----------------------------------------------------------------------------------------------------
 
 
-def medians(facts: dict[str, Any]) -> dict[str, Cost]:
-    """Return the cost of each layer."""
-    names = Cost.__struct_fields__
-    return {
-        layer: Cost(*(median(one[name] for one in rounds) for name in names))
-        for layer, rounds in facts["layers"].items()
-    }
-
-
-def most(cost: Cost, cores: int) -> float:
-    """Return the highest rate that processor time allows: server and callers are one thread of Python each."""
-    server = cost.server + cost.system
-    return 1e6 / max(server, cost.callers, (server + cost.callers) / cores)
-
-
 def page(facts: dict[str, Any]) -> str:
     """Return the page that says it."""
-    costs, cores = medians(facts), facts["machine"]["cores"]
+    costs, cores = {name: medians(Cost, rounds) for name, rounds in facts["layers"].items()}, facts["machine"]["cores"]
     lines = [
         "# One task per request, 64 connections: where the time goes",
         "",
@@ -159,7 +132,7 @@ def page(facts: dict[str, Any]) -> str:
         adds = "" if name in REDIS else f"{server - before:.0f}"
         before = server
         parts = f"{cost.server:.0f} | {cost.system:.0f} | {cost.callers:.0f} | {adds}"
-        lines.append(f"| {name} | {parts} | {cost.rate:,.0f} | {most(cost, cores):,.0f} |")
+        lines.append(f"| {name} | {parts} | {cost.rate:,.0f} | {cost.most(cores):,.0f} |")
     return "\n".join([*lines, "", *_limits(costs, cores)]) + "\n"
 
 
@@ -167,7 +140,7 @@ def _limits(costs: dict[str, Cost], cores: int) -> Iterator[str]:
     bare, application, daemon = costs[BARE], costs[APPLICATION], costs[DAEMON]
     share = (application.server + application.system) / (daemon.server + daemon.system)
     yield f"- The daemon ÷ the Application that does nothing, by processor time: {share:.2f}."
-    peers = [most(costs[name], cores) for name in REDIS if name in costs]
+    peers = [costs[name].most(cores) for name in REDIS if name in costs]
     if peers:
         wanted = ASKED * max(peers)
         yield (

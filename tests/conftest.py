@@ -3,6 +3,9 @@
 Profiles: ``default`` for a run at the desk; ``ci`` when CI is set, the same examples each time; ``storm`` when
 LMDBQ_STORM=1, for a night. When CI is set, a skip counts as a failure: a missing tool must not look like a green run.
 
+A test gives up what it has opened: one that leaves a store open in this process fails, whatever it was that it tested.
+LMDB wants each file open but once in a process, and later tests count what is open.
+
 Files of tests are in memory, where there is some: a sync is asked for as on a disk, but nobody waits for one. On a disk
 the suite waits for it most of the time. What a failing disk may do is the storms' matter. TMPDIR, if set, holds.
 """
@@ -12,8 +15,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import tempfile
-from collections.abc import Generator, Iterator
+import time
+from collections.abc import Generator, Iterator, Set
 from pathlib import Path
 
 import pytest
@@ -42,6 +47,7 @@ LONGEST = (
     "test_planted_bugs",
     "test_bench_peers",
 )
+CLOSING_SECONDS = 60.0  # until a store must be closed that was given up by itself; a hang is longer
 SLOW_MACHINE = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 settings.register_profile("default", deadline=None, max_examples=60, suppress_health_check=SLOW_MACHINE)
@@ -75,6 +81,36 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     report = yield
     _fail_if_skipped(report)
     return report
+
+
+def _open_stores() -> dict[int, str]:
+    """Return the directories that are open in this process; those of clients with the word of who has them open."""
+    found: dict[int, str] = {}
+    if (stores := sys.modules.get("lmdbq.store.environment")) is not None:
+        found |= {id(one): str(one.directory) for one in tuple(stores._shared.values())}
+    if (clients := sys.modules.get("lmdbq.client.embedded_file")) is not None:
+        found |= {id(one): f"{one.directory}, by a client" for one in tuple(clients._open.values())}
+    return found
+
+
+_OPEN_BEFORE = pytest.StashKey[Set[int]]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
+    item.stash[_OPEN_BEFORE] = _open_stores().keys()
+    yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
+    """Fail a test that leaves a store open. What nobody refers to any more is closed beside us: that is waited for."""
+    yield
+    until = time.monotonic() + CLOSING_SECONDS
+    while left := [what for one, what in _open_stores().items() if one not in item.stash[_OPEN_BEFORE]]:
+        assert not any("by a client" in what for what in left), f"left open: {left}"
+        assert time.monotonic() < until, f"left open: {left}"
+        time.sleep(0.01)
 
 
 collect_ignore = ["typing_wrong.py"]  # it is for type checkers to refuse, and cannot even be imported

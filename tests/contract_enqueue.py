@@ -401,6 +401,18 @@ class UniformEntriesContract:
         assert done.ids[self.N : self.N + 2] == [done.ids[3], held[5]]
         assert done.ids[-1] == done.ids[self.N - 1] + 1
 
+    @pytest.mark.parametrize("number", [100, 115, 116, 139])
+    def test_one_held_key_of_many_harms_no_other(self, q: Driver, number: int):
+        holder = q.add(queue="a", type="t", dedupe=f"k{number}")
+
+        done = q.do(Enqueue(self.uniform(*range(100, 140))))
+
+        outcomes = {each: done.placed(each - 100).outcome for each in range(100, 140)}
+        assert {each for each, outcome in outcomes.items() if outcome is Outcome.SKIPPED} == {number}
+        assert done.ids[number - 100] == holder
+        new = done.ids[: number - 100] + done.ids[number - 99 :]
+        assert new == list(range(new[0], new[0] + 39))
+
     def test_calls_of_one_apply_see_each_others_keys(self, q: Driver):
         q.add(queue="a", type="t")
         first = Call((Enqueue([entry(queue="a", type="t", dedupe="k5")]),))

@@ -33,7 +33,7 @@ from lmdbq.model import (
 )
 from lmdbq.store.base import NO_GATE, Store
 
-GENEROUS_SECONDS = 30
+GENEROUS_SECONDS = 60
 
 T = TypeVar("T")
 

@@ -62,7 +62,7 @@ def hold(until: threading.Event) -> Step:
     """Answer only once ``until`` is set."""
 
     def step(handler: Handler) -> None:
-        assert until.wait(30)
+        assert until.wait(60)
         try:
             answer()(handler)
         except OSError:
@@ -139,7 +139,7 @@ class FakeDaemon:
 
     def next(self) -> Seen:
         """Return the next request, waiting for it."""
-        return self.seen.get(timeout=30)
+        return self.seen.get(timeout=60)
 
     def nothing_more(self) -> bool:
         return self.seen.empty()

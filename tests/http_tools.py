@@ -34,7 +34,7 @@ JSON = "application/json"
 MSGPACK = "application/msgpack"
 NDJSON = "application/x-ndjson"
 PROBLEM = "application/problem+json"
-GENEROUS_SECONDS = 30
+GENEROUS_SECONDS = 60
 
 
 @functools.cache

@@ -50,14 +50,14 @@ class RealDaemon:
         command = [*LMDBQ, "serve", "--listen", self._listen, "--data", str(self.data)]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        with HttpClient(self.where, patience=30) as client:
+        with HttpClient(self.where, patience=60) as client:
             assert client.healthy(), self._log.read_text()
 
     def end(self, number: int) -> int:
         """End it with a signal and return its status."""
         assert self._process is not None
         self._process.send_signal(number)
-        return self._process.wait(30)
+        return self._process.wait(60)
 
     def kill_and_start_again(self) -> None:
         """kill -9, and a new one on the same file and address."""

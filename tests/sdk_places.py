@@ -41,7 +41,7 @@ def http_daemon(directory: Path) -> Iterator[str]:
             line = process.stdout.readline()
             yield next(word for word in line.split() if word.startswith("http://"))
             process.terminate()
-            assert process.wait(30) == 0
+            assert process.wait(60) == 0
         finally:
             process.kill()
             process.stdout.close()

@@ -79,6 +79,8 @@ def once(
 def test_a_peer_syncs_as_its_durability_says(target: str, tmp_path: Path):
     assert shutil.which("strace"), "this test needs strace: apt-get install strace"
     sample, seen = once(target, ONES, tmp_path, 0.2, count=True)
+    if not sample.left:  # a busy machine let nobody come so far
+        sample, seen = once(target, ONES, tmp_path, 5.0, count=True)
     at_least, at_most = SYNCS[target]
     assert sample.left > 0
     assert at_least <= seen / sample.left <= at_most
@@ -87,6 +89,8 @@ def test_a_peer_syncs_as_its_durability_says(target: str, tmp_path: Path):
 @pytest.mark.parametrize(("target", "workload"), WITH_BATCHES)
 def test_a_peer_holds_the_batches_it_acknowledged(target: str, workload: Workload, tmp_path: Path):
     sample, _ = once(target, workload, tmp_path, 0.1)
+    if not sample.left:  # a busy machine let nobody come so far
+        sample, _ = once(target, workload, tmp_path, 5.0)
     assert sample.left >= workload.batch * workload.callers
 
 

@@ -33,4 +33,4 @@ def test_every_layer_answers_and_is_a_row_of_the_page():
 def test_a_rate_is_bounded_by_the_server_its_callers_and_all_cores(
     server: float, callers: float, cores: int, rate: float
 ):
-    assert singles.most(Cost(server - 5, 5.0, callers, 0.0), cores) == pytest.approx(rate)
+    assert Cost(server - 5, 5.0, callers, 0.0).most(cores) == pytest.approx(rate)

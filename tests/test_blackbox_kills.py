@@ -13,6 +13,7 @@ from typing import Any
 
 from tests.blackbox import NDJSON, PATIENCE_SECONDS, Daemon
 
+LONG = {"keepalive_timeout_in_seconds": 600}
 KEYED = {"queue_name": "q", "entries": [{"payload": number} for number in range(5)]}
 
 
@@ -58,14 +59,16 @@ def settled_facts(daemon: Daemon, task_id: str) -> dict[str, Any]:
 
 def test_a_lease_and_its_extension_outlive_the_daemon_and_a_stale_one_changes_nothing(tmp_path: Path):
     with Daemon(tmp_path / "data") as daemon:
-        daemon.enqueue({"keepalive_timeout_in_seconds": 1, "retry_strategy": {"retry_intervals_in_seconds": [0]}}, {})
+        daemon.enqueue({"keepalive_timeout_in_seconds": 1, "retry_strategy": {"retry_intervals_in_seconds": [0]}}, LONG)
         short, long = daemon.dequeue(limit=2)
         extended = daemon.ok("POST", "/v1/extend", {"leases": [{"lease": long["lease"]}]})["outcomes"][0]
         daemon.kill_and_start_again()
         shown = daemon.ok("GET", f"/v1/tasks/{long['id']}")
         assert (shown["state"], shown["deliveries"]) == ("running", 1)
         assert abs(shown["lease_expires_at"] - extended["lease_expires_at"]) < 10**9
-        [again] = daemon.dequeue(wait_in_seconds=20)  # the short one lapsed, though nobody was there when it did
+        [again] = daemon.dequeue(
+            wait_in_seconds=60, **LONG
+        )  # the short one lapsed, though nobody was there when it did
         assert (again["id"], again["deliveries"], again["attempts"]) == (short["id"], 2, 2)
         before = settled_facts(daemon, short["id"])
         assert [daemon.report(short["lease"], status) for status in ("succeeded", "failed", "released")] == [

@@ -22,9 +22,11 @@ CALLERS = 64
 CALLS = 1_000 if STORM else 320
 SYSCALLS = "read,recvfrom,recvmsg,write,writev,sendto,sendmsg,pwrite64,pwritev,fsync,fdatasync,msync,openat"
 STRACE = ("strace", "-D", "-f", "-y", "-s", "4096", "-e", f"trace={SYSCALLS}")
+SLOW_SYNCS = ("-e", "inject=fdatasync:delay_enter=50000")  # microseconds: in memory, none would be waited for
 
 _LINE = re.compile(r"^(\d+) +(.*)$")
 _SYNC = re.compile(r"^f(?:data)?sync\(\d+<[^>]*/data\.mdb>")
+_SUCCEEDED = re.compile(r" = 0(?: \(DELAYED\))?$")
 _DATA_WRITE = re.compile(r"^(?:pwrite64|pwritev|write|writev)\((\d+)<[^>]*/data\.mdb>")
 _SOCKET = re.compile(r"^(?:write|writev|sendto|sendmsg)\(\d+<(?:socket|TCP)[^>]*>")
 _RECEIVED = re.compile(r"^(?:read|recvfrom|recvmsg)\(\d+<(?:socket|TCP)[^>]*>")
@@ -73,7 +75,7 @@ def events(trace: str) -> list[Event]:
 
 def kind_of(text: str, self_synced: set[str]) -> str:
     if _SYNC.match(text):
-        return "synced" if text.endswith(" = 0") else ""
+        return "synced" if _SUCCEEDED.search(text) else ""
     write = _DATA_WRITE.match(text)
     if write is not None:
         return "valid" if write[1] in self_synced else "written"
@@ -102,7 +104,7 @@ def traced(directory: Path, *options: str) -> tuple[dict[str, str], list[Event]]
     assert shutil.which("strace"), "this test needs strace: apt-get install strace"
     marks: dict[str, str] = {}
     trace = directory / "trace"
-    with Daemon(directory / "data", *options, before=(*STRACE, "-o", str(trace))) as daemon:
+    with Daemon(directory / "data", *options, before=(*STRACE, *SLOW_SYNCS, "-o", str(trace))) as daemon:
         storm(daemon, marks)
         follow_one_task(daemon, marks)
     assert len(marks) > CALLS

@@ -64,7 +64,7 @@ def at_a_terminal(*arguments: str) -> Seen:
     process = subprocess.Popen([sys.executable, "-m", "lmdbq", *arguments], stdout=subprocess.PIPE, stderr=theirs)
     os.close(theirs)
     watcher.start()
-    answer, _ = process.communicate(timeout=120)
+    answer, _ = process.communicate(timeout=600)
     watcher.join()
     os.close(ours)
     return Seen(process.returncode, answer.decode(), b"".join(shown).decode())

@@ -73,6 +73,8 @@ def test_enqueue_dequeue_report(where: str):
     assert said("report", lease, "--result", '{"sent": true}', where=where) == "ok: succeeded\n"
     shown = said_json("task", task_id, where=where)
     assert (shown["state"], shown["result"]) == ("succeeded", {"sent": True})
+    head, row = said("tasks", "-q", "mail", "--state", "succeeded", where=where).splitlines()[:2]
+    assert row.split()[head.split().index("started")] == "1"
 
 
 def test_a_failed_report_shows_in_the_history_and_why_it_waits(where: str):

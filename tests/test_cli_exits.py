@@ -238,7 +238,7 @@ def interrupted(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
     for _ in range(5):
         process.send_signal(signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            return process.communicate(timeout=5)
+            return process.communicate(timeout=20)
     raise AssertionError("it goes on")
 
 

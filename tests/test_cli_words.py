@@ -101,7 +101,7 @@ def test_every_option_of_enqueue_is_a_field_of_the_entry():
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("30s", 30), ("5m", 300), ("2h", 7200), ("1d", 86400), ("250ms", 0.25), ("1h30m", 5400), ("1.5s", 1.5)],
+    [("30s", 30), ("5m", 300), ("2h", 7200), ("1d", 86400), ("250ms", 0.25), ("1h30m", 5400), ("1.5s", 1.5), ("0", 0)],
 )
 def test_durations(text: str, seconds: float):
     assert DURATION.convert(text, None, None) == seconds
@@ -299,6 +299,13 @@ def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch):
     result = CliRunner().invoke(cli, ["config"])
     assert result.exit_code == Exit.USAGE
     assert "durability" in result.stderr
+
+
+@pytest.mark.parametrize(("elsewhere", "here"), [("--port=80", "--listen"), ("--dir=q", "--data")])
+def test_serve_knows_what_other_daemons_call_its_options(elsewhere: str, here: str):
+    result = CliRunner().invoke(cli, ["serve", elsewhere])
+    assert result.exit_code == Exit.USAGE
+    assert f"Did you mean '{here}'?" in result.stderr
 
 
 def test_serve_names_every_setting_and_takes_no_secret_on_the_command_line(monkeypatch: pytest.MonkeyPatch):

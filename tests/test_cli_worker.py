@@ -70,7 +70,7 @@ def test_tasks_of_a_module_are_run_for_a_directory(here: Path):
                     lmdbq.Entry("pid", queue="two"),
                 ]
             )
-            results = [job.result(timeout=40) for job in jobs]
+            results = [job.result(timeout=60) for job in jobs]
             process.send_signal(signal.SIGINT)
             _, errors = process.communicate(timeout=60)
         finally:

@@ -30,7 +30,7 @@ def daemon() -> Iterator[FakeDaemon]:
 
 @pytest.fixture
 def client(daemon: FakeDaemon) -> Iterator[HttpClient]:
-    with HttpClient(daemon.where, timeout=10) as made:
+    with HttpClient(daemon.where, timeout=60) as made:
         yield made
 
 
@@ -52,7 +52,7 @@ def test_each_thread_has_its_own_connection(daemon: FakeDaemon, client: HttpClie
     daemon.script = [answer(body=QUEUES), answer(body=QUEUES)]
 
     def call(_: int) -> list[object]:
-        both.wait(10)
+        both.wait(60)
         return list(client.queues())
 
     with ThreadPoolExecutor(2) as threads:
@@ -63,7 +63,7 @@ def test_each_thread_has_its_own_connection(daemon: FakeDaemon, client: HttpClie
 def test_an_idle_connection_the_daemon_has_closed_is_not_written_to(daemon: FakeDaemon, client: HttpClient):
     daemon.script = [hang_up_after(answer(body=QUEUES)), answer(body={"queue_name": "q", "tasks": 0})]
     client.queues()
-    assert daemon.closed.acquire(timeout=10)
+    assert daemon.closed.acquire(timeout=60)
     assert client.purge("q").tasks == 0  # which may not be repeated, so it was sent once, on a fresh connection
     assert (daemon.next().path, daemon.next().path) == ("/v1/queues", "/v1/queues/q/purge")
     assert daemon.nothing_more()
@@ -166,7 +166,7 @@ def test_interrupt_ends_a_call_that_waits(daemon: FakeDaemon, client: HttpClient
         stop.set()
         client.interrupt()
         with pytest.raises(Unreachable):
-            call.result(10)
+            call.result(60)
     let_go.set()
     assert daemon.nothing_more()
 

@@ -76,7 +76,7 @@ def test_an_interrupted_demo_leaves_nothing_behind(tmp_path: Path, number: signa
         assert any("kill -9" in line for line in demo.stderr), "the demo ended before its first kill"
         assert processes_that_know(tmp_path), "no process of the demo names its directory: this test would see nothing"
         demo.send_signal(number)
-        _, said = demo.communicate(timeout=20)
+        _, said = demo.communicate(timeout=60)
     assert demo.returncode == 130, said
     assert processes_that_know(tmp_path) == []
     assert list(tmp_path.iterdir()) == []

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def test_generated_pages_are_up_to_date(make: Any):
 
 def test_the_site_builds_and_every_link_and_anchor_resolves(tmp_path: Path):
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", str(DOCS / "mkdocs.yml"), "-d", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     made = {path.relative_to(tmp_path).with_suffix(".md").as_posix() for path in tmp_path.rglob("*.html")}
     assert made >= {path.relative_to(PAGES).as_posix() for path in PAGES.rglob("*.md")}
@@ -131,13 +132,17 @@ def test_every_snippet_runs(page: Path, place: tuple[Path, dict[str, str]]):
                 (directory / "app.py").write_text(block)
             elif block.startswith(WORKER):
                 command = ["bash", "-c", f"exec {block}"]
-                workers.append(subprocess.Popen(command, cwd=directory, env=environment, stderr=subprocess.DEVNULL))
+                with (directory / f"worker{number}").open("w+") as said:
+                    workers.append(subprocess.Popen(command, cwd=directory, env=environment, stderr=said))
+                    while "working for" not in Path(said.name).read_text():  # before that a signal would just end it
+                        assert workers[-1].poll() is None, Path(said.name).read_text()
+                        time.sleep(0.05)
             else:
                 file = directory / f"block{number}.{language}"
                 file.write_text(block)
                 shell = [sys.executable] if language == "python" else ["bash", "-euo", "pipefail"]
                 done = subprocess.run(
-                    [*shell, str(file)], cwd=directory, env=environment, capture_output=True, text=True, timeout=120
+                    [*shell, str(file)], cwd=directory, env=environment, capture_output=True, text=True, timeout=600
                 )
                 assert done.returncode == 0, block + done.stdout + done.stderr
     finally:
@@ -154,7 +159,7 @@ def test_a_type_checker_accepts_their_python(tmp_path: Path):
                 name = "app.py" if block.startswith("# app.py\n") else f"block{number}.py"
                 (tmp_path / page.stem / name).write_text(block)
     command = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, "."]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=1000, check=False)
     assert done.returncode == 0, done.stdout
 
 

@@ -36,7 +36,7 @@ def where(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             assert daemon.stdout is not None
             yield next(found.group() for line in daemon.stdout if (found := URL.search(line)))
             daemon.send_signal(signal.SIGTERM)
-            assert daemon.wait(30) == 0
+            assert daemon.wait(60) == 0
         finally:
             daemon.kill()
     verified(directory / "data")
@@ -60,7 +60,7 @@ def run(*command: str | Path, where: str = "") -> str:
         env=environment(where),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -16,7 +17,7 @@ from click.testing import CliRunner
 import lmdbq
 from lmdbq.cli.exits import Exit
 from lmdbq.cli.main import cli
-from lmdbq.errors import CorruptFile, InUse, NotEmpty, StoreError
+from lmdbq.errors import CorruptFile, InUse, NotEmpty, StoreError, StoreFull
 from lmdbq.store.copies import COMPACT_NAME, PART_SUFFIX, backup, compact, restore
 from lmdbq.store.dump import dump_lines
 from lmdbq.store.lmdb import open_store
@@ -144,6 +145,26 @@ def test_an_interrupted_copy_leaves_nothing(tmp_path: Path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "q"]
     assert not list(origin.glob(f"*{COMPACT_NAME}*"))
     verified(origin)
+
+
+def test_what_cannot_be_tidied_up_neither_spoils_a_backup_nor_hides_why_one_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The disk fails where the name of the part is to go: behind a whole copy, and one that could not be synced."""
+
+    def failing(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    origin = filled(tmp_path / "q")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", failing)
+        backup(origin, tmp_path / "copy", quiet)
+        patch.setattr(os, "fsync", failing)
+        with pytest.raises(StoreFull, match="second could not be written"):
+            backup(origin, tmp_path / "second", quiet)
+    restore(tmp_path / "copy", tmp_path / "back", quiet)
+    assert lines(tmp_path / "back") == lines(origin)
+    verified(tmp_path / "back")
 
 
 def test_compacting_gives_room_back_and_changes_nothing_else(tmp_path: Path):

@@ -106,8 +106,8 @@ def test_a_damaged_member_of_a_purged_queue_counts_too(made: Made):
 
 def test_a_damaged_set_is_unmet_and_says_why(made: Made):
     made.damage("set", ks.task_set(made.set_id))
-    assert any("K11" in line for line in made.open().store.check())
     q = made.open()
+    assert any("K11" in line for line in q.store.check())
     assert q.cancel(made.waits).outcome.value == "ok"
     one = of(q, made.set_id)
     assert (one.state, one.reason, one.members, one.pending) == (SetState.UNMET, LOST, 1, 1)

@@ -11,7 +11,7 @@ import pytest
 
 from lmdbq.daemon import connections as bounds
 from lmdbq.daemon.context import DAEMON
-from tests.http_tools import Api, api  # noqa: F401
+from tests.http_tools import GENEROUS_SECONDS, Api, api  # noqa: F401
 
 HEAD = b"POST /v1/enqueue HTTP/1.1\r\nHost: localhost\r\n"
 
@@ -34,18 +34,25 @@ def port(api: Api) -> int:  # noqa: F811
     return int(api.url.rpartition(":")[2])
 
 
+def look(api: Api, now: float) -> int:  # noqa: F811
+    """Look at the connections as the watch does, at a second of our choice; return how many were closed."""
+    return api.app[DAEMON].under_way.look(api.server.connections, now)
+
+
 @pytest.mark.parametrize("said", [b"", HEAD, b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"])
-async def test_a_connection_without_a_whole_request_is_closed(
-    api: Api,  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
-    said: bytes,
-):
+async def test_a_connection_without_a_whole_request_is_closed(api: Api, said: bytes):  # noqa: F811
     """One that never says anything, one in the middle of a head, and one that has asked and says nothing more."""
-    async with watched(api, monkeypatch, IDLE_SECONDS=0.1, LOOK_SECONDS=0.02), asyncio.timeout(30):
+    async with asyncio.timeout(GENEROUS_SECONDS):
         reader, writer = await asyncio.open_connection("127.0.0.1", port(api))
         writer.write(said)
-        answered = await reader.read()
-        assert answered.startswith(b"HTTP/1.1 200") == said.startswith(b"GET")
+        while not api.server.connections:
+            await asyncio.sleep(0.01)
+        if said.startswith(b"GET"):
+            assert (await reader.readuntil(b"}\n")).startswith(b"HTTP/1.1 200")
+            assert look(api, -1.0) == 0  # which sees that it has asked since the last look
+        assert [look(api, now) for now in (0.0, bounds.IDLE_SECONDS - 0.1, bounds.IDLE_SECONDS)] == [0, 0, 1]
+        with contextlib.suppress(ConnectionResetError):  # it was closed before the daemon had read what was sent
+            assert await reader.read() == b""
         writer.close()
 
 
@@ -53,7 +60,7 @@ async def test_a_head_that_comes_a_byte_at_a_time_is_no_different_from_silence(
     api: Api,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ):
-    async with watched(api, monkeypatch, IDLE_SECONDS=0.1, LOOK_SECONDS=0.02), asyncio.timeout(30):
+    async with watched(api, monkeypatch, IDLE_SECONDS=0.1, LOOK_SECONDS=0.02), asyncio.timeout(GENEROUS_SECONDS):
         reader, writer = await asyncio.open_connection("127.0.0.1", port(api))
         closed = asyncio.ensure_future(reader.read())
         while not closed.done():
@@ -63,23 +70,12 @@ async def test_a_head_that_comes_a_byte_at_a_time_is_no_different_from_silence(
         writer.close()
 
 
-async def test_a_connection_whose_request_is_being_answered_is_left_alone(
-    api: Api,  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
-):
-    async with watched(api, monkeypatch, IDLE_SECONDS=0.05, LOOK_SECONDS=0.01):
+async def test_a_connection_whose_request_is_being_answered_is_left_alone(api: Api):  # noqa: F811
+    async with asyncio.timeout(GENEROUS_SECONDS):
         waiting = asyncio.ensure_future(api.dequeue(wait_in_seconds=30))
-        looked = asyncio.Event()
-        look = api.app[DAEMON].under_way.look
-        left = iter(range(20))
-
-        def count(*arguments: object) -> int:
-            if next(left, None) is None:
-                looked.set()
-            return look(*arguments)  # type: ignore[arg-type]
-
-        monkeypatch.setattr(api.app[DAEMON].under_way, "look", count)
-        await looked.wait()
+        while not api.engine.status().parked:
+            await asyncio.sleep(0.01)
+        assert [look(api, now) for now in (0.0, bounds.IDLE_SECONDS, 9 * bounds.IDLE_SECONDS)] == [0, 0, 0]
         assert not waiting.done()
         await api.enqueue({"type": "t"})
         assert len((await waiting)["tasks"]) == 1
@@ -90,17 +86,15 @@ async def test_an_answer_that_nobody_takes_is_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ):
     """What was pushed into a stream whose other side stopped reading is given back, though the connection stands."""
-    await api.enqueue(*[{"payload": "x" * 1_000_000}] * 16)
+    first = (await api.enqueue(*[{"payload": "x" * 1_000_000}] * 16))["tasks"][0]["id"]
     with socket.socket() as deaf:
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        async with watched(api, monkeypatch, UNREAD_SECONDS=0.2, LOOK_SECONDS=0.02), asyncio.timeout(30):
+        async with watched(api, monkeypatch, UNREAD_SECONDS=0.2, LOOK_SECONDS=0.02), asyncio.timeout(GENEROUS_SECONDS):
             deaf.connect(("127.0.0.1", port(api)))
             asked = b'{"queue_names":["q"],"limit":16}'
             head = b"POST /v1/stream HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             deaf.sendall(head + b"Content-Length: %d\r\n\r\n" % len(asked) + asked)
-            while api.counts().get("running", 0) == 0:
-                await asyncio.sleep(0.01)
-            while api.counts() != {"ready": 16}:
+            while api.counts() != {"ready": 16} or (await api.get(f"/v1/tasks/{first}"))["deliveries"] == 0:
                 await asyncio.sleep(0.01)
 
 

@@ -111,7 +111,7 @@ async def test_a_client_that_sends_everything_before_it_reads_is_not_blocked(api
         f"POST /v1/enqueue?queue_name=q&outcomes=true HTTP/1.1\r\nHost: localhost\r\nContent-Type: {NDJSON}\r\n"
         f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         writer.write(head.encode() + body)
         await writer.drain()
         answer = await reader.read()

@@ -132,7 +132,7 @@ async def test_parked_dequeues_wake_when_a_token_comes_in():
 
         await engine.call(Enqueue([Entry(queue="q")] * len(parked)))
 
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             claimed = [(await one)[0].tasks for one in parked]
         assert [len(tasks) for tasks in claimed] == [1] * len(parked)
     finally:

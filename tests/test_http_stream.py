@@ -15,7 +15,7 @@ import pytest
 from lmdbq.daemon.context import DAEMON
 from tests.http_tools import JSON, MSGPACK, NDJSON, Api, api, closed_description, validator  # noqa: F401
 
-SECONDS = 30
+SECONDS = 60
 FRAME = {"$ref": "#/components/schemas/StreamFrame"}
 
 

@@ -135,10 +135,11 @@ async def test_a_report_that_waits_for_tasks_is_known_at_once(api: Api):  # noqa
 async def test_the_last_successes_are_remembered(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(finished, "REMEMBERED_MAX", 2)
     known = finished.Finished()
-    for number in range(4):
+    for number in range(6):
         completion = Completion(number, 1, Status.SUCCEEDED if number != 1 else Status.FAILED)
         known.note([Call((Report((completion,)),))], [Done((ReportDone([Reported(Outcome.OK)]),))])
-    assert [number in known for number in range(4)] == [False, False, True, True]
+        assert (number in known) == (number != 1)
+    assert [number in known for number in range(6)] == [False, False, False, True, True, True]
     kept, gone = Reported(Outcome.OK, State.SUCCEEDED), Reported(Outcome.NOT_FOUND)
     said = Report((Completion(8, 1, Status.SUCCEEDED), Completion(9, 1, Status.SUCCEEDED)))
     known.note([Call((said,))], [Done((ReportDone([kept, gone]),))])

@@ -516,7 +516,7 @@ async def test_workers_are_listed_with_their_types(client: Any, q: str):
     assert (await ask(handle.info())).max_attempts == 3, "what it said of its type outlives it"
     (lease,) = await ask(client.dequeue(q))
     left = lease.task.lease_expires_at - datetime.now(UTC)
-    assert timedelta(seconds=80) < left <= timedelta(seconds=90)
+    assert timedelta(seconds=45) < left <= timedelta(seconds=90)
 
 
 async def test_a_client_says_where_it_is(client: Any, places: dict[str, str]):

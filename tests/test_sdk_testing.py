@@ -143,5 +143,5 @@ def test_the_fixture(tmp_path: Path, conftest: str):
     (tmp_path / "conftest.py").write_text(conftest)
     (tmp_path / "test_add.py").write_text(TEST)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=1000, check=False)
     assert "1 passed" in done.stdout, done.stdout

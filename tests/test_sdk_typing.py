@@ -16,7 +16,7 @@ MARK = "  # wrong"
 
 def mypy_errors(path: Path) -> dict[int, str]:
     command = [sys.executable, "-m", "mypy", "--strict", "--hide-error-context", "--no-error-summary", str(path)]
-    done = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True, timeout=1000, check=False)
     assert not done.stderr, done.stderr
     found = re.findall(rf"^[^\n]*{path.name}:(\d+): error: (.*)$", done.stdout, re.MULTILINE)
     assert len(found) == done.stdout.count(" error: "), done.stdout
@@ -25,7 +25,7 @@ def mypy_errors(path: Path) -> dict[int, str]:
 
 def pyright_errors(path: Path) -> dict[int, str]:
     command = [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable, str(path)]
-    done = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True, timeout=1000, check=False)
     found = json.loads(done.stdout)["generalDiagnostics"]
     return {one["range"]["start"]["line"] + 1: one["message"] for one in found if one["severity"] == "error"}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 def storm(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "lmdbq", "storm", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=1000, check=False)
 
 
 def test_a_power_cut_storm_that_finds_nothing_ends_well():

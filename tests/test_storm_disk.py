@@ -12,7 +12,7 @@ import pytest
 
 from lmdbq.store.copies import backup
 from lmdbq.store.lmdb import open_store
-from lmdbq.storm.disk import SECTOR_BYTES, Disk
+from lmdbq.storm.disk import SECTOR_BYTES, Disk, make
 from lmdbq.storm.images import allowed_worlds, judge
 from lmdbq.storm.ledger import Ledger
 from lmdbq.storm.recording import Dropped, Event, Forced, Moved, Named, Recording, Sized, Synced, Wrote
@@ -31,7 +31,7 @@ def drawn(directory: Path, *events: Event) -> Iterator[dict[str, bytes]]:
     for number in range(DRAWS):
         target = directory / str(number)
         target.mkdir()
-        disk.fail(random.Random(number), target)
+        make(disk.draw(random.Random(number)), target)
         yield {path.relative_to(target).as_posix(): path.read_bytes() for path in target.rglob("*") if path.is_file()}
 
 
@@ -156,7 +156,7 @@ def test_a_backup_that_has_its_name_must_be_whole(tmp_path: Path):
     store.close()
     copy = directory / COPY_NAME
     backup(directory, copy, lambda _: None)
-    assert judge(directory, lambda _: [], use=True) == []
+    assert judge(directory, lambda _: []) == []
 
     copy.write_bytes(copy.read_bytes()[:-4096])
-    assert [problem[:11] for problem in judge(directory, lambda _: [], use=True)] == ["its backup:"]
+    assert [problem[:11] for problem in judge(directory, lambda _: [])] == ["its backup:"]

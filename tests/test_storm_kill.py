@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def silence(*_: Any) -> None:
 
 def storm(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "lmdbq", "storm", "kill", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=1000, check=False)
 
 
 # --- the storm ---
@@ -109,18 +110,22 @@ def storm_with_a_lane(tmp_path: Path) -> Iterator[tuple[Lanes, Iterator[Report |
 def test_a_lane_that_ends_by_itself_is_seen(storm_with_a_lane: tuple[Lanes, Iterator[Report | str]]):
     lanes, events = storm_with_a_lane
     lane = lanes._lanes[0]
+    assert lane.process.pid is not None
+    os.kill(lane.process.pid, signal.SIGSTOP)  # from here on it neither starts anybody nor kills
+    os.waitid(os.P_PID, lane.process.pid, os.WSTOPPED | os.WNOWAIT)
     orphans = children_of(lane.process.pid)
     lane.process.kill()
     with pytest.raises(RuntimeError, match="a lane of the storm ended by itself with -9"):
         list(events)
     for orphan in orphans:
-        os.kill(orphan, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it had ended, and was only waited for
+            os.kill(orphan, signal.SIGKILL)
 
 
 def test_a_lane_whose_storm_has_gone_ends_its_processes(storm_with_a_lane: tuple[Lanes, Iterator[Report | str]]):
     lane = storm_with_a_lane[0]._lanes[0]
-    theirs = children_of(lane.process.pid)
-    assert len(theirs) >= len(ROLES) - 1
+    while len(theirs := children_of(lane.process.pid)) < len(ROLES) - 1:  # some may just be replaced
+        assert lane.process.is_alive()
     lane.connection.close()
     lane.process.join()
     assert lane.process.exitcode == 0
@@ -381,22 +386,13 @@ def test_what_the_daemon_had_no_core_is_added(notes: Notes, back_at: float, faul
 def test_the_kernel_counts_how_long_a_process_had_no_core(tmp_path: Path):
     """Three who work on one core: each waits while the others have it."""
     core = str(min(os.sched_getaffinity(0)))
-    busy = [
-        "taskset",
-        "-c",
-        core,
-        sys.executable,
-        "-I",
-        "-S",
-        "-c",
-        "import time\nwhile time.process_time() < 0.2: pass",
-    ]
+    busy = ["taskset", "-c", core, sys.executable, "-I", "-S", "-c", "while True: pass"]
     with contextlib.ExitStack() as stack:
         crowd = [stack.enter_context(subprocess.Popen(busy)) for _ in range(3)]
-        waited = {process.pid: 0 for process in crowd}
-        while all(process.poll() is None for process in crowd):
-            waited = {pid: max(known, waited_ns(pid)) for pid, known in waited.items()}
-    assert min(waited.values()) > SECOND / 20
+        stack.callback(lambda: [process.kill() for process in crowd])
+        while min(waited_ns(process.pid) for process in crowd) < SECOND / 20:
+            assert all(process.poll() is None for process in crowd)
+            time.sleep(0.01)
     assert waited_ns(2**22 + 1) == 0, "of a process that there is not, nothing"
 
 

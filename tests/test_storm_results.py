@@ -25,7 +25,7 @@ def report(storm: str = "some storm", **more: object) -> Report:
 
 def lmdbq(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "lmdbq", "storm", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=1000, check=False)
 
 
 def test_a_line_says_what_was_done_and_what_was_found(tmp_path: Path):

@@ -374,3 +374,29 @@ def test_entries_that_say_their_payload_only_are_read_as_those_that_say_more(pay
     assert {entry.queue for entry in bare.entries} == {"q"}
     assert all(b"\n" not in entry.payload for entry in bare.entries)
     assert [json.loads(entry.payload) for entry in bare.entries] == [None, *payloads]
+
+
+LOOKS_LARGE = ["3d81e1047fb", "1234567890123456789012"]  # 81e104, and 22 digits
+
+
+@pytest.mark.parametrize("keys", [LOOKS_LARGE, [""] * 2])
+@pytest.mark.parametrize("payloads", [LOOKS_LARGE, [1, 2]])
+def test_a_text_that_looks_like_a_large_number_costs_a_batch_nothing(keys: list[str], payloads: list[Any]):
+    said = [
+        {"payload": payload, **({"dedupe_key": key} if key else {})}
+        for key, payload in zip(keys, payloads, strict=True)
+    ]
+    entries = requests.read_enqueue(json.dumps({"entries": said}).encode(), JSON_CODEC).entries
+    assert isinstance(entries, UniformEntries)
+    assert [json.loads(entry.payload) for entry in entries] == payloads
+    assert [entry.options.dedupe.key if entry.options.dedupe else "" for entry in entries] == keys
+
+
+@pytest.mark.parametrize("more", [{}, {"dedupe_key": LOOKS_LARGE[0]}, {"tags": ["x"]}])
+@pytest.mark.parametrize("large", [10**22, -(2**63) - 1, "LARGEST"])
+def test_a_large_number_is_found_among_many_payloads(large: Any, more: dict[str, Any]):
+    said = [{"payload": "x" * 200, **more} for _ in range(1_000)] + [{"payload": [large], **more}]
+    body = json.dumps({"entries": said}).encode().replace(b'"LARGEST"', b"1e999")
+    with pytest.raises(InvalidInput) as raised:
+        requests.read_enqueue(body, JSON_CODEC)
+    assert [(one.code, one.pointer) for one in raised.value.problems] == [("payload_number", "/entries/1000/payload")]

@@ -239,16 +239,18 @@ def life(spec: dict[str, Any]) -> Run:
 
     def run(begin: float, end: float) -> dict[str, Any]:
         counted = total = 0
-        now = 0.0
+        now = producing = 0.0
         while now < end:
+            began = time.process_time()
             connection.call(next(source))
+            producing += time.process_time() - began
             for _ in range(0, length, take):
                 assert taker.step() == take, "a dequeue found less than was enqueued before it"
             now = time.monotonic()
             total += length
             counted += length if begin <= now < end else 0
         taker.step(last=True)
-        return {"counted": counted, "sent": 0, "total": total}
+        return {"counted": counted, "sent": 0, "total": total, "producing_seconds": producing}
 
     return run
 

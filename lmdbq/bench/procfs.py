@@ -29,21 +29,28 @@ def family(pids: Iterable[int]) -> list[int]:
     while waiting:
         pid = waiting.pop()
         found.append(pid)
-        for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        for thread in threads(pid):
             with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended has no children
-                waiting += map(int, children.read_text(encoding="ascii").split())
+                children = Path(f"/proc/{pid}/task/{thread}/children").read_text(encoding="ascii")
+                waiting += map(int, children.split())
     return found
 
 
 def threads(pid: int) -> list[int]:
     """Return the threads of a process; none if it has ended."""
-    return [int(entry.name) for entry in Path(f"/proc/{pid}/task").glob("*")]
+    try:
+        return [int(entry.name) for entry in Path(f"/proc/{pid}/task").iterdir()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 def cpu_seconds(pid: int) -> float:
     """Return the CPU time the threads of a process have used; in ns, as ticks are too coarse for an idle one."""
-    threads = Path(f"/proc/{pid}/task").iterdir()
-    return sum(int((thread / "schedstat").read_text(encoding="ascii").split()[0]) for thread in threads) / 1e9
+    used_ns = 0
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # one that has just ended
+            used_ns += int((thread / "schedstat").read_text(encoding="ascii").split()[0])
+    return used_ns / 1e9
 
 
 def system_seconds(pid: int) -> float:

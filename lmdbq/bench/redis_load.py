@@ -210,15 +210,17 @@ def life(spec: dict[str, Any]) -> Run:
 
     def run(begin: float, end: float) -> dict[str, Any]:
         counted = sent = 0
-        now = 0.0
+        now = producing = 0.0
         while now < end:
+            began = time.process_time()
             enqueue(sent)
+            producing += time.process_time() - began
             for _ in range(0, length, 1 if one_by_one else take):
                 finish(take_some())
             now = time.monotonic()
             sent += length
             counted += length if begin <= now < end else 0
-        return {"counted": counted, "sent": 0}
+        return {"counted": counted, "sent": 0, "total": sent, "producing_seconds": producing}
 
     return run
 

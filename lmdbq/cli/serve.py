@@ -15,6 +15,13 @@ from lmdbq.daemon.settings import SETTINGS, Setting, Settings, load
 from lmdbq.errors import InvalidInput
 
 SETTING_IS_WRONG: Final = 78
+_NAMED_ELSEWHERE: Final = {
+    "--port": "--listen",
+    "--host": "--listen",
+    "--bind": "--listen",
+    "--dir": "--data",
+    "--path": "--data",
+}
 _FIELDS = dict(zip(Settings.__struct_fields__, Settings.__struct_defaults__, strict=True))
 
 
@@ -42,7 +49,21 @@ def _options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-@click.command("serve", short_help="Run the daemon.", epilog=epilog(SERVE_MEANINGS))
+class _Serve(click.Command):
+    """A command that knows what other daemons call its options."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as wrong:
+            here = _NAMED_ELSEWHERE.get(wrong.option_name)
+            if here is None:
+                raise
+            said = f"{wrong.message} Did you mean {here!r}?"
+            raise click.NoSuchOption(wrong.option_name, said, ctx=ctx) from wrong
+
+
+@click.command("serve", cls=_Serve, short_help="Run the daemon.", epilog=epilog(SERVE_MEANINGS))
 @_options
 @click.option("--json", "as_json", is_flag=True, help="Say where it serves (url, data, durability, pid) in JSON.")
 def command(as_json: bool, **given: Any) -> int:

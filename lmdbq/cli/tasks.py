@@ -15,7 +15,7 @@ from lmdbq.cli.filters import filter_options, said
 from lmdbq.limits import PAGE_TASKS_MAX, SECOND_NS
 from lmdbq.wire.answers import TaskAnswer, TasksAnswer
 
-HEADERS = ("id", "queue", "type", "state", "attempts", "age", "due", "payload")
+HEADERS = ("id", "queue", "type", "state", "started", "age", "due", "payload")
 
 
 @click.command("tasks", short_help="List tasks.")
@@ -60,7 +60,7 @@ def _row(task: TaskAnswer) -> tuple[object, ...]:
         task.queue_name,
         task.type,
         task.state,
-        task.attempts,
+        task.deliveries,
         render.span(max(0.0, now - task.created_at / SECOND_NS)),
         "" if due is None else f"in {render.span(max(0.0, due))}",
         (task.payload_head or "")[:60],

@@ -188,7 +188,8 @@ def _new_file(path: Path) -> Iterator[int]:
         raise kind(f"{path} could not be written: {error}") from error
     finally:
         os.close(fd)
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the copy has its name, or has failed; the next one writes over what stays
+            part.unlink(missing_ok=True)
 
 
 def _read_all(source: int) -> Generator[bytes, None, None]:

@@ -1,19 +1,17 @@
 """Calls whose entries differ in payload and dedupe key only, with keys that nobody holds: the common import.
 
-Such a call needs no planning: every entry becomes a task, and takes its slot. That all keys are free is found out by
-going along the index and the sorted keys side by side, so keys that rise cost one look for the whole call, and random
-ones one each. Any key that is held, or stands twice in the call, sends the whole call to the planner.
+Such a call needs no planning: every entry becomes a task, and takes its slot. Nor are its keys looked up first, which
+for random ones would cost as much as the puts themselves (1.6 of 5.6 us a task at 50 k): slots are put in the order of
+the index, none over another, and if fewer were put than given, those of this call are taken out again and the call goes
+to the planner. A few go first, so that a call that was sent again, or one with many duplicates, is known by them.
 
 The trap: what earlier calls of the transaction take must be in the file before this looks there.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Final
-
-from msgspec import msgpack
 
 from lmdbq import limits
 from lmdbq.model import Scope, UniformEntries
@@ -23,54 +21,61 @@ from lmdbq.store.lmdb_work import Queue, Work
 from lmdbq.store.records import crc32
 
 KEYED_MIN: Final = 8  # entries; fewer are planned, and share their runs with neighbouring calls
+_FIRST: Final = 16  # slots that are put before the others
+
+Items = list[tuple[bytes, bytes]]
 
 
-def free_slots(work: Work, queue_no: int, keys: Sequence[str]) -> list[bytes] | None:
-    """Return the slots of dedupe keys in a queue; None unless all differ, are free, and stand in the file as they are.
+def write_keyed(work: Work, queue: Queue, type_no: int, first_id: int, entries: UniformEntries) -> bool:
+    """Write new tasks with ids from ``first_id``, ready now, and their slots.
 
-    A key may be free and still be stored (its task has ended, or was never removed): the planner knows such cases.
+    False, and nothing is written, unless all keys differ, are free, and stand in the file as they are. A key may be
+    free and still be stored (its task has ended, or was never removed): the planner knows such cases.
     """
-    head = ks.slot(Scope.QUEUE, queue_no, "x")[:-1]
-    slots = [head + key.encode() for key in keys]
-    ordered = sorted(slots)
-    if max(map(len, slots)) > len(head) + limits.DEDUPE_RAW_BYTES_MAX or len(set(slots)) < len(slots):
-        return None
-    cursor = work.cursor("dedupe")
-    at = 0
-    found = cursor.set_range(ordered[0])
-    while found:
-        at = bisect_left(ordered, cursor.key(), at)
-        if at == len(ordered):
-            break
-        if ordered[at] == cursor.key():
-            return None
-        found = cursor.set_range(ordered[at])
-    return slots
-
-
-def write_keyed(
-    work: Work, queue: Queue, type_no: int, first_id: int, entries: UniformEntries, slots: list[bytes]
-) -> None:
-    """Write new tasks with ids from ``first_id``, ready now, and their slots, which must be free."""
-    now_wall, length = work.now.wall, len(entries)
-    priority = entries.priority + ks.PRIORITY_BIAS
-    heads: dict[int, tuple[bytes, int]] = {}
-    packed = list(map(msgpack.encode, entries.keys))
-    for size in set(map(len, packed)):
-        head = rec.write_keyed_head(
-            queue.no, type_no, int(entries.encoding), priority, now_wall, (Scope.QUEUE, queue.no), size
-        )
-        heads[size] = (head, crc32(head))
-    pack_crc, pack_id, join = rec.pack_crc, ks.U64.pack, b"".join
-    items = []
-    for task_id, key, payload in zip(range(first_id, first_id + length), packed, entries.payloads, strict=True):
-        head, head_crc = heads[len(key)]
-        crc = pack_crc(crc32(payload, crc32(key, head_crc)))
-        items.append((pack_id(task_id), join((head, key, payload, crc))))
-    work.append_tasks(items)
-    last_id = first_id + length - 1
-    run_key = ks.ready(queue.no, type_no, priority, now_wall, last_id)
-    work.put("ready", run_key, rec.write_ready_run(run_key, length, 0, 0))
-    taken = rec.write_fresh_slots(first_id, queue.no, now_wall, length)
-    work.cursor("dedupe").putmulti(sorted(zip(slots, taken, strict=True)))
+    keys = list(map(str.encode, entries.keys))
+    if max(map(len, keys)) > limits.DEDUPE_RAW_BYTES_MAX:
+        return False
+    ids = list(map(ks.U64.pack, range(first_id, first_id + len(keys))))
+    head, fresh = ks.slot(Scope.QUEUE, queue.no, "x")[:-1], rec.write_fresh_slots(ids, queue.no, work.now.wall)
+    slots = {head + key: slot for key, slot in zip(keys, fresh, strict=True)}
+    if len(slots) < len(keys) or not _take(work, [(key, slots[key]) for key in sorted(slots)]):
+        return False
+    _write_tasks(work, queue, type_no, ids, keys, entries)
     work.stirred.add(queue.name)
+    return True
+
+
+def _take(work: Work, slots: Items) -> bool:
+    """Put slots, which are in order; False, and none is put, if one of their keys stands in the file."""
+    cursor = work.cursor("dedupe")
+    for part in (slots[:_FIRST], slots[_FIRST:]):
+        _, added = cursor.putmulti(part, overwrite=False)
+        if added < len(part):
+            break
+    else:
+        return True
+    for key, slot in slots:
+        if cursor.get(key) == slot:  # it is ours: it names a task that is not there yet
+            cursor.delete()
+    return False
+
+
+def _write_tasks(
+    work: Work, queue: Queue, type_no: int, ids: Sequence[bytes], keys: Sequence[bytes], entries: UniformEntries
+) -> None:
+    now_wall = work.now.wall
+    priority = entries.priority + ks.PRIORITY_BIAS
+    place = (queue.no, type_no, int(entries.encoding), priority, now_wall, (Scope.QUEUE, queue.no))
+    heads = {size: rec.write_keyed_head(*place, size) for size in set(map(len, keys))}
+    known = {size: (head, crc32(head)) for size, head in heads.items()}
+    pack_crc, join = rec.pack_crc, b"".join
+    work.append_tasks(
+        [
+            (task_id, join((head, key, payload, pack_crc(crc32(payload, crc32(key, head_crc))))))
+            for task_id, key, payload, (head, head_crc) in zip(
+                ids, keys, entries.payloads, map(known.__getitem__, map(len, keys)), strict=True
+            )
+        ]
+    )
+    run_key = ks.ready(queue.no, type_no, priority, now_wall, ks.read_id(ids[-1]))
+    work.put("ready", run_key, rec.write_ready_run(run_key, len(ids), 0, 0))

@@ -19,7 +19,7 @@ from lmdbq.store import keyspace as ks
 from lmdbq.store import records as rec
 from lmdbq.store.lmdb_drafts import Draft, write_stored
 from lmdbq.store.lmdb_externals import take
-from lmdbq.store.lmdb_keyed import KEYED_MIN, free_slots, write_keyed
+from lmdbq.store.lmdb_keyed import KEYED_MIN, write_keyed
 from lmdbq.store.lmdb_new_tasks import Kind, NewTasks
 from lmdbq.store.lmdb_plan import ExternalName, Plan, Planner, SlotName, Taken
 from lmdbq.store.lmdb_standing import leave
@@ -135,12 +135,10 @@ class EnqueueBatch:
         queue, type_no = target
         self.write()
         self._begin()
-        slots = free_slots(self._work, queue.no, entries.keys)
-        if slots is None:
-            return None
         first_id, length = next_id(self._work.last_id, self._work.now.wall), len(entries)
+        if not write_keyed(self._work, queue, type_no, first_id, entries):
+            return None
         self._take(first_id, length, ((target, length),))
-        write_keyed(self._work, queue, type_no, first_id, entries, slots)
         return Enqueued(self._work.now.wall, list(range(first_id, first_id + length)), {})
 
     def _simple_target(self, queue_name: str, type_name: str) -> tuple[Queue, int] | None:

@@ -246,15 +246,16 @@ def write_keyed_head(
     slot: tuple[int, int],
     key_bytes: int,
 ) -> bytes:
-    """Return what stands before the packed dedupe key of a task that is ready now and whose only option is that key.
+    """Return what stands before the dedupe key of a task that is ready now and whose only option is that key.
 
-    slot: its scope and owner_no. key_bytes: how long the key is as MessagePack; it and the payload follow.
+    slot: its scope and owner_no. key_bytes: how long the key is; its UTF-8 and the payload follow.
     """
+    option = _KEY_OPTION + msgspec.msgpack.encode("x" * key_bytes).removesuffix(b"x" * key_bytes)
     return (
         _TASK_HEAD.pack(
-            SHAPE_SINGLE, encoding, queue_no, type_no, priority, now, now, 0, *slot, len(_KEY_OPTION) + key_bytes
+            SHAPE_SINGLE, encoding, queue_no, type_no, priority, now, now, 0, *slot, len(option) + key_bytes
         )
-        + _KEY_OPTION
+        + option
     )
 
 
@@ -513,10 +514,9 @@ def write_slot(slot: Slot) -> bytes:
     return seal(_SLOT.pack(slot.id, slot.queue_no, slot.taken_at, slot.blocks_until) + slot.long_key)
 
 
-def write_fresh_slots(first_id: int, queue_no: int, now: int, length: int) -> list[bytes]:
-    """Return the slots that ``length`` tasks with ids from ``first_id`` have just taken, without a ttl."""
+def write_fresh_slots(ids: Sequence[bytes], queue_no: int, now: int) -> list[bytes]:
+    """Return the slots that tasks have just taken, without a ttl. ids: as they stand in keys."""
     rest = _SLOT.pack(0, queue_no, now, 0)[8:]
-    ids = map(struct.Struct(">Q").pack, range(first_id, first_id + length))
     return [data + pack_crc(crc32(data)) for data in [task_id + rest for task_id in ids]]
 
 

@@ -4,8 +4,9 @@ What a completed fsync or fdatasync covers is there: for a file its content and 
 that came since, anything may be there or not: each write by itself, and torn, each 512-byte sector by itself, in any
 order; each change of size and each name likewise. A sector is never half old and half new, and a rename is one step.
 
-How: events are replayed in order; each inode has its durable bytes and a list of what is not yet synced. ``fail`` draws
-one of the possible disks. Not all are drawn alike: everything lost, everything kept, all but one piece, or a share.
+How: events are replayed in order; each inode has its durable bytes and a list of what is not yet synced. ``draw`` draws
+one of the possible disks, which need not be made in order to know what is on it. Not all are drawn alike: everything
+lost, everything kept, all but one piece, or a share.
 
 The trap: a sector that was written twice since the last sync may hold the first of the two writes as well. So a sector
 is drawn as a *version*: the durable one, or what it was after any of its writes.
@@ -16,7 +17,7 @@ from __future__ import annotations
 import posixpath
 import random
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from lmdbq.storm.recording import Dropped, Event, Forced, Moved, Named, Recording, Sized, Synced, Wrote
 
@@ -24,20 +25,23 @@ SECTOR_BYTES: Final = 512
 _MODES: Final = ("none", "all", "share", "share", "all but one", "one", "whole writes", "whole writes")
 
 
-class _Inode:
+class Inode:
     """A file: what is surely on the disk, and what was done since, in order.
 
     versions: of each sector written since the last sync, what it was after each write, with the number of that write.
-    sizes: the file's, beginning with the one that is sure.
+    sizes: the file's, beginning with the one that is sure. settled: how often ``content`` has changed; fresh: which
+    sectors of it have, since somebody has emptied the set.
     """
 
-    __slots__ = ("content", "sizes", "versions", "writes")
+    __slots__ = ("content", "fresh", "settled", "sizes", "versions", "writes")
 
     def __init__(self) -> None:
         self.content = bytearray()  # to the last byte ever written; the rest up to the size is zeros
         self.sizes = [0]
         self.versions: dict[int, list[tuple[int, bytes]]] = {}
         self.writes = 0
+        self.settled = 0
+        self.fresh: set[int] = set()
 
     def write(self, offset: int, data: bytes) -> None:
         self.writes += 1
@@ -61,9 +65,14 @@ class _Inode:
             self._settle(sector)
         self.writes = 0
         self.sizes = [self.sizes[-1]]
-        del self.content[self.sizes[0] :]
+        if len(self.content) > self.sizes[0]:
+            self.settled += 1
+            self.fresh.update(_sectors(self.sizes[0], len(self.content) - self.sizes[0]))
+            del self.content[self.sizes[0] :]
 
     def _settle(self, sector: int) -> None:
+        self.settled += 1
+        self.fresh.add(sector)
         start = sector * SECTOR_BYTES
         if len(self.content) < start + SECTOR_BYTES:
             self.content.extend(bytes(start + SECTOR_BYTES - len(self.content)))
@@ -84,12 +93,51 @@ def _overlaid(old: bytes, offset: int, data: bytes, sector: int) -> bytes:
     return old[:at] + piece + old[at + len(piece) :]
 
 
+class File(NamedTuple):
+    """A file of a disk that was drawn: its inode, size, and the sectors that are newer than the durable content.
+
+    It is what it is until more is replayed. number: the inode's.
+    """
+
+    number: int
+    inode: Inode
+    size: int
+    sectors: list[tuple[int, bytes]]
+
+    def make(self, place: Path) -> None:
+        """Make it, as the new file ``place``."""
+        with place.open("wb", buffering=0) as file:
+            file.write(memoryview(self.inode.content)[: self.size])
+            for sector, data in self.sectors:
+                file.seek(sector * SECTOR_BYTES)
+                file.write(data)
+            file.truncate(self.size)
+
+
+Drawn = dict[str, File | None]
+"""A disk that was drawn: each path with its file, None for a directory; parents come first."""
+
+
+def make(drawn: Drawn, target: Path) -> None:
+    """Make a disk in the empty directory ``target``. Two names of one inode are one file."""
+    made: dict[int, Path] = {}
+    for path, file in drawn.items():
+        place = target / path
+        if file is None:
+            place.mkdir(mode=0o700)
+        elif file.number in made:
+            place.hardlink_to(made[file.number])
+        else:
+            file.make(place)
+            made[file.number] = place
+
+
 class Disk:
     """The disk while a recording is replayed."""
 
     def __init__(self, recording: Recording) -> None:
         self._directories = recording.directories
-        self._inodes: dict[int, _Inode] = {}
+        self._inodes: dict[int, Inode] = {}
         self._names: dict[str, int] = {}
         self._pending_names: list[Named | Dropped | Moved] = []
 
@@ -106,8 +154,8 @@ class Disk:
         elif isinstance(event, Named | Dropped | Moved):
             self._pending_names.append(event)
 
-    def _inode(self, number: int) -> _Inode:
-        return self._inodes.setdefault(number, _Inode())
+    def _inode(self, number: int) -> Inode:
+        return self._inodes.setdefault(number, Inode())
 
     def _sync(self, number: int) -> None:
         directory = self._directories.get(number)
@@ -121,23 +169,24 @@ class Disk:
 
     # --- the power fails ---
 
-    def fail(self, chosen: random.Random, target: Path) -> None:
-        """Draw one of the disks that are possible now, and make it in the empty directory ``target``."""
+    def draw(self, chosen: random.Random) -> Drawn:
+        """Draw one of the disks that are possible now."""
         names = dict(self._names)
         for change in self._chosen_names(chosen):
             _rename(names, change)
-        made: dict[int, Path] = {}
+        files: dict[int, File] = {}
+        drawn: Drawn = {}
         for path in sorted(names):
-            number, place = names[path], target / path
-            if not place.parent.is_dir():  # its directory was lost, and so are its names
+            number, parent = names[path], posixpath.dirname(path)
+            if parent and drawn.get(parent, ...) is not None:  # its directory was lost, and so are its names
                 continue
             if number in self._directories:
-                place.mkdir(mode=0o700)
-            elif number in made:
-                place.hardlink_to(made[number])
-            else:
-                self._write(number, chosen, place)
-                made[number] = place
+                drawn[path] = None
+                continue
+            if number not in files:
+                files[number] = self._file(number, chosen)
+            drawn[path] = files[number]
+        return drawn
 
     def _chosen_names(self, chosen: random.Random) -> list[Named | Dropped | Moved]:
         pending = self._pending_names
@@ -145,16 +194,11 @@ class Disk:
             return pending[: chosen.randrange(len(pending) + 1)]
         return [change for change in pending if chosen.random() < 0.5]
 
-    def _write(self, number: int, chosen: random.Random, place: Path) -> None:
-        inode = self._inodes.get(number, _Inode())
+    def _file(self, number: int, chosen: random.Random) -> File:
+        inode = self._inodes.get(number) or Inode()
         mode = chosen.choice(_MODES)
         size = _chosen_size(inode, mode, chosen)
-        with place.open("wb", buffering=0) as file:
-            file.write(memoryview(inode.content)[:size])
-            for sector, data in _chosen_sectors(inode, mode, chosen):
-                file.seek(sector * SECTOR_BYTES)
-                file.write(data)
-            file.truncate(size)
+        return File(number, inode, size, _chosen_sectors(inode, mode, chosen))
 
 
 def _parent(change: Named | Dropped | Moved) -> str:
@@ -170,13 +214,13 @@ def _rename(names: dict[str, int], change: Named | Dropped | Moved) -> None:
         names[change.new] = names.pop(change.old)
 
 
-def _chosen_size(inode: _Inode, mode: str, chosen: random.Random) -> int:
+def _chosen_size(inode: Inode, mode: str, chosen: random.Random) -> int:
     if mode == "none":
         return inode.sizes[0]
     return inode.sizes[-1] if mode == "all" or chosen.random() < 0.7 else chosen.choice(inode.sizes)
 
 
-def _chosen_sectors(inode: _Inode, mode: str, chosen: random.Random) -> list[tuple[int, bytes]]:
+def _chosen_sectors(inode: Inode, mode: str, chosen: random.Random) -> list[tuple[int, bytes]]:
     """Return the sectors that hold something newer than the durable content, and what."""
     versions = inode.versions.items()
     if mode == "none":

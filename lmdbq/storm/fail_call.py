@@ -5,6 +5,9 @@ name below the data directory. Then, in each further run, strace has one of them
 has written less than it was asked to, without doing anything. The session then ends well, refuses, or stops with a
 commit whose end is unknown; and what it had written down by then is compared with the file, opened by somebody else.
 
+The session never cuts a file: no operation of the store calls ftruncate. LMDB does, on a lock file that is shorter than
+it should be, and the store gives it none; the daemon does, on its own lock. It is looked for all the same.
+
 The trap: strace counts the calls of one name from when it looks on. So a session waits until it does.
 """
 
@@ -13,14 +16,15 @@ from __future__ import annotations
 import random
 import re
 import subprocess
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from lmdbq.storm.child import EXIT_REFUSED, EXIT_UNKNOWN, WAIT
+from lmdbq.storm.child import EXIT_REFUSED, EXIT_UNKNOWN, READY, Told, run_when_told
+from lmdbq.storm.forks import FORKS
 from lmdbq.storm.images import judge
 from lmdbq.storm.ledger import UNKNOWN, Ledger
 from lmdbq.storm.recording import DIARY, DIRECTORY
@@ -112,25 +116,44 @@ def _failures(log: Path, directory: str) -> Iterator[Failure]:
 
 
 def _session(root: Path, what: tuple[str, str, int], options: tuple[str, ...], plant: str = "") -> tuple[int, str]:
-    """Run a session under strace from when it begins; return its exit status and what it complained about."""
+    """Run a session under strace from when it begins; return its exit status and what it complained about.
+
+    Raises Unclear, TimeoutError.
+    """
     seed, durability, steps = what
-    arguments = (str(root / DIRECTORY), str(root / DIARY), durability, seed, str(steps), WAIT)
-    command = [sys.executable, "-m", "lmdbq.storm.child", *arguments, *([plant] if plant else [])]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as child:
+    told = Told(root / DIRECTORY, root / DIARY, root / "errors", durability, seed, steps, plant)
+    ours, theirs = FORKS.Pipe()
+    child = FORKS.Process(target=run_when_told, args=(told, theirs), daemon=True)
+    child.start()
+    theirs.close()
+    try:
+        _wait_until_ready(ours, told)
+        assert child.pid is not None
+        tracer = _attached(child.pid, options)
         try:
-            assert child.stdout is not None
-            if child.stdout.readline() != "ready\n":
-                raise Unclear(f"the session does not begin: {child.communicate()[1]}")
-            tracer = _attached(child.pid, options)
-            try:
-                _, errors = child.communicate("go\n", timeout=SECONDS_MAX)
-            finally:
-                child.kill()
-                tracer.communicate(timeout=SECONDS_MAX)
+            ours.send("go")
+            child.join(SECONDS_MAX)
+            status = child.exitcode
         finally:
             child.kill()
-        return child.returncode, errors
+            tracer.communicate(timeout=SECONDS_MAX)
+    finally:
+        child.kill()
+        child.join()
+        ours.close()
+    if status is None:
+        raise TimeoutError
+    return status, told.errors.read_text(errors="replace")
+
+
+def _wait_until_ready(connection: Connection, told: Told) -> None:
+    try:
+        if connection.poll(SECONDS_MAX) and connection.recv() == READY:
+            return
+    except EOFError:
+        pass
+    complaint = told.errors.read_text(errors="replace") if told.errors.exists() else ""
+    raise Unclear(f"the session does not begin: {complaint}")
 
 
 def _attached(pid: int, options: tuple[str, ...]) -> subprocess.Popen[str]:
@@ -160,7 +183,7 @@ def disturb(undisturbed: Reference, failure: Failure, scratch: Path, plant: str 
         what = (undisturbed.seed, undisturbed.durability, undisturbed.steps)
         try:
             status, errors = _session(root, what, options, plant)
-        except subprocess.TimeoutExpired:
+        except TimeoutError:
             return Ended(failure, -1, [f"it did not end within {SECONDS_MAX} s"])
         ledger = _ledger(root)
         problems = _ending(status, errors, ledger, root / DIRECTORY) + ledger.contradictions()
@@ -185,7 +208,7 @@ def _left(directory: Path, ledger: Ledger, undisturbed: Ledger, status: int) -> 
     allowed = [ledger.worlds[-1]]
     if status:  # the call that was under way is done or not; in the undisturbed session it was
         allowed += undisturbed.worlds[number : number + 2]
-    problems = judge(directory, lambda found: ledger.compare(found, allowed), use=True)
+    problems = judge(directory, lambda found: ledger.compare(found, allowed))
     if (directory / VERIFY_FIRST).exists():
         problems.append("the file was opened, and not verified")
     return problems

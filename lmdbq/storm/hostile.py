@@ -24,7 +24,7 @@ from lmdbq.storm.served import Served
 
 ROUND: Final = 1_000
 AT_ONCE: Final = 16
-HANG_SECONDS: Final = 30.0
+HANG_SECONDS: Final = 60.0
 GROWTH_BYTES_MAX: Final = 48 * 2**20  # beyond what it had after the first round
 _PAGE: Final = 500
 

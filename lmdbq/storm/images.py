@@ -15,7 +15,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from lmdbq.clock import ManualClock
 from lmdbq.errors import LmdbqError
@@ -71,33 +71,68 @@ class _NextBoot(ManualClock):
         return "the boot after the power cut"
 
 
-def judge(directory: Path, compare: Callable[[World], list[str]], *, use: bool) -> list[str]:
-    """Return what is wrong with the store in ``directory``; nothing if all is well. use: also write to it.
+class Seen(NamedTuple):
+    """What was found in a store. world: what a reader sees, None if it could not be opened or read.
+
+    problems: what is wrong whatever was answered, before it was written to and after. boot_no: the last boot it knows.
+    """
+
+    problems: list[str]
+    world: World | None = None
+    boot_no: int = 0
+
+
+def judge(directory: Path, compare: Callable[[World], list[str]]) -> list[str]:
+    """Return what is wrong with the store in ``directory``; nothing if all is well. It is written to.
 
     compare: says what is wrong with what a reader sees.
     """
+    problems = verdict(look(directory), compare)
+    copy = directory / COPY_NAME
+    return problems + (copy_faults(copy, directory.parent) if copy.exists() else [])
+
+
+def verdict(seen: Seen, compare: Callable[[World], list[str]]) -> list[str]:
+    """Return what is wrong with a store in which this was seen."""
+    return seen.problems + ([] if seen.world is None else compare(seen.world))
+
+
+def look(directory: Path) -> Seen:
+    """Check the store in ``directory``, read all of it, use it, and check it again."""
     clock = _NextBoot()
     store = open_store(directory)
     try:
+        boot_no = store.info().boot_no
         problems = [f"check: {line}" for line in store.check()]
         found = world_of(store, clock)
-        problems += compare(found) + [f"counts: {line}" for line in miscounted(found)]
-        if use and not problems:
-            problems += _used(store, clock)
-        if use and (directory / COPY_NAME).exists():
-            problems += _copied(directory)
+        problems += [f"counts: {line}" for line in miscounted(found)]
+        return Seen(problems or _used(store, clock), found, boot_no)
+    except LmdbqError as error:
+        return Seen([f"{type(error).__name__}: {error.detail}"])
+    finally:
+        store.close()
+
+
+def glance(directory: Path) -> list[str]:
+    """Open the store in ``directory``, begin a new boot in it, and return what is wrong with that."""
+    clock = _NextBoot()
+    store = open_store(directory)
+    try:
+        store.queues()
+        store.schedules()
+        _apply(store, clock, DaemonStart(), Lapse())
     except LmdbqError as error:
         return [f"{type(error).__name__}: {error.detail}"]
     finally:
         store.close()
-    return problems
+    return []
 
 
-def _copied(directory: Path) -> list[str]:
+def copy_faults(copy: Path, scratch: Path) -> list[str]:
     """Return what is wrong with a backup that has got its name: it must be whole, and can be put back."""
-    with tempfile.TemporaryDirectory(dir=directory.parent) as place:
+    with tempfile.TemporaryDirectory(dir=scratch) as place:
         try:
-            restore(directory / COPY_NAME, Path(place, "restored"), lambda _: None)
+            restore(copy, Path(place, "restored"), lambda _: None)
         except LmdbqError as error:
             return [f"its backup: {type(error).__name__}: {error.detail}"]
     return []

@@ -30,6 +30,7 @@ PRODUCERS: Final = ("producer-1", "producer-2")
 WORKERS: Final = ("worker-1", "worker-2")
 GUEST: Final = "producer-last"  # the storm itself, once all others have stopped
 ROLES: Final = (DAEMON, LIBRARY, *PRODUCERS, *WORKERS)
+WAITING: Final = (DAEMON, LIBRARY, *WORKERS)  # each has its part in giving a task again; the library may hold the lock
 STOP_SECONDS: Final = 30.0
 STALL_SECONDS: Final = 0.02
 WAIT_NS: Final = 2_000_000
@@ -58,7 +59,9 @@ class Cast:
         self.socket = root / "socket"
         self.served: list[tuple[int, int]] = []  # from when to when a daemon served, in monotonic ns; 0: it still does
         self.stalls: list[tuple[int, float]] = []  # until when, and for how many seconds, this process got no time
-        self.waits: list[tuple[int, float]] = []  # likewise, for how long the daemon was ready to go on, and got none
+        self.waits: list[
+            tuple[int, float]
+        ] = []  # likewise, for how long one of WAITING was ready to go on, and got none
         self._root = root
         self._durability = durability
         self._seed = seed
@@ -68,7 +71,7 @@ class Cast:
         self._lives: dict[str, list[Path]] = {role: [] for role in (*ROLES, GUEST)}
         self._died_at: dict[Path, int] = {}
         self._is_served = False
-        self._waited_ns = 0
+        self._waited_ns = dict.fromkeys(WAITING, 0)
 
     def __enter__(self) -> Cast:
         return self
@@ -104,7 +107,8 @@ class Cast:
         lives.append(notes)
         if role == DAEMON:
             self._is_served = False
-            self._waited_ns = 0
+        if role in WAITING:
+            self._waited_ns[role] = 0
 
     def _words(self, role: str, notes: Path) -> list[str]:
         seed = f"{self._seed}/{notes.name}"
@@ -171,19 +175,26 @@ class Cast:
         if lost > STALL_SECONDS:
             self.stalls.append((time.monotonic_ns(), lost))
 
-    def _look_at_waits(self, pid: int) -> None:
-        """Keep for how long the daemon has waited for a core since it was last looked at."""
-        now_ns = waited_ns(pid)
-        lost_ns = now_ns - self._waited_ns
-        if lost_ns < 0 or lost_ns > WAIT_NS:  # less than nothing: a thread of it has ended
-            self._waited_ns = now_ns
-        if lost_ns > WAIT_NS:
-            self.waits.append((time.monotonic_ns(), lost_ns / SECOND_NS))
+    def lost_seconds(self, since: float) -> float:
+        """Return for how long somebody could not go on since a moment (monotonic seconds)."""
+        return max(sum(lost for at, lost in times if at > since * SECOND_NS) for times in (self.stalls, self.waits))
+
+    def _look_at_waits(self) -> None:
+        """Keep for how long processes have waited for a core since they were last looked at."""
+        for role in WAITING:
+            if role not in self._players:
+                continue
+            now_ns = waited_ns(self._players[role].process.pid)
+            lost_ns = now_ns - self._waited_ns[role]
+            if lost_ns < 0 or lost_ns > WAIT_NS:  # less than nothing: a thread of it has ended
+                self._waited_ns[role] = now_ns
+            if lost_ns > WAIT_NS:
+                self.waits.append((time.monotonic_ns(), lost_ns / SECOND_NS))
 
     def look(self) -> bool:
         """Return whether the daemon serves; the first time it is seen to is kept."""
         self.check(DAEMON)
-        self._look_at_waits(self._players[DAEMON].process.pid)
+        self._look_at_waits()
         if not self._is_served and b"serves" in self._players[DAEMON].log.read_bytes():
             self._is_served = True
             self.served.append((time.monotonic_ns(), 0))
@@ -206,7 +217,8 @@ class Cast:
 def waited_ns(pid: int) -> int:
     """Return for how long the threads of a process were ready to go on, and no core was free; 0 if nobody counts it."""
     total_ns = 0
-    for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
-            total_ns += int(path.read_text().split()[1])
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError), os.scandir(f"/proc/{pid}/task") as threads:
+        for thread in threads:
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+                total_ns += int(Path(thread.path, "schedstat").read_bytes().split()[1])
     return total_ns

@@ -7,7 +7,7 @@ never came either end is possible, and only what is certain is blamed. In that:
 - a lease is certainly somebody else's from when a later delivery of its task was given;
 - what a killed process held is back when it is given again. That must be within its lease and one second of the death,
   or of the daemon's last start before it was given again, if that came later. What the machine stood still in that time
-  is added: as the storm saw it, or as the kernel counts for a daemon that was ready and had no core. Who asked only
+  is added: as the storm saw it, or as the kernel counts for who was ready and had no core. Who asked only
   after that, and was given it, is no proof of anything; who asked then and was not given it, though there was room, is.
 
 The trap is an answer that was on its way when its caller was killed: a task may have been given, or an end accepted,
@@ -308,7 +308,7 @@ class Judge:
                 if again.at > until if was_waited_for else self._was_missed(until, again.at):
                     self._blame("back too late", f"{task_id}: {seconds:.2f} s after delivery {delivery} was given up")
         self.figures |= {"came back": len(waits), "slowest return in s": max(waits, default=0.0)}
-        for name, times in (("s the machine stood still", self._stalls), ("s a daemon had no core", self._waits)):
+        for name, times in (("s the machine stood still", self._stalls), ("s they had no core", self._waits)):
             self.figures[name] = round(sum(lost for _, lost in times), 1)
 
     def _since(self, died_at: int, given_at: int) -> int:

@@ -27,7 +27,8 @@ from lmdbq.storm.report import Report
 
 PAUSE_SECONDS: Final = (0.02, 0.3)
 START_SECONDS_MAX: Final = 60.0
-WORK_OFF_SECONDS_MAX: Final = 12.0  # less than the workers wait
+WORK_OFF_SECONDS_MAX: Final = 12.0  # for the next one, while the machine goes on
+LOST_SECONDS_MAX: Final = 24.0  # while it does not; both together are less than the workers wait
 LAST_DELAYS_SECONDS: Final = (0.2, 2.0)  # when the last come up, everybody waits, and only a wake-up helps
 TICK_SECONDS: Final = 0.01
 PROBLEMS_SHOWN: Final = 20
@@ -120,7 +121,7 @@ class Round:
             left = _wait_for_all(cast)
         for role in WORKERS:
             cast.kill(role)
-        return [f"{left} tasks are not worked off after {WORK_OFF_SECONDS_MAX:.0f} s"] if left else []
+        return [f"{left} tasks were left, and none worked off in {WORK_OFF_SECONDS_MAX:.0f} s"] if left else []
 
     @staticmethod
     def _stored(cast: Cast) -> dict[str, Stored]:
@@ -158,15 +159,19 @@ def _get(cast: Cast, post: HttpPost, path: str) -> Any:
 
 
 def _wait_for_all(cast: Cast) -> int:
-    """Wait until all is worked off, but not too long; return how much is left."""
+    """Wait until all is worked off, but for the next one not too long; return how much is left."""
     post = HttpPost(str(cast.socket))
-    give_up_at = time.monotonic() + WORK_OFF_SECONDS_MAX
+    least, since = sys.maxsize, 0.0
     while True:
         counts = _get(cast, post, f"/v1/queues/{QUEUE}")["counts"]
         left = int(counts["scheduled"] + counts["ready"] + counts["running"])
-        if not left or time.monotonic() > give_up_at:
+        if left < least:
+            least, since = left, time.monotonic()
+        seconds = WORK_OFF_SECONDS_MAX + min(cast.lost_seconds(since), LOST_SECONDS_MAX)
+        if not left or time.monotonic() > since + seconds:
             return left
         cast.sleep(0.05)
+        cast.look()
 
 
 def _await_served(cast: Cast) -> None:

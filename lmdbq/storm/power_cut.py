@@ -20,12 +20,13 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from lmdbq.storm.disk import Disk
+from lmdbq.storm.disk import Disk, make
 from lmdbq.storm.planted import PLANTS
 from lmdbq.storm.recording import DAEMON, LIBRARY, Recording, Told, record, write
 from lmdbq.storm.report import Report, Tell
 from lmdbq.storm.scratch import scratch_directory
-from lmdbq.storm.workers import Image, Judged, draw, image_of, images, judge_all, ledger_of
+from lmdbq.storm.verdicts import draw
+from lmdbq.storm.workers import Image, Judged, image_of, images, judge_all, ledger_of
 
 IMAGES_PER_ROUND: Final = 2_500
 STEPS: Final = 300
@@ -110,13 +111,15 @@ def _keep(recording: Recording, image: Image, target: Path) -> None:
     before = recording.events[: image.cut]
     for event in before:
         disk.replay(event)
-    draw(image, disk, recording, target)
+    make(draw(image.seed, disk, recording), target)
     answers = [event.line for event in before if isinstance(event, Told)]
     (target / ANSWERS).write_bytes(b"".join(line + b"\n" for line in answers))
 
 
 def _take(report: Report, judged: Judged) -> None:
     report.tried += 1
+    if judged.how:
+        report.count(judged.how)
     if judged.problems:
         report.blame(f"image {judged.image.seed}, cut {judged.image.cut}", judged.problems)
 

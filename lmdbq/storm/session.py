@@ -141,7 +141,10 @@ class Session:
     def _copy(self) -> None:
         """Make a backup beside the file, in the place of the last one."""
         copy = self._directory / COPY_NAME
-        copy.unlink(missing_ok=True)
+        try:
+            copy.unlink(missing_ok=True)
+        except OSError:  # on a disk that fails: the last one stays, and is judged
+            return
         backup(self._directory, copy, lambda _: None)
         self._note(DONE)
 

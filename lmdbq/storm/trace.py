@@ -27,8 +27,10 @@ CALLS: Final = (
 _LINE = re.compile(r"^(?P<thread>\d+) +(?P<name>\w+)\((?P<arguments>.*)\) += (?P<result>-?\d+)(?P<rest>[^\n]*)$")
 _BEGUN = re.compile(r"^(?P<thread>\d+) +(?P<name>\w+)\((?P<arguments>.*?),? *<unfinished \.\.\.>$")
 _RESUMED = re.compile(r"^(?P<thread>\d+) +<\.\.\. (?P<name>\w+) resumed>(?P<rest>[^\n]*)$")
+_UNFINISHED: Final = "<unfinished ...>\n"
+_RESUMES: Final = "<... "
 _ENDED = re.compile(r"^\d+ +(?:\+\+\+|---)")
-_TEXT = re.compile(r'"((?:\\x[0-9a-f]{2})*)"(\.\.\.)?')
+_TEXT = re.compile(r'"([^"]*)"(\.\.\.)?')  # in hex, so without quotes in it
 
 
 class Unclear(Exception):
@@ -79,13 +81,13 @@ def syscalls(path: Path) -> Iterator[Syscall]:
     begun: dict[str, str] = {}  # by thread: the first half of a call that another thread has interrupted
     with path.open(encoding="ascii") as lines:
         for line in lines:
-            if (first := _BEGUN.match(line)) is not None:
+            if line.endswith(_UNFINISHED) and (first := _BEGUN.match(line)) is not None:
                 if first["name"] == "close":
                     yield Syscall("close", first["arguments"], 0)
                 else:
                     begun[first["thread"]] = f"{first['thread']} {first['name']}({first['arguments']}"
                 continue
-            if (rest := _RESUMED.match(line)) is not None:
+            if _RESUMES in line and (rest := _RESUMED.match(line)) is not None:
                 if rest["name"] == "close":
                     continue
                 line = begun.pop(rest["thread"]) + rest["rest"]

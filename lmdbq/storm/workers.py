@@ -2,7 +2,8 @@
 
 Each worker takes the images that it is given in the order of their cuts, so that it replays the recording only once,
 and says what it found of each before it begins the next. When one dies, the image it was at is what it died of, and a
-new worker goes on behind it. Every image is drawn from its own seed, so the same one comes out whoever makes it.
+new worker goes on behind it. Every image is drawn from its own seed, so the same one comes out whoever makes it. Images
+with cuts near each other have most in common (see ``verdicts``), so they are dealt out in blocks.
 
 The trap: moments at which names change are few, and are where a file is least finished; so they get a share of the cuts
 that is beyond their number.
@@ -11,22 +12,19 @@ that is beyond their number.
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import multiprocessing.connection
 import random
-import shutil
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing.context import SpawnProcess
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from lmdbq.storm.disk import Disk
-from lmdbq.storm.images import allowed_worlds, judge
+from lmdbq.storm.forks import FORKS
+from lmdbq.storm.images import allowed_worlds
 from lmdbq.storm.ledger import Ledger, World
 from lmdbq.storm.recording import (
     DATA,
-    DIRECTORY,
-    LOCK,
     Dropped,
     Moved,
     Named,
@@ -36,13 +34,13 @@ from lmdbq.storm.recording import (
     Wrote,
     read,
 )
+from lmdbq.storm.verdicts import Verdicts
 
 WORKERS: Final = 2
 _NAMING_SHARE: Final = 0.2  # of the images are cut soon after a name was given or taken: there are few such moments
 _SOON: Final = 12  # events
-_USED_SHARE: Final = 0.5  # of the images are also written to
 LAST_PAGES_BYTES: Final = 8_192  # a commit ends with a write to the first or second page of the file
-_SPAWN: Final = multiprocessing.get_context("spawn")
+BLOCK_IMAGES: Final = 100
 
 
 class Image(NamedTuple):
@@ -53,10 +51,11 @@ class Image(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """What is wrong with an image; nothing if all is well."""
+    """What is wrong with an image; nothing if all is well. how: one of the words of ``verdicts``."""
 
     image: Image
     problems: list[str]
+    how: str = ""
 
 
 def images(recording: Recording, seed: str, number: int, span: tuple[int, int] | None = None) -> list[Image]:
@@ -89,7 +88,7 @@ def _image(recording: Recording, naming: list[int], image_seed: str, span: tuple
 
 def judge_all(recording_path: Path, wanted: Sequence[Image], scratch: Path, workers: int = WORKERS) -> Iterator[Judged]:
     """Yield the judgement of each image as it comes."""
-    lanes = [_Lane(recording_path, wanted[index::workers], scratch / str(index)) for index in range(workers)]
+    lanes = [_Lane(recording_path, _share(wanted, index, workers), scratch / str(index)) for index in range(workers)]
     try:
         while waiting := {lane.connection: lane for lane in lanes if lane.left}:
             for ready in multiprocessing.connection.wait(list(waiting)):
@@ -99,19 +98,24 @@ def judge_all(recording_path: Path, wanted: Sequence[Image], scratch: Path, work
             lane.stop()
 
 
+def _share(wanted: Sequence[Image], index: int, workers: int) -> list[Image]:
+    starts = range(index * BLOCK_IMAGES, len(wanted), workers * BLOCK_IMAGES)
+    return [image for start in starts for image in wanted[start : start + BLOCK_IMAGES]]
+
+
 class _Lane:
     """One worker after another, over a share of the images."""
 
-    def __init__(self, recording_path: Path, wanted: Sequence[Image], scratch: Path) -> None:
+    def __init__(self, recording_path: Path, wanted: list[Image], scratch: Path) -> None:
         self.left = list(wanted)
         self._recording_path = recording_path
         self._scratch = scratch
         self._start()
 
     def _start(self) -> None:
-        self.connection, theirs = _SPAWN.Pipe(duplex=False)
+        self.connection, theirs = FORKS.Pipe(duplex=False)
         arguments = (self._recording_path, self.left, self._scratch, theirs)
-        self._process: SpawnProcess = _SPAWN.Process(target=_work, args=arguments, daemon=True)
+        self._process: ForkServerProcess = FORKS.Process(target=_work, args=arguments, daemon=True)
         self._process.start()
         theirs.close()
 
@@ -119,7 +123,8 @@ class _Lane:
         """Return the next judgement; that it died, if the worker did."""
         image = self.left.pop(0)
         try:
-            return Judged(image, self.connection.recv())
+            how, problems = self.connection.recv()
+            return Judged(image, problems, how)
         except EOFError:
             self._process.join()
             status = self._process.exitcode
@@ -140,14 +145,19 @@ def _work(path: Path, wanted: Sequence[Image], scratch: Path, results: multiproc
     logging.getLogger("lmdbq").setLevel(logging.CRITICAL)  # what is damaged is for the judgement to say
     recording = read(path)
     ledger = ledger_of(recording)
+    certain = certain_answers(recording)
+    verdicts = Verdicts(recording, scratch)
     disk, at, answers = Disk(recording), 0, 0
     for image in wanted:
         for event in recording.events[at : image.cut]:
             disk.replay(event)
             answers += isinstance(event, Told)
         at = image.cut
-        results.send(_judge_one(image, disk, recording, ledger, answers, scratch))
-    shutil.rmtree(scratch, ignore_errors=True)
+        compare = _comparison(recording, ledger, answers, certain[at])
+        try:
+            results.send(verdicts.judge(image.seed, disk, compare))
+        except Exception as error:  # noqa: BLE001  (whatever a damaged file raises is what is wrong with the image)
+            results.send(("", [f"it cannot be read: {error!r}"]))
 
 
 def ledger_of(recording: Recording) -> Ledger:
@@ -159,23 +169,9 @@ def ledger_of(recording: Recording) -> Ledger:
     return ledger
 
 
-def _judge_one(
-    image: Image, disk: Disk, recording: Recording, ledger: Ledger, answers: int, scratch: Path
-) -> list[str]:
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    use = draw(image, disk, recording, scratch)
-    compare = _comparison(image, recording, ledger, answers)
-    try:
-        return judge(scratch / DIRECTORY, compare, use=use)
-    except Exception as error:  # noqa: BLE001  (whatever a damaged file raises is what is wrong with the image)
-        return [f"it cannot be read: {error!r}"]
-
-
-def _comparison(image: Image, recording: Recording, ledger: Ledger, answers: int) -> Callable[[World], list[str]]:
+def _comparison(recording: Recording, ledger: Ledger, answers: int, certain: int) -> Callable[[World], list[str]]:
     """Return how what is found in an image is compared with the answers."""
     if recording.through_daemon and recording.durability == "batch":
-        certain = certain_answers(recording, image.cut)
         return lambda found: ledger.judge_loosely(found, answers, certain)
     if not ledger.is_known(answers):
         return lambda found: ledger.judge_loosely(found, answers, answers)
@@ -183,15 +179,16 @@ def _comparison(image: Image, recording: Recording, ledger: Ledger, answers: int
     return lambda found: ledger.compare(found, allowed)
 
 
-def certain_answers(recording: Recording, cut: int) -> int:
-    """Return how many answers hold for sure with durability ``batch``: all but those of the last commit.
+def certain_answers(recording: Recording) -> list[int]:
+    """Return how many answers hold for sure with durability ``batch``, by cut: all but those of the last commit.
 
     A commit is valid by its last page, which is not synced before the next commit syncs its own pages. So what was
     answered before a commit began to write holds once that commit has synced.
     """
     told = began = certain = 0
     data, writing = -1, False
-    for event in recording.events[:cut]:
+    by_cut = [0]
+    for event in recording.events:
         if isinstance(event, Named) and event.path == DATA:
             data = event.inode
         elif isinstance(event, Told):
@@ -203,17 +200,5 @@ def certain_answers(recording: Recording, cut: int) -> int:
             writing = not is_last_page
         elif isinstance(event, Synced) and event.inode == data and writing:
             certain = began
-    return certain
-
-
-def draw(image: Image, disk: Disk, recording: Recording, target: Path) -> bool:
-    """Make the image in the empty directory ``target``, and return whether it is to be written to when it is judged.
-
-    disk: the recording, replayed to the image's cut.
-    """
-    chosen = random.Random(f"{image.seed}/disk")
-    disk.fail(chosen, target)
-    lock = target / LOCK
-    if lock.exists() and chosen.random() < 0.5:  # as its shared mapping was last written back
-        lock.write_bytes(recording.lock[: lock.stat().st_size])
-    return chosen.random() < _USED_SHARE
+        by_cut.append(certain)
+    return by_cut

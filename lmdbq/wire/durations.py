@@ -13,11 +13,13 @@ _PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhd])")
 
 
 def read_duration(text: str) -> float:
-    """Return a span in seconds. Raises ValueError for text without units.
+    """Return a span in seconds; 0 needs no unit. Raises ValueError for other text without units.
 
     >>> read_duration("1h30m"), read_duration("250ms")
     (5400.0, 0.25)
     """
+    if text == "0":
+        return 0.0
     parts = _PART.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
         raise ValueError(f"{text!r} is no duration; say the unit: 30s, 5m, 2h, 1d")

@@ -18,11 +18,6 @@ class Incoming:
     def __init__(self, body: bytes, codec: Codec) -> None:
         self.text = payloads.BodyText(body) if codec.is_json else None
 
-    @property
-    def plain(self) -> bool:
-        """Whether values can be taken as they are, but for depth and line breaks."""
-        return self.text is not None and not self.text.numbers
-
     def accept(self, raw: Raw) -> tuple[bytes, Encoding]:
         """Return a raw value of the body as it is kept. Raises Unreadable."""
         if self.text is not None:

@@ -5,7 +5,9 @@ control characters and its escapes, but neither UTF-8 nor numbers nor depth; tha
 *whatever is accepted can be read later by any JSON and any MessagePack reader*, so numbers must fit 64 bits (floats:
 be finite), and arrays and objects stand at most ``limits.PAYLOAD_DEPTH_MAX`` deep.
 
-The trap is the cost: a value is taken apart only when a cheap look at the whole body says that it might break the rule.
+The trap is the cost: a value is taken apart only when a cheap look at its bytes says that it might break the rule. Few
+numbers are large, but random hex digits look like one in every fourth UUID, so the look is at values alone, not at the
+keys and names around them, and one value that looks so costs the others of its body nothing.
 """
 
 from __future__ import annotations
@@ -14,9 +16,11 @@ import base64
 import binascii
 import math
 import re
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
+from msgspec import Raw
 
 from lmdbq import limits
 from lmdbq.errors import NotParseable
@@ -30,6 +34,7 @@ _EXPONENT: Final = b"0e000"  # 1e100 and more: with less, 20 digits are far from
 _PERHAPS_LONG: Final = b"0" * 19
 _LONG: Final = b"0" * 20  # 2**64 has 20 digits
 _LONG_NEGATIVE: Final = b"-" + b"0" * 19  # -2**63 has 19
+_PIECE_BYTES: Final = 65_536
 _SPACES: Final = bytes.maketrans(b"\n\r", b"  ")
 _STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _BRACKET: Final = re.compile(rb"[\[\]{}]")
@@ -48,7 +53,7 @@ class Unreadable(ValueError):
 class BodyText:
     """What one look at a whole JSON body says about the values in it. Raises NotParseable if it is not UTF-8."""
 
-    __slots__ = ("breaks", "numbers")
+    __slots__ = ("_body", "_numbers", "breaks")
 
     def __init__(self, body: bytes) -> None:
         if not body.isascii():
@@ -56,19 +61,40 @@ class BodyText:
                 body.decode("utf-8")
             except UnicodeDecodeError as bad:
                 raise NotParseable(f"the body is not UTF-8: byte {bad.start} cannot stand there") from None
-        flat = body.translate(_DIGITS)
-        self.numbers = _EXPONENT in flat or (_PERHAPS_LONG in flat and (_LONG in flat or _LONG_NEGATIVE in flat))
+        self._body = body
+        self._numbers: bool | None = None  # not known yet
         self.breaks = b"\n" in body or b"\r" in body
 
     def accept(self, raw: bytes) -> bytes:
         """Return a JSON value of this body as it is kept: on one line. Raises Unreadable."""
         if self.breaks:
             raw = raw.translate(_SPACES)
-        if self.numbers:
+        if self._numbers is None:
+            self._numbers = perhaps_large(self._body)
+        if self._numbers and perhaps_large(raw):
             _check_json_numbers(raw)
         if len(raw) > 2 * limits.PAYLOAD_DEPTH_MAX:
             _check_json_depth(raw)
         return raw
+
+
+def perhaps_large(text: bytes) -> bool:
+    """Whether there may be a number in JSON that does not fit 64 bits; so may a text of hex digits.
+
+    >>> perhaps_large(b"[1e100]"), perhaps_large(b'{"id":"6ba7b810"}'), perhaps_large(b'{"id":"3d813cbb47fb"}')
+    (True, False, False)
+    """
+    flat = text.translate(_DIGITS)
+    return _EXPONENT in flat or (_PERHAPS_LONG in flat and (_LONG in flat or _LONG_NEGATIVE in flat))
+
+
+def any_perhaps_large(values: Sequence[bytes | Raw], longest: int) -> bool:
+    """Whether that is so for any of many values, of which the longest has so many bytes.
+
+    They are looked at together, in pieces that stay in the processor's cache: 0.13 us for a value of 60 bytes, not 0.7.
+    """
+    step = max(1, _PIECE_BYTES // max(longest, 1))
+    return any(perhaps_large(b" ".join(values[at : at + step])) for at in range(0, len(values), step))
 
 
 def _check_json_numbers(raw: bytes) -> None:

@@ -22,7 +22,7 @@ from lmdbq.model import (
     Options,
     UniformEntries,
 )
-from lmdbq.wire import fields, payloads, shapes, values
+from lmdbq.wire import bare_shapes, fields, payloads, shapes, values
 from lmdbq.wire.policies import dedupe_of, keep_of, retry_of, spelled_out
 from lmdbq.wire.problems import Codec, Problems, check_parseable, decode_as, explain
 
@@ -46,8 +46,8 @@ class Batch(NamedTuple):
 def read_enqueue(body: bytes, codec: Codec) -> Batch:
     """Return the entries of a /v1/enqueue body. Raises NotParseable or InvalidInput."""
     accept = fields.Incoming(body, codec)
-    if accept.plain:
-        batch = _payload_batch(body, codec, accept) or _plain_batch(body, codec, accept)
+    if accept.text is not None:
+        batch = _bare_batch(body, codec, accept) or _plain_batch(body, codec, accept)
         if batch is not None:
             return batch
     problems = Problems()
@@ -78,19 +78,30 @@ def to_entries(
     return entries
 
 
-def _payload_batch(body: bytes, codec: Codec, accept: fields.Incoming) -> Batch | None:
-    """Return a batch whose entries say their payload only; None if it is not one, or is wrong. A quarter faster than
-    ``_plain_batch``, and a batch that is not one is known by its first entry, which costs 3 us."""
+def _bare_batch(body: bytes, codec: Codec, accept: fields.Incoming) -> Batch | None:
+    """Return a batch whose entries say their payload only, or that and a dedupe key; None if it is not one, or is
+    wrong. With keys it takes two thirds of the time of ``_plain_batch``, without half; a batch that is not one is known
+    by its first entry, which costs 3 us."""
+    keys: list[str] = []
     try:
-        request = codec.decoder(shapes.PayloadsRequest).decode(body)
+        request = codec.decoder(bare_shapes.PayloadsRequest).decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+        try:
+            request = codec.decoder(bare_shapes.KeyedRequest).decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        keys = [entry.dedupe_key for entry in request.entries]
     problems = Problems()
     values.check_queue_name(request.queue_name, "", problems)
     kept = _kept([entry.payload for entry in request.entries], accept)
-    if kept is None or problems.found:
+    if kept is None or problems.found or not _are_plain("".join(keys)):
         return None
-    return Batch(UniformEntries(kept, request.queue_name), request.return_tasks)
+    return Batch(UniformEntries(kept, request.queue_name, keys=keys), request.return_tasks)
+
+
+def _are_plain(keys: str) -> bool:
+    """Whether keys, of which this is the text, are surely well formed; others need a look each."""
+    return keys.isascii() and keys.isprintable()
 
 
 def _kept(given: list[Raw], accept: fields.Incoming) -> Sequence[bytes | Raw] | None:
@@ -100,7 +111,8 @@ def _kept(given: list[Raw], accept: fields.Incoming) -> Sequence[bytes | Raw] | 
     longest = max(map(len, given))
     if longest > limits.PAYLOAD_BYTES_MAX:
         return None
-    if not text.breaks and longest <= 2 * limits.PAYLOAD_DEPTH_MAX:
+    is_short = longest <= 2 * limits.PAYLOAD_DEPTH_MAX
+    if not text.breaks and is_short and not payloads.any_perhaps_large(given, longest):
         return given
     try:
         return [text.accept(bytes(raw)) for raw in given]
@@ -112,7 +124,7 @@ def _plain_batch(body: bytes, codec: Codec, accept: fields.Incoming) -> Batch | 
     """Return a batch whose entries say payload, type, priority, queue and dedupe key only; None if it is not one, or is
     wrong."""
     try:
-        request = codec.decoder(shapes.PlainRequest).decode(body)
+        request = codec.decoder(bare_shapes.PlainRequest).decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     queues = {entry.queue_name for entry in request.entries}
@@ -127,7 +139,7 @@ def _plain_batch(body: bytes, codec: Codec, accept: fields.Incoming) -> Batch | 
         return None
     keys = [entry.dedupe_key for entry in request.entries]
     text_of_keys = "".join(keys)
-    if not (text_of_keys.isascii() and text_of_keys.isprintable()):  # else they need a look each
+    if not _are_plain(text_of_keys):
         return None
     if len(queues) == len(kinds) == len({entry.priority for entry in request.entries}) == 1:
         first = request.entries[0]

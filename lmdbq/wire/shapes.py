@@ -176,38 +176,6 @@ class EntryBody(TaskFields, frozen=True, kw_only=True):
     set_id: SetId | None = None
 
 
-class PlainEntry(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
-    """The entry most producers send. A batch of these decodes four times as fast; anything else takes EntryBody."""
-
-    payload: Raw = Raw(b"null")
-    type: str = "default"
-    priority: Priority = 0
-    queue_name: str | None = None
-    dedupe_key: Annotated[str, Meta(max_length=limits.DEDUPE_KEY_CHARS_MAX)] = ""
-
-
-class Payload(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
-    """An entry that says nothing but its payload, as most do."""
-
-    payload: Raw = Raw(b"null")
-
-
-class PayloadsRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """A batch of such entries."""
-
-    entries: Annotated[list[Payload], Meta(min_length=1, max_length=limits.ENTRIES_MAX)]
-    queue_name: str = "default"
-    return_tasks: bool = True
-
-
-class PlainRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """A batch of plain entries."""
-
-    entries: Annotated[list[PlainEntry], Meta(min_length=1, max_length=limits.ENTRIES_MAX)]
-    queue_name: str = "default"
-    return_tasks: bool = True
-
-
 class EnqueueRequest(Shape, frozen=True, kw_only=True):
     """Body of POST /v1/enqueue. An entry may name a queue of its own. return_tasks false leaves `tasks` out.
 
