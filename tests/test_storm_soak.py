@@ -43,8 +43,7 @@ def test_too_few_samples_prove_nothing():
     assert "too few" in problem
 
 
-def test_a_daemon_under_churn_stays_as_it_is_and_no_short_lease_is_lost(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(soak, "CHURN_TASKS_PER_MINUTE", 500)  # queues that a slow machine, too, empties several times
+def test_a_daemon_under_churn_stays_as_it_is_and_no_short_lease_is_lost():
     report = soak.run("of the tests", ignore, 1.25, 200_000)
     assert report.passed, report.faults
     assert report.figures["imported"] == 200_000
