@@ -17,9 +17,10 @@ import random
 import re
 import subprocess
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Iterator
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -115,6 +116,9 @@ def _failures(log: Path, directory: str) -> Iterator[Failure]:
                 yield Failure(call, seen[call], how, shown.replace(parent, "")[:80])
 
 
+_FORKING: Final = threading.Lock()  # start() asks all others for their status, too: of two who read it, one gets 255
+
+
 def _session(root: Path, what: tuple[str, str, int], options: tuple[str, ...], plant: str = "") -> tuple[int, str]:
     """Run a session under strace from when it begins; return its exit status and what it complained about.
 
@@ -124,7 +128,8 @@ def _session(root: Path, what: tuple[str, str, int], options: tuple[str, ...], p
     told = Told(root / DIRECTORY, root / DIARY, root / "errors", durability, seed, steps, plant)
     ours, theirs = FORKS.Pipe()
     child = FORKS.Process(target=run_when_told, args=(told, theirs), daemon=True)
-    child.start()
+    with _FORKING:
+        child.start()
     theirs.close()
     try:
         _wait_until_ready(ours, told)
@@ -132,14 +137,16 @@ def _session(root: Path, what: tuple[str, str, int], options: tuple[str, ...], p
         tracer = _attached(child.pid, options)
         try:
             ours.send("go")
-            child.join(SECONDS_MAX)
-            status = child.exitcode
+            wait([child.sentinel], SECONDS_MAX)
+            with _FORKING:
+                status = child.exitcode
         finally:
             child.kill()
             tracer.communicate(timeout=SECONDS_MAX)
     finally:
         child.kill()
-        child.join()
+        with _FORKING:
+            child.join()
         ours.close()
     if status is None:
         raise TimeoutError
