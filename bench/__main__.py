@@ -144,9 +144,11 @@ def profile_command(what: str, rounds: int, seconds: float, record: bool) -> Non
     profile = _PROFILES[what]
     click.echo(f"{what}: about {profile.turns() * rounds * (seconds + 1):.0f} s", err=True)
     facts = profile.measure(rounds, seconds)
+    page = profile.page(facts)
     if record:
-        profile.record(facts)
-    click.echo(profile.page(facts), nl=False)
+        profile.FACTS.write_text(json.dumps(facts) + "\n", encoding="utf-8")
+        profile.PAGE.write_text(page, encoding="utf-8")
+    click.echo(page, nl=False)
 
 
 @main.command("list")

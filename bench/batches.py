@@ -13,7 +13,6 @@ kernel's part of a commit is told apart.
 
 from __future__ import annotations
 
-import json
 import resource
 import tempfile
 import time
@@ -249,9 +248,3 @@ def _limits(costs: dict[str, Cost]) -> Iterator[str]:
     ours = (plain.server + plain.system) / (keyed.server + keyed.system)
     by_hand = (plain.raw + plain.raw_system) / (keyed.raw + keyed.raw_system)
     yield f"- No keys ÷ sequential keys, by processor time: {ours:.2f} in the daemon, {by_hand:.2f} in the script."
-
-
-def record(facts: dict[str, Any]) -> None:
-    """Put what was measured into ``bench/results``."""
-    FACTS.write_text(json.dumps(facts) + "\n", encoding="utf-8")
-    PAGE.write_text(page(facts), encoding="utf-8")

@@ -8,7 +8,6 @@ the server (in its own code and in the kernel) and of its callers, so that a bus
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 import time
@@ -149,9 +148,3 @@ def _limits(costs: dict[str, Cost], cores: int) -> Iterator[str]:
             f"{application.server + application.system:.0f}; its Server, which has no routes, "
             f"{bare.server + bare.system:.0f}."
         )
-
-
-def record(facts: dict[str, Any]) -> None:
-    """Put what was measured into ``bench/results``."""
-    FACTS.write_text(json.dumps(facts) + "\n", encoding="utf-8")
-    PAGE.write_text(page(facts), encoding="utf-8")

@@ -11,7 +11,6 @@ How far the rate that was seen lies below it is what waiting costs.
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 import urllib.request
@@ -195,9 +194,3 @@ def _limit(row: Row, costs: dict[str, Cost], peer: str, cores: int) -> str:
         f"{theirs.producer + theirs.workers:.0f}; reaching what is asked of Redis' rate leaves "
         f"{1e6 / (row.asked * theirs.rate):.0f} us for all of a task."
     )
-
-
-def record(facts: dict[str, Any]) -> None:
-    """Put what was measured into ``bench/results``."""
-    FACTS.write_text(json.dumps(facts) + "\n", encoding="utf-8")
-    PAGE.write_text(page(facts), encoding="utf-8")

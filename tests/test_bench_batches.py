@@ -6,11 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from bench import __main__ as command
 from bench import batches
 from bench.batches import Cost
+from tests.profile_tools import recorded
 
 
 def test_the_page_is_that_of_the_committed_facts():
@@ -20,14 +19,9 @@ def test_the_page_is_that_of_the_committed_facts():
 
 
 def test_every_kind_is_measured_stage_by_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(batches, "FACTS", tmp_path / "facts")
-    monkeypatch.setattr(batches, "PAGE", tmp_path / "page")
     small = tuple(kind._replace(workload=kind.workload.small()) for kind in batches.KINDS)
     monkeypatch.setattr(batches, "KINDS", small)
-    ended = CliRunner().invoke(command.main, ["profile", "batches", "--rounds", "1", "--seconds", "0.05", "--record"])
-    assert ended.exit_code == 0, ended.output
-    assert ended.stdout == batches.PAGE.read_text(encoding="utf-8")
-    kinds = json.loads(batches.FACTS.read_text(encoding="utf-8"))["kinds"]
+    kinds = recorded(batches, tmp_path, monkeypatch)["kinds"]
     assert list(kinds) == [kind.name for kind in batches.KINDS]
     for (cost,) in kinds.values():
         assert min(cost[stage] for stage in ("decode", "begin", "put", "answer")) > 0

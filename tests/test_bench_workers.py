@@ -7,11 +7,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from click.testing import CliRunner
 
-from bench import __main__ as command
 from bench import workers
 from bench.workers import Cost
+from tests.profile_tools import recorded
 
 
 def test_the_page_is_that_of_the_committed_facts():
@@ -21,13 +20,7 @@ def test_the_page_is_that_of_the_committed_facts():
 
 
 def test_both_sides_of_every_row_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(workers, "FACTS", tmp_path / "facts")
-    monkeypatch.setattr(workers, "PAGE", tmp_path / "page")
-    words = ["profile", "workers", "--rounds", "1", "--seconds", "0.05", "--record"]
-    ended = CliRunner().invoke(command.main, words)
-    assert ended.exit_code == 0, ended.output
-    assert ended.stdout == workers.PAGE.read_text(encoding="utf-8")
-    facts = json.loads(workers.FACTS.read_text(encoding="utf-8"))
+    facts = recorded(workers, tmp_path, monkeypatch)
     for row in workers.ASKED:
         found = facts["rows"][row.title]
         assert list(found) == [side.name for side in workers.sides(row)]
