@@ -27,7 +27,8 @@ def test_both_sides_of_every_row_are_measured(tmp_path: Path, monkeypatch: pytes
         (ours,) = found[row.numerator[1]]
         assert 1 <= ours["commits"] <= 2_000, "a life is two requests, each committed once or together with another"
         for (cost,) in found.values():
-            assert min(cost["server"], cost["producer"], cost["workers"], cost["rate"]) > 0
+            server = cost["server"] + cost["system"]  # the kernel's part is told in steps of 10 ms: it can be all
+            assert min(server, cost["producer"], cost["workers"], cost["rate"]) > 0
     assert len(facts["rows"]) == 4
 
 
