@@ -15,17 +15,18 @@ from lmdbq.store.lmdb import open_store
 from lmdbq.storm.disk import SECTOR_BYTES, Disk, make
 from lmdbq.storm.images import allowed_worlds, judge
 from lmdbq.storm.ledger import Ledger
-from lmdbq.storm.recording import Dropped, Event, Forced, Moved, Named, Recording, Sized, Synced, Wrote
+from lmdbq.storm.names import Dropped, Moved, Named
+from lmdbq.storm.recording import Event, Forced, Recording, Sized, Synced, Wrote
 from lmdbq.storm.session import COPY_NAME
 
 DRAWS = 400
 OLD, NEW = b"o" * 4 * SECTOR_BYTES, b"n" * 4 * SECTOR_BYTES
-MADE: list[Event] = [Named("f", 1), Synced(0), Wrote(1, 0, OLD), Synced(1)]
+MADE: list[Event] = [Named(0, "f", 1), Synced(0), Wrote(1, 0, OLD), Synced(1)]
 
 
 def drawn(directory: Path, *events: Event) -> Iterator[dict[str, bytes]]:
     """Yield, of many power cuts after ``events``, the files that are left."""
-    disk = Disk(Recording("full", "", list(events), {0: "", 9: "d"}, b""))
+    disk = Disk(Recording("full", "", list(events), {0, 9}, b""))
     for event in events:
         disk.replay(event)
     for number in range(DRAWS):
@@ -78,7 +79,7 @@ def test_a_size_that_was_synced_is_there(tmp_path: Path):
 
 
 def test_a_name_is_there_for_sure_once_its_directory_was_synced(tmp_path: Path):
-    renamed: list[Event] = [*MADE, Named("g", 1), Dropped("f")]
+    renamed: list[Event] = [*MADE, Named(0, "g", 1), Dropped(0, "f")]
     unsure = {frozenset(files) for files in drawn(tmp_path, *renamed)}
     assert unsure == {frozenset("f"), frozenset("fg"), frozenset("g"), frozenset()}
     (tmp_path / "synced").mkdir()
@@ -86,12 +87,50 @@ def test_a_name_is_there_for_sure_once_its_directory_was_synced(tmp_path: Path):
 
 
 def test_a_rename_is_one_step(tmp_path: Path):
-    assert {frozenset(files) for files in drawn(tmp_path, *MADE, Moved("f", "g"))} == {frozenset("f"), frozenset("g")}
+    moved = Moved(0, "f", 0, "g")
+    assert {frozenset(files) for files in drawn(tmp_path, *MADE, moved)} == {frozenset("f"), frozenset("g")}
 
 
 def test_what_is_in_a_directory_that_was_lost_is_lost(tmp_path: Path):
-    events: list[Event] = [Named("d", 9), Named("d/f", 1), Wrote(1, 0, OLD), Synced(1), Synced(9)]
+    events: list[Event] = [Named(0, "d", 9), Named(9, "f", 1), Wrote(1, 0, OLD), Synced(1), Synced(9)]
     assert {frozenset(files) for files in drawn(tmp_path, *events)} == {frozenset(), frozenset({"d/f"})}
+
+
+def test_a_directory_that_is_renamed_takes_along_what_is_in_it(tmp_path: Path):
+    made: list[Event] = [Named(0, "d", 9), Named(9, "f", 1), Wrote(1, 0, OLD), Synced(1), Synced(9)]
+    moved: list[Event] = [*made, Moved(0, "d", 0, "e")]
+    assert {frozenset(files) for files in drawn(tmp_path, *moved)} == {
+        frozenset(),
+        frozenset({"d/f"}),
+        frozenset({"e/f"}),
+    }
+    (tmp_path / "synced").mkdir()
+    assert [*drawn(tmp_path / "synced", *moved, Synced(0))] == [{"e/f": OLD}] * DRAWS
+    (tmp_path / "later").mkdir()
+    later = [*moved, Synced(0), Named(9, "g", 1), Synced(9)]
+    assert {frozenset(files) for files in drawn(tmp_path / "later", *later)} == {frozenset({"e/f", "e/g"})}
+
+
+def test_a_directory_that_was_taken_away_is_gone_with_what_is_in_it_once_that_was_synced(tmp_path: Path):
+    gone: list[Event] = [Named(0, "d", 9), Synced(0), Named(9, "f", 1), Synced(9), Dropped(9, "f"), Dropped(0, "d")]
+    assert {frozenset(files) for files in drawn(tmp_path, *gone)} == {frozenset(), frozenset({"d/f"})}
+    (tmp_path / "synced").mkdir()
+    assert {frozenset(files) for files in drawn(tmp_path / "synced", *gone, Synced(0))} == {frozenset()}
+
+
+def test_what_is_drawn_does_not_follow_from_what_it_is_called():
+    def sizes(first: str, second: str) -> list[list[tuple[int, int]]]:
+        named: list[Event] = [Named(0, first, 1), Named(0, second, 2), Synced(0)]
+        events = [*named, *(Sized(inode, size) for size in range(1, 50) for inode in (1, 2))]
+        disk = Disk(Recording("full", "", events, {0}, b""))
+        for event in events:
+            disk.replay(event)
+        draws = (disk.draw(random.Random(number)).values() for number in range(DRAWS))
+        return [[(file.number, file.size) for file in files if file is not None] for files in draws]
+
+    found = sizes("a", "b")
+    assert len({tuple(draw) for draw in found}) > DRAWS / 4
+    assert sizes("b", "a") == found
 
 
 # --- the ledger ---
@@ -146,6 +185,18 @@ def test_what_is_found_must_be_one_of_the_worlds_that_are_allowed():
     assert ledger.compare(ready, allowed_worlds(ledger, 3, "batch")) == [], "the last commit may be missing"
     assert ledger.compare(nothing, allowed_worlds(ledger, 2, "batch")) == ["7 is missing"], "but no other"
     assert ledger.compare(same, allowed_worlds(ledger, 4, "full")) == ["7 is there, and should not be"]
+
+
+def test_what_was_restored_is_what_was_copied_and_must_be_there_once_that_was_said():
+    ledger = ledger_of(ACCEPTED, line("restored"), ENDED)
+    nothing, ready, _, ended = ledger.worlds
+    for answers in (0, 1, 2, 3):
+        assert ledger.compare_restored(ready, answers) == []
+        assert ledger.compare_restored(nothing, answers) == ["7 is missing"]
+        assert ledger.compare_restored(ended, answers) == ["7 is missing"]
+        missing = ["what was restored is missing"] if answers > 1 else []
+        assert ledger.compare_restored(None, answers) == missing
+    assert ledger_of(ACCEPTED).compare_restored(None, 1) == []
 
 
 def test_a_backup_that_has_its_name_must_be_whole(tmp_path: Path):

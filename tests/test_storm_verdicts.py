@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import lmdb
@@ -12,12 +13,13 @@ import pytest
 from lmdbq.clock import ManualClock
 from lmdbq.store.lmdb import open_store
 from lmdbq.storm import verdicts as judging
-from lmdbq.storm.disk import SECTOR_BYTES, Disk, File, Inode
+from lmdbq.storm.disk import SECTOR_BYTES, Disk, Drawn, File, Inode
 from lmdbq.storm.images import Seen
 from lmdbq.storm.reach import PAGE_BYTES, Reach, whole_key
 from lmdbq.storm.recording import DATA, LIBRARY, Recording, record
+from lmdbq.storm.session import RESTORED_NAME
 from lmdbq.storm.verdicts import AUDITED, EQUAL, LOOKED_THROUGH, OPENED, Verdicts
-from lmdbq.storm.workers import images
+from lmdbq.storm.workers import images, ledger_of
 from tests.store_driver import Driver
 
 LARGE = b'"%s"' % (b"." * 9_000)  # three pages of its own
@@ -148,6 +150,39 @@ def test_a_torn_page_is_found_behind_a_sound_one_that_was_judged(
     how, problems = verdicts.judge("torn", disk, lambda _: [])
     assert how == LOOKED_THROUGH, "what is faulty was remembered"
     assert problems
+
+
+def test_what_was_restored_is_judged_by_every_byte_and_compared_with_what_was_copied(
+    recording: Recording, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    verdicts, disk, ledger = Verdicts(recording, tmp_path), Disk(recording), ledger_of(recording)
+    for event in recording.events:
+        disk.replay(event)
+    drawn = judging.draw("the last", disk, recording)
+    restored = f"{RESTORED_NAME}/data.mdb"
+    file = drawn[restored]
+    assert file is not None
+
+    def problems(there: Drawn) -> list[str]:
+        monkeypatch.setattr(judging, "draw", lambda *_: there)
+        compare = partial(ledger.compare_restored, answers=ledger.answers)
+        return verdicts.judge("restored", disk, lambda _: [], compare)[1]
+
+    for _ in range(2):
+        assert problems(drawn) == []
+    content = bytes(file.inode.content)
+    flips = (file._replace(sectors=flipped(content, at, 300)) for at in range(16, len(content) // SECTOR_BYTES))
+    torn = [found for flip in flips if (found := problems(drawn | {restored: flip}))]
+    assert torn
+    assert all(problem.startswith("restored: ") for found in torn for problem in found)
+    assert problems(drawn | {restored: drawn[DATA]}) != [], "it is of another moment"
+    lost = {path: one for path, one in drawn.items() if not path.startswith(RESTORED_NAME)}
+    assert problems(lost) == ["restored: what was restored is missing"]
+    assert problems(drawn) == []
+    monkeypatch.setattr(judging, "AUDITED_EVERY", 1)
+    assert problems(drawn) == []
+    verdicts._restored = dict.fromkeys(verdicts._restored, Seen([], None, 1))
+    assert problems(drawn) == ["restored: it is not judged as one that cannot be told from it"]
 
 
 def test_every_image_is_compared_with_what_was_answered_before_it(recording: Recording, tmp_path: Path):

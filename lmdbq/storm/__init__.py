@@ -10,7 +10,7 @@
 
     power_cut   the power fails                                           fail_runs  single system calls fail
     trace       running under strace, reading it                          fail_call  one run of it
-    recording   what was asked of the disk      disk      what may be on it afterwards
+    recording   what was asked of the disk      disk      what may be on it afterwards   names  in directories
     workers     many images at once             planted   faults that must be found, or nothing is proved
 
     clock_steps the clock is set                                          fake_clock  the clock that is set

@@ -1,7 +1,8 @@
 """A session as a process: ``python -m lmdbq.storm.child DIRECTORY DIARY DURABILITY SEED STEPS``.
 
 It ends with 0 when all went through, 74 when a commit failed in the middle (as the daemon does), 73 when the store
-could not be opened or read and said so; anything else is a fault. As a command it compacts the file now and then.
+could not be opened or read and said so; anything else is a fault. As a command it compacts the file now and then, and
+restores one backup of it.
 
 As the target of a process that was forked with all imported (``run_when_told``) it says READY and waits to be told, so
 that whoever disturbs its system calls counts only those of the session, and thousands of sessions need not import all
@@ -30,10 +31,10 @@ READY: Final = "ready"
 GO_ON: Final = "go-on"
 
 
-def run(directory: Path, diary_path: Path, durability: str, seed: str, steps: int, *, compacting: bool) -> int:
+def run(directory: Path, diary_path: Path, durability: str, seed: str, steps: int, *, maintaining: bool) -> int:
     """Run one session and return its exit status."""
     diary = Diary(diary_path)
-    session = Session(directory, diary, durability, seed, compacting=compacting)
+    session = Session(directory, diary, durability, seed, maintaining=maintaining)
     try:
         session.run(steps)
     except CommitUnknown:
@@ -77,13 +78,13 @@ def run_when_told(told: Told, connection: Connection) -> None:
         _go_on()
     connection.send(READY)
     connection.recv()
-    sys.exit(run(told.directory, told.diary, told.durability, told.seed, told.steps, compacting=False))
+    sys.exit(run(told.directory, told.diary, told.durability, told.seed, told.steps, maintaining=False))
 
 
 def main(arguments: list[str]) -> int:
     """Run what the command line says."""
     directory, diary, durability, seed, steps = arguments
-    return run(Path(directory), Path(diary), durability, seed, int(steps), compacting=True)
+    return run(Path(directory), Path(diary), durability, seed, int(steps), maintaining=True)
 
 
 if __name__ == "__main__":

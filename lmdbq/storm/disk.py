@@ -2,7 +2,8 @@
 
 What a completed fsync or fdatasync covers is there: for a file its content and size, for a directory its names. Of all
 that came since, anything may be there or not: each write by itself, and torn, each 512-byte sector by itself, in any
-order; each change of size and each name likewise. A sector is never half old and half new, and a rename is one step.
+order; each change of size and each name likewise. A sector is never half old and half new, and a rename is one step. A
+directory that is renamed takes along what is in it; one that has neither its old nor its new name is lost with all.
 
 How: events are replayed in order; each inode has its durable bytes and a list of what is not yet synced. ``draw`` draws
 one of the possible disks, which need not be made in order to know what is on it. Not all are drawn alike: everything
@@ -14,12 +15,12 @@ is drawn as a *version*: the durable one, or what it was after any of its writes
 
 from __future__ import annotations
 
-import posixpath
 import random
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from lmdbq.storm.recording import Dropped, Event, Forced, Moved, Named, Recording, Sized, Synced, Wrote
+from lmdbq.storm.names import Change, Names, apply, walk
+from lmdbq.storm.recording import Event, Forced, Recording, Sized, Synced, Wrote
 
 SECTOR_BYTES: Final = 512
 _MODES: Final = ("none", "all", "share", "share", "all but one", "one", "whole writes", "whole writes")
@@ -138,8 +139,8 @@ class Disk:
     def __init__(self, recording: Recording) -> None:
         self._directories = recording.directories
         self._inodes: dict[int, Inode] = {}
-        self._names: dict[str, int] = {}
-        self._pending_names: list[Named | Dropped | Moved] = []
+        self._names: Names = {}
+        self._pending_names: list[Change] = []
 
     def replay(self, event: Event) -> None:
         """Let an event have happened."""
@@ -151,21 +152,20 @@ class Disk:
             self._inode(event.inode).resize(event.size)
         elif isinstance(event, Synced):
             self._sync(event.inode)
-        elif isinstance(event, Named | Dropped | Moved):
+        elif isinstance(event, Change):
             self._pending_names.append(event)
 
     def _inode(self, number: int) -> Inode:
         return self._inodes.setdefault(number, Inode())
 
     def _sync(self, number: int) -> None:
-        directory = self._directories.get(number)
-        if directory is None:
+        if number not in self._directories:
             self._inode(number).sync()
             return
-        here = [change for change in self._pending_names if _parent(change) == directory]
-        for change in here:
-            _rename(self._names, change)
-        self._pending_names = [change for change in self._pending_names if _parent(change) != directory]
+        for change in self._pending_names:
+            if change.directory == number:
+                apply(self._names, change)
+        self._pending_names = [change for change in self._pending_names if change.directory != number]
 
     # --- the power fails ---
 
@@ -173,13 +173,10 @@ class Disk:
         """Draw one of the disks that are possible now."""
         names = dict(self._names)
         for change in self._chosen_names(chosen):
-            _rename(names, change)
+            apply(names, change)
         files: dict[int, File] = {}
         drawn: Drawn = {}
-        for path in sorted(names):
-            number, parent = names[path], posixpath.dirname(path)
-            if parent and drawn.get(parent, ...) is not None:  # its directory was lost, and so are its names
-                continue
+        for path, number in walk(names, self._directories):
             if number in self._directories:
                 drawn[path] = None
                 continue
@@ -188,7 +185,7 @@ class Disk:
             drawn[path] = files[number]
         return drawn
 
-    def _chosen_names(self, chosen: random.Random) -> list[Named | Dropped | Moved]:
+    def _chosen_names(self, chosen: random.Random) -> list[Change]:
         pending = self._pending_names
         if chosen.random() < 0.5:  # a journal keeps them in order
             return pending[: chosen.randrange(len(pending) + 1)]
@@ -199,19 +196,6 @@ class Disk:
         mode = chosen.choice(_MODES)
         size = _chosen_size(inode, mode, chosen)
         return File(number, inode, size, _chosen_sectors(inode, mode, chosen))
-
-
-def _parent(change: Named | Dropped | Moved) -> str:
-    return posixpath.dirname(change.new if isinstance(change, Moved) else change.path)
-
-
-def _rename(names: dict[str, int], change: Named | Dropped | Moved) -> None:
-    if isinstance(change, Named):
-        names[change.path] = change.inode
-    elif isinstance(change, Dropped):
-        names.pop(change.path, None)
-    elif change.old in names:
-        names[change.new] = names.pop(change.old)
 
 
 def _chosen_size(inode: Inode, mode: str, chosen: random.Random) -> int:

@@ -22,6 +22,7 @@ from typing import Any, Final, NamedTuple
 DONE: Final = "done"
 UNKNOWN: Final = "unknown"
 NOT_COMMITTED: Final = "not_committed"
+RESTORED: Final = "restored"
 WAITS_OR_RUNS: Final = ("scheduled", "ready", "running")
 LINES_MAX: Final = 5  # of one kind of difference
 
@@ -107,6 +108,18 @@ class Ledger:
             *_lines("was said to have ended and is back", back),
             *_lines("is there, and nobody had asked for it", found.tasks.keys() - self._accepted[end]),
         ]
+
+    def compare_restored(self, found: World | None, answers: int) -> list[str]:
+        """Return what is wrong with what was restored, None if that has no name: from its answer on it must have one.
+
+        It is what was copied, in the world of the answer before. Nothing, if nothing was ever restored.
+        """
+        if RESTORED not in self.said:
+            return []
+        before = self.said.index(RESTORED)
+        if found is None:
+            return ["what was restored is missing"] if answers > before else []
+        return self.compare(found, [self.worlds[before]])
 
     def compare(self, found: World, allowed: Sequence[World]) -> list[str]:
         """Return how ``found`` differs from the first of ``allowed``; nothing if it equals one of them."""

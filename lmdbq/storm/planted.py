@@ -12,7 +12,12 @@ from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
-from lmdbq.storm.recording import DIRECTORY, Event, Forced, Named, Recording, Synced, Told, Wrote
+from lmdbq.store.creation import DATA_NAME
+from lmdbq.storm.names import ROOT, first_named
+from lmdbq.storm.recording import DATA, DIRECTORY, Event, Forced, Recording, Synced, Told, Wrote
+from lmdbq.storm.session import RESTORED_NAME
+
+_NOBODY: Final = -1  # the number of an inode that no recording has
 
 
 class Planted(NamedTuple):
@@ -56,12 +61,36 @@ def last_page_first(recording: Recording) -> Planted:
 
 def forget_the_name(recording: Recording) -> Planted:
     """The directory is not synced after the new file got its name."""
-    named = next(
-        i for i, event in enumerate(recording.events) if isinstance(event, Named) and event.path.endswith("data.mdb")
-    )
-    directory = next(number for number, path in recording.directories.items() if path == DIRECTORY)
+    named, _ = first_named(recording.events, DATA)
+    _, directory = first_named(recording.events, DIRECTORY)
     events = [event for event in recording.events if not (isinstance(event, Synced) and event.inode == directory)]
     return Planted(replace(recording, events=events), (named, len(events)))
+
+
+def restore_unsynced(recording: Recording) -> Planted:
+    """What is restored gets its name before its content was synced."""
+    named, data = _restored(recording)
+    return _without(recording, Synced(data), 0, named)
+
+
+def restore_unnamed(recording: Recording) -> Planted:
+    """The directory around what is restored is not synced after that got its name."""
+    named, _ = _restored(recording)
+    return _without(recording, Synced(ROOT), named, named)
+
+
+def _restored(recording: Recording) -> tuple[int, int]:
+    """Return where what is restored gets its name, and the inode of the file; the end and none, if nothing is."""
+    try:
+        return first_named(recording.events, f"{RESTORED_NAME}/{DATA_NAME}")
+    except LookupError:  # as in a session through the daemon
+        return len(recording.events), _NOBODY
+
+
+def _without(recording: Recording, sync: Synced, begin: int, named: int) -> Planted:
+    """Take away every such sync from ``begin`` on; its harm shows behind ``named``."""
+    events = [event for index, event in enumerate(recording.events) if index < begin or event != sync]
+    return Planted(replace(recording, events=events), (min(named + 1, len(events)), len(events)))
 
 
 PLANTS: Final[dict[str, Callable[[Recording], Planted]]] = {
@@ -69,6 +98,8 @@ PLANTS: Final[dict[str, Callable[[Recording], Planted]]] = {
     "answer-early": answer_early,
     "last-page-first": last_page_first,
     "forget-the-name": forget_the_name,
+    "restore-unsynced": restore_unsynced,
+    "restore-unnamed": restore_unnamed,
 }
 
 
@@ -84,7 +115,7 @@ class _Commit(NamedTuple):
 def _middle_commit(recording: Recording) -> _Commit:
     """Return a commit that writes several pages, in the middle of a recording."""
     events = recording.events
-    data = next(event.inode for event in events if isinstance(event, Named) and event.path == f"{DIRECTORY}/data.mdb")
+    _, data = first_named(events, DATA)
     syncs = [index for index, event in enumerate(events) if isinstance(event, Synced) and event.inode == data]
     for number in range(len(syncs) // 2, len(syncs) - 1):
         sync = syncs[number]

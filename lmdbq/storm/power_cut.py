@@ -1,8 +1,9 @@
 """The power cut storm: sessions are recorded, and the power fails at random moments of each, thousands of times.
 
 A round is one recorded session and IMAGES_PER_ROUND images of it: of a user of the library with durability ``full``,
-then ``batch``, and of callers of a daemon, likewise. All is drawn from one seed: the same seed and number of images ask
-the same again. Before the images of a round are drawn, the session's own two books must agree (``ledger``).
+then ``batch``, and of callers of a daemon, likewise. The library's user also makes backups, compacts the file, and
+restores one backup beside it. All is drawn from one seed: the same seed and number of images ask the same again. Before
+the images of a round are drawn, the session's own two books must agree (``ledger``).
 
 The trap: what several callers of a daemon are answered together is the machine's decision. So the images of such a
 round cannot be made again; whoever wants to look at one that is faulty has the run keep it.

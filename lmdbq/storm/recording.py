@@ -1,8 +1,9 @@
 """From a trace to what it did to the disk: the ``Event`` list that ``disk`` replays, with the answers between.
 
-Descriptors become inodes, paths become names below the root of the recording. The rules of who is durable when are not
-here but in ``disk``; here is only told what was asked: written, sized, synced, named. A write to a descriptor that was
-opened with O_DSYNC or O_SYNC is two events, so that the power may fail between them.
+Descriptors become inodes, paths become entries of directories (``names``), all below the root of the recording. The
+rules of who is durable when are not here but in ``disk``; here is only told what was asked: written, sized, synced,
+named. A write to a descriptor that was opened with O_DSYNC or O_SYNC is two events, so that the power may fail between
+them.
 
 The trap: a call that this reader does not know would be lost without a word. So any of ``trace.CALLS`` that touches a
 file below the root and is not understood ends the recording with ``Unclear``. What is written through a shared mapping
@@ -20,6 +21,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from lmdbq.storm.names import ROOT, Change, Dropped, Entry, Moved, Named, Names, apply
 from lmdbq.storm.trace import Syscall, Unclear, syscalls, trace
 
 DIRECTORY: Final = "queue"  # below the root
@@ -30,27 +32,10 @@ LIBRARY: Final = "lmdbq.storm.child"
 DAEMON: Final = "lmdbq.storm.served_child"
 
 _DIRFD = re.compile(r"^(?:AT_FDCWD|\d+)$")
-_HARMLESS: Final = ("fcntl", "rmdir")
-
-
-class Named(Struct, frozen=True, tag="named"):
-    """A name, relative to the root, was given to an inode."""
-
-    path: str
-    inode: int
-
-
-class Dropped(Struct, frozen=True, tag="dropped"):
-    """A name was taken away."""
-
-    path: str
-
-
-class Moved(Struct, frozen=True, tag="moved"):
-    """A name was changed, in one step."""
-
-    old: str
-    new: str
+_HARMLESS: Final = "fcntl"
+_NAMING: Final = ("link", "rename", "unlink", "mkdir", "rmdir")  # and their kin, which take a directory's descriptor
+_ROOT_ENTRY: Final = (ROOT, "")  # the root's own: it has no name
+_NOWHERE: Final = -2
 
 
 class Wrote(Struct, frozen=True, tag="wrote"):
@@ -88,7 +73,7 @@ class Told(Struct, frozen=True, tag="told"):
     line: bytes
 
 
-Event = Named | Dropped | Moved | Wrote | Forced | Sized | Synced | Told
+Event = Change | Wrote | Forced | Sized | Synced | Told
 
 
 class Recording(Struct):
@@ -100,7 +85,7 @@ class Recording(Struct):
     durability: str
     seed: str
     events: list[Event]
-    directories: dict[int, str]
+    directories: set[int]
     lock: bytes
     through_daemon: bool = False
 
@@ -132,7 +117,6 @@ def read(path: Path) -> Recording:
 class _Open(Struct):
     """What a descriptor is. inode -1: the diary."""
 
-    path: str
     inode: int
     through: bool = False
     append: bool = False
@@ -144,9 +128,9 @@ class _Reader:
 
     def __init__(self, root: Path) -> None:
         self.events: list[Event] = []
-        self.directories: dict[int, str] = {0: ""}
+        self.directories = {ROOT}
         self._root = str(root)
-        self._names: dict[str, int] = {"": 0}
+        self._names: Names = {_ROOT_ENTRY: ROOT}
         self._sizes: dict[int, int] = {}
         self._open: dict[int, _Open] = {}
 
@@ -156,86 +140,82 @@ class _Reader:
             return
         if call.name.startswith(("open", "creat")):
             self._opened(call)
-        elif call.name in (
-            "link",
-            "linkat",
-            "rename",
-            "renameat",
-            "renameat2",
-            "unlink",
-            "unlinkat",
-            "mkdir",
-            "mkdirat",
-        ):
+        elif call.name.startswith(_NAMING):
             self._renamed(call)
-        elif call.name in _HARMLESS:
-            return
-        else:
+        elif call.name != _HARMLESS:
             self._on_descriptor(call)
 
     # --- names ---
 
-    def _path(self, text: bytes, directory: str) -> str | None:
-        """Return a path below the root, None if it is elsewhere."""
-        path = os.fsdecode(text)
-        if not path.startswith("/"):
+    def _entry(self, text: bytes, directory: str) -> Entry | None:
+        """Return what a path below the root is an entry of, None if it is elsewhere. Raises Unclear."""
+        path, inode = os.path.normpath(os.fsdecode(text)), ROOT
+        if path.startswith("/"):
+            if path == self._root:
+                return _ROOT_ENTRY
+            if not path.startswith(self._root + "/"):
+                return None
+            path = path[len(self._root) + 1 :]
+        else:
             base = self._open.get(int(directory)) if directory.isdigit() else None
             if base is None:
                 return None
-            path = f"{self._root}/{base.path}/{path}"
-        path = os.path.normpath(path)
-        if path == self._root:
-            return ""
-        return path[len(self._root) + 1 :] if path.startswith(self._root + "/") else None
+            inode = base.inode
+        *parents, name = path.split("/")
+        for parent in parents:
+            inode = self._names.get((inode, parent), _NOWHERE)
+        if inode not in self.directories or name in (".", ".."):
+            raise Unclear(f"{os.fsdecode(text)}: which directory that is in is not known")
+        return inode, name
 
-    def _paths(self, call: Syscall) -> list[str]:
+    def _entries(self, call: Syscall) -> list[Entry]:
         directories = [word for word in call.words() if _DIRFD.match(word)] or ["AT_FDCWD"]
         texts = call.texts()
-        found = [self._path(text, directories[min(index, len(directories) - 1)]) for index, text in enumerate(texts)]
-        inside = [path for path in found if path is not None]
+        found = [self._entry(text, directories[min(index, len(directories) - 1)]) for index, text in enumerate(texts)]
+        inside = [entry for entry in found if entry is not None]
         if inside and len(inside) != len(found):
             raise Unclear(f"{call.name}: from or to a place outside")
         return inside
 
     def _renamed(self, call: Syscall) -> None:
-        paths = self._paths(call)
-        if not paths:
+        entries = self._entries(call)
+        if not entries:
             return
         if call.name.startswith("mkdir"):
-            self.directories[self._name(paths[0])] = paths[0]
+            self.directories.add(self._make(entries[0]))
+        elif entries[0] not in self._names:
+            raise Unclear(f"{call.name}({call.arguments[:100]}): of a name that nobody has given")
         elif call.name.startswith("link"):
-            self._names[paths[1]] = self._names[paths[0]]
-            self.events.append(Named(paths[1], self._names[paths[0]]))
+            self._change(Named(*entries[1], self._names[entries[0]]))
         elif call.name.startswith("rename"):
-            self._names[paths[1]] = self._names.pop(paths[0])
-            self.events.append(Moved(paths[0], paths[1]))
+            self._change(Moved(*entries[0], *entries[1]))
         else:
-            self._names.pop(paths[0], None)
-            self.events.append(Dropped(paths[0]))
+            self._change(Dropped(*entries[0]))
 
-    def _name(self, path: str) -> int:
+    def _make(self, entry: Entry) -> int:
         inode = len(self._sizes) + 1
         self._sizes[inode] = 0
-        self._names[path] = inode
-        self.events.append(Named(path, inode))
+        self._change(Named(*entry, inode))
         return inode
+
+    def _change(self, change: Change) -> None:
+        apply(self._names, change)
+        self.events.append(change)
 
     def _opened(self, call: Syscall) -> None:
         self._open.pop(call.result, None)
-        paths = self._paths(call)
-        if not paths:
+        entries = self._entries(call)
+        if not entries:
             return
-        path = paths[0]
-        if path == DIARY:
-            self._open[call.result] = _Open(path, -1)
+        entry = entries[0]
+        if entry == (ROOT, DIARY):
+            self._open[call.result] = _Open(-1)
             return
         flags = call.arguments
-        if path not in self._names:
-            self._name(path)
-        inode = self._names[path]
+        inode = self._names[entry] if entry in self._names else self._make(entry)
         if "O_TRUNC" in flags or call.name == "creat":
             self._size(inode, 0)
-        self._open[call.result] = _Open(path, inode, "SYNC" in flags, "O_APPEND" in flags)
+        self._open[call.result] = _Open(inode, "SYNC" in flags, "O_APPEND" in flags)
 
     # --- content ---
 

@@ -37,10 +37,10 @@ from lmdbq.model import (
     ReportDone,
     Status,
 )
-from lmdbq.store.copies import backup, compact
+from lmdbq.store.copies import backup, compact, restore
 from lmdbq.store.lmdb import open_store
 from lmdbq.storm import script
-from lmdbq.storm.ledger import DONE, UNKNOWN, World
+from lmdbq.storm.ledger import DONE, RESTORED, UNKNOWN, World
 from lmdbq.storm.look import world_of
 
 STORED_MAX: Final = 150
@@ -48,6 +48,7 @@ UP_SECONDS: Final = 600.0  # how long a machine was up when it first writes: its
 COMPACTING_SHARE: Final = 0.01  # of the steps
 COPYING_SHARE: Final = 0.01
 COPY_NAME: Final = "copy.mdb"
+RESTORED_NAME: Final = "restored"  # beside the data directory
 _REMOVE_AT: Final = 12  # in a row of a world
 _EXPIRES_AT: Final = 6
 
@@ -87,10 +88,10 @@ class Diary:
 class Session:
     """One user of a data directory. Raises CommitUnknown from the call that met it.
 
-    compacting: whether the file is compacted now and then, for which it is closed.
+    maintaining: whether the file is compacted now and then, for which it is closed, and one backup of it restored.
     """
 
-    def __init__(self, directory: Path, diary: Diary, durability: str, seed: str, *, compacting: bool = False) -> None:
+    def __init__(self, directory: Path, diary: Diary, durability: str, seed: str, *, maintaining: bool = False) -> None:
         self._directory = directory
         self._durability = durability
         self._diary = diary
@@ -99,14 +100,18 @@ class Session:
         self._script = script.Script(self._chosen)
         self._store = open_store(directory, durability=durability)
         self._copying = random.Random(f"{seed}/copying")
-        self._compacting = random.Random(f"{seed}/compacting") if compacting else None
+        self._compacting = random.Random(f"{seed}/compacting") if maintaining else None
+        self._restoring = random.Random(f"{seed}/restoring") if maintaining else None
 
     def run(self, steps: int) -> None:
         """Open the store, take ``steps`` steps, and close it."""
         self._store.info()
         self._note(DONE)
-        for _ in range(steps):
+        restoring_at = None if self._restoring is None else self._restoring.randrange(steps)
+        for number in range(steps):
             self._step()
+            if number == restoring_at:
+                self._restore()
         self._store.close()
 
     def confirm_unknown(self) -> None:
@@ -147,6 +152,12 @@ class Session:
             return
         backup(self._directory, copy, lambda _: None)
         self._note(DONE)
+
+    def _restore(self) -> None:
+        """Make a backup, and put it back beside the data directory. Nothing that a reader sees is changed by that."""
+        self._copy()
+        restore(self._directory / COPY_NAME, self._directory.parent / RESTORED_NAME, lambda _: None)
+        self._note(RESTORED)
 
     def _reopen(self, *, reboot: bool) -> None:
         self._store.close()

@@ -11,6 +11,8 @@ are judged apart, and what was found sound is remembered:
   file no boot but its own reads more than the head, which says whether it is empty; and one of a boot before the last
   is only removed, whichever the last one was.
 - A backup that has its name, by every byte: it is put back.
+- What was restored, if its directory has its name, by every byte of all that is in it: checked, read, used as the data
+  file is. What a restore that did not end has left beside it, under a name of its own, may stay.
 
 With what had been answered, every image is compared by itself. So nothing is judged less than if each were opened, with
 one exception that is named: parts that were each judged before, but with others. That this loses nothing is not only
@@ -38,7 +40,7 @@ from lmdbq.storm.images import Seen, copy_faults, glance, look, verdict
 from lmdbq.storm.ledger import World
 from lmdbq.storm.reach import Reach, whole_key
 from lmdbq.storm.recording import DATA, DIRECTORY, LOCK, Recording
-from lmdbq.storm.session import COPY_NAME
+from lmdbq.storm.session import COPY_NAME, RESTORED_NAME
 
 AUDITED_EVERY: Final = 64
 OPENED: Final = "opened"
@@ -49,6 +51,7 @@ _COPY: Final = f"{DIRECTORY}/{COPY_NAME}"
 _NOBODY: Final = -1  # the number of an inode that no recording has
 
 _ABSENT: Final = "absent"
+_DIFFERS: Final = "it is not judged as one that cannot be told from it"
 _FRESH: Final = ".tmp"  # what is made under such a name is one with what gets the name without it
 
 _Thing = tuple[str, tuple[Hashable, ...]]
@@ -77,6 +80,11 @@ def _met(boot_no: int, around: set[_Thing]) -> set[Hashable]:
     }
 
 
+def _part(drawn: Drawn, directory: str) -> Drawn:
+    """Return a directory and what is below it; nothing, if that was lost."""
+    return {path: file for path, file in drawn.items() if path == directory or path.startswith(directory + "/")}
+
+
 class Verdicts:
     """Judges images of a recording. scratch: a directory of its own."""
 
@@ -87,15 +95,27 @@ class Verdicts:
         self._states: dict[Hashable, Seen] = {}
         self._around: set[Hashable] = set()  # things, each with a boot that it has met
         self._copies: set[Hashable] = set()
+        self._restored: dict[Hashable, Seen] = {}
 
-    def judge(self, image_seed: str, disk: Disk, compare: Callable[[World], list[str]]) -> tuple[str, list[str]]:
-        """Return how an image was judged, and what is wrong with it. disk: replayed to the image's cut."""
+    def judge(
+        self,
+        image_seed: str,
+        disk: Disk,
+        compare: Callable[[World], list[str]],
+        compare_restored: Callable[[World | None], list[str]] = lambda _: [],
+    ) -> tuple[str, list[str]]:
+        """Return how an image was judged, and what is wrong with it. disk: replayed to the image's cut.
+
+        compare_restored: gets None if what was restored has no name.
+        """
         drawn = draw(image_seed, disk, self._recording)
-        how, problems, seen = self._seen(drawn, is_audited=not zlib.crc32(image_seed.encode()) % AUDITED_EVERY)
+        is_audited = not zlib.crc32(image_seed.encode()) % AUDITED_EVERY
+        how, problems, seen = self._seen(_part(drawn, DIRECTORY), is_audited=is_audited)
         copy = drawn.get(_COPY)
         if copy is not None:
             problems = problems + self._copy_faults(copy)
-        return how, problems + verdict(seen, compare)
+        restored = self._restored_faults(_part(drawn, RESTORED_NAME), compare_restored, is_audited=is_audited)
+        return how, problems + verdict(seen, compare) + [f"restored: {problem}" for problem in restored]
 
     def _seen(self, drawn: Drawn, *, is_audited: bool) -> tuple[str, list[str], Seen]:
         """Return how it was looked at, what is wrong with what lies around the data file, and what is seen in that."""
@@ -109,7 +129,7 @@ class Verdicts:
             return LOOKED_THROUGH, [], seen
         if is_audited:
             seen = look(self._made(drawn))
-            differs = [] if seen == known else ["it is not judged as one that cannot be told from it"]
+            differs = [] if seen == known else [_DIFFERS]
             return AUDITED, differs, seen
         things = _met(known.boot_no, around)
         if things <= self._around:
@@ -139,12 +159,28 @@ class Verdicts:
         is_side = posixpath.basename(path) == DATA_NAME
         return self._reach.head(file) if is_side else whole_key(file)
 
-    def _made(self, drawn: Drawn) -> Path:
-        """Make an image, and return the data directory in it."""
+    def _made(self, drawn: Drawn, directory: str = DIRECTORY) -> Path:
+        """Make an image, and return a directory in it."""
         shutil.rmtree(self._scratch, ignore_errors=True)
         self._scratch.mkdir(parents=True)
         make(drawn, self._scratch)
-        return self._scratch / DIRECTORY
+        return self._scratch / directory
+
+    def _restored_faults(
+        self, drawn: Drawn, compare: Callable[[World | None], list[str]], *, is_audited: bool
+    ) -> list[str]:
+        if not drawn:
+            return compare(None)
+        key = tuple((path, None if file is None else whole_key(file)) for path, file in drawn.items())
+        known = self._restored.get(key)
+        if known is not None and not is_audited:
+            return verdict(known, compare)
+        seen = look(self._made(drawn, RESTORED_NAME))
+        if known is not None and seen != known:
+            return [_DIFFERS]
+        if not seen.problems:
+            self._restored[key] = seen
+        return verdict(seen, compare)
 
     def _copy_faults(self, copy: File) -> list[str]:
         key = whole_key(copy)

@@ -11,6 +11,7 @@ that is beyond their number.
 
 from __future__ import annotations
 
+import functools
 import logging
 import multiprocessing.connection
 import random
@@ -23,17 +24,8 @@ from lmdbq.storm.disk import Disk
 from lmdbq.storm.forks import FORKS
 from lmdbq.storm.images import allowed_worlds
 from lmdbq.storm.ledger import Ledger, World
-from lmdbq.storm.recording import (
-    DATA,
-    Dropped,
-    Moved,
-    Named,
-    Recording,
-    Synced,
-    Told,
-    Wrote,
-    read,
-)
+from lmdbq.storm.names import Change, first_named
+from lmdbq.storm.recording import DATA, Recording, Synced, Told, Wrote, read
 from lmdbq.storm.verdicts import Verdicts
 
 WORKERS: Final = 2
@@ -71,7 +63,7 @@ def image_of(recording: Recording, image_seed: str, span: tuple[int, int] | None
 
 
 def _namings(recording: Recording) -> list[int]:
-    return [index for index, event in enumerate(recording.events) if isinstance(event, Named | Dropped | Moved)]
+    return [index for index, event in enumerate(recording.events) if isinstance(event, Change)]
 
 
 def _image(recording: Recording, naming: list[int], image_seed: str, span: tuple[int, int] | None) -> Image:
@@ -155,7 +147,8 @@ def _work(path: Path, wanted: Sequence[Image], scratch: Path, results: multiproc
         at = image.cut
         compare = _comparison(recording, ledger, answers, certain[at])
         try:
-            results.send(verdicts.judge(image.seed, disk, compare))
+            compare_restored = functools.partial(ledger.compare_restored, answers=answers)
+            results.send(verdicts.judge(image.seed, disk, compare, compare_restored))
         except Exception as error:  # noqa: BLE001  (whatever a damaged file raises is what is wrong with the image)
             results.send(("", [f"it cannot be read: {error!r}"]))
 
@@ -186,12 +179,11 @@ def certain_answers(recording: Recording) -> list[int]:
     answered before a commit began to write holds once that commit has synced.
     """
     told = began = certain = 0
-    data, writing = -1, False
+    _, data = first_named(recording.events, DATA)
+    writing = False
     by_cut = [0]
     for event in recording.events:
-        if isinstance(event, Named) and event.path == DATA:
-            data = event.inode
-        elif isinstance(event, Told):
+        if isinstance(event, Told):
             told += 1
         elif isinstance(event, Wrote) and event.inode == data:
             is_last_page = event.offset < LAST_PAGES_BYTES
