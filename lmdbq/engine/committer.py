@@ -130,6 +130,12 @@ class Committer:
         """How long the running apply has been waiting for the store's write lock, 0.0 if it is not."""
         return self._baton.lock_wait_seconds
 
+    @property
+    def thread_ids(self) -> tuple[int, ...]:
+        """The native ids of the loop's thread, which asks, and of the writer's, once that has started."""
+        assert self._thread.native_id is not None
+        return threading.get_native_id(), self._thread.native_id
+
     _monotonic = staticmethod(time.monotonic)  # a simulation has its own time
 
     def start(self) -> None:

@@ -20,6 +20,7 @@ from lmdbq.clock import Clock
 from lmdbq.engine.committer import Commit, Committer, Settlement, Unit
 from lmdbq.engine.finished import Finished
 from lmdbq.engine.groups import Consumers
+from lmdbq.engine.one_core import OneCore
 from lmdbq.engine.timers import Timers
 from lmdbq.engine.waiters import DRAINING, Waiters
 from lmdbq.engine.watch import CommitWatch
@@ -65,18 +66,25 @@ class EngineStatus(Struct, frozen=True):
 class Engine:
     """A store for many concurrent callers on one event loop.
 
-    timers: whether this engine runs the timed ops (a daemon always does). busy_seconds: for how long another process
-    may hold the write lock before new calls are refused.
+    timers: whether it runs the timed ops (a daemon always does). one_core: whether its threads are kept on one core.
+    busy_seconds: for how long another process may hold the write lock before new calls are refused.
     """
 
     committer_type: type[Committer] = Committer  # a simulation has one without a thread
 
     def __init__(
-        self, store: Store, clock: Clock, *, timers: bool = True, busy_seconds: float = LOCK_WAIT_BUSY_SECONDS
+        self,
+        store: Store,
+        clock: Clock,
+        *,
+        timers: bool = True,
+        one_core: bool = False,
+        busy_seconds: float = LOCK_WAIT_BUSY_SECONDS,
     ) -> None:
         self.store = store
         self.clock = clock
         self._with_timers = timers
+        self._with_one_core = one_core
         self._busy_seconds = busy_seconds
         self._started = False
         self._draining = False
@@ -102,6 +110,7 @@ class Engine:
         self._waiters = Waiters(self._committer.submit, self._give_back)
         self._timers = Timers(self.store, self.clock, self._commit_timed)
         self._committer.start()
+        self._one_core = OneCore(self._loop, self._committer.thread_ids if self._with_one_core else ())
         if self._with_timers:
             begun = self._submit((Call((DaemonStart(),)),))  # before any claim can let a lease lapse
             self._tasks.append(self._loop.create_task(self._run_timers(begun)))
@@ -130,6 +139,7 @@ class Engine:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._one_core.let_go()
         await self._committer.close()
         self._watch.close()
 
@@ -294,6 +304,7 @@ class Engine:
             await asyncio.sleep(POLL_SECONDS if self._watch.must_poll and self._waiters.parked else LOOK_SECONDS)
             self._watch.look()
             self._waiters.look()
+            self._one_core.look(self._commits)
 
     async def _run_timers(self, begun: asyncio.Future[CallOutcome]) -> None:
         while True:

@@ -89,12 +89,8 @@ class FileWatch:
         return self._descriptor
 
     def drain(self) -> None:
-        """Take all events that wait, so that the descriptor is readable again only after the next write."""
-        try:
-            while os.read(self._descriptor, _EVENTS_BYTES):
-                pass
-        except BlockingIOError:
-            return  # the only way it ends: nothing more waits
+        """Take the events that wait. If there are more of them than fit, the descriptor stays readable."""
+        os.read(self._descriptor, _EVENTS_BYTES)
 
     def close(self) -> None:
         """Give up the descriptor; once."""
