@@ -33,9 +33,9 @@ def python(*words: str) -> Opened:
 
 
 @contextmanager
-def daemon(directory: Path) -> Iterator[tuple[int, int]]:
-    """Run ``lmdbq serve`` with its defaults."""
-    words = ["lmdbq.cli", "serve", "--listen", "127.0.0.1:0", "--data", str(directory / DATA)]
+def daemon(directory: Path, *options: str) -> Iterator[tuple[int, int]]:
+    """Run ``lmdbq serve`` with its defaults, but for these options."""
+    words = ["lmdbq.cli", "serve", "--listen", "127.0.0.1:0", "--data", str(directory / DATA), *options]
     with python(*words)(directory) as found:
         yield found
 

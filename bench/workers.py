@@ -3,7 +3,8 @@ work, and the same of Redis and its clients.
 
 For each row that is asked of such workers, both sides have turns: who is its server, what that spends per task in its
 own code and in the kernel, what the drivers spend to enqueue and to work, how many commits it took, and which rate all
-that allows. ``bench/results/workers.md`` is written from ``workers.jsonl``; a test compares them.
+that allows. The daemon has turns also with its threads on any core, which tells what it is worth to keep them on one.
+``bench/results/workers.md`` is written from ``workers.jsonl``; a test compares them.
 
 The trap is to read the allowed rate as one that can be had: who waits for a disk between two requests has idle cores.
 How far the rate that was seen lies below it is what waiting costs.
@@ -32,6 +33,8 @@ FACTS: Final = RESULTS / "workers.jsonl"
 PAGE: Final = RESULTS / "workers.md"
 ASKED: Final = tuple(row for row in ROWS if row.group == "workers")
 _COMMITS: Final = "lmdbq_commits_total "
+_OURS: Final = "lmdbq.bench.http_load"
+_FREE: Final = "HTTP JSON, any core"
 _REDIS_MODES: Final = {"Redis always, BLMOVE": "life one by one", "Redis always, LMOVE pipelined": "life"}
 
 
@@ -46,7 +49,7 @@ class Side(NamedTuple):
     @property
     def is_lmdbq(self) -> bool:
         """Whether it is the daemon."""
-        return self.open is daemon
+        return self.module == _OURS
 
 
 class Cost(msgspec.Struct, frozen=True):
@@ -74,11 +77,15 @@ class Server(NamedTuple):
 
 
 def sides(row: Row) -> list[Side]:
-    """Return who has turns for a row: the daemon, and the peer if it is installed."""
-    found = [Side(row.numerator[1], daemon, "lmdbq.bench.http_load", "life")]
+    """Return who has turns for a row: the daemon, the same on any core, and the peer if it is installed."""
+    found = [Side(row.numerator[1], daemon, _OURS, "life"), Side(_FREE, _on_any_core, _OURS, "life")]
     for _, peer in row.denominators if not absent_server() else ():
         found.append(Side(peer, _redis, "lmdbq.bench.redis_load", _REDIS_MODES[peer]))
     return found
+
+
+def _on_any_core(directory: Path) -> Any:
+    return daemon(directory, "--any-core")
 
 
 def _redis(directory: Path) -> Any:
@@ -166,6 +173,7 @@ def page(facts: dict[str, Any]) -> str:
         costs = {name: medians(Cost, rounds) for name, rounds in facts["rows"][row.title].items()}
         lines += [_line(row, name, cost, cores) for name, cost in costs.items()]
         limits += [_limit(row, costs, peer, cores) for _, peer in row.denominators if peer in costs]
+        limits.append(_placing(row, costs))
     return "\n".join([*lines, "", *limits]) + "\n"
 
 
@@ -193,4 +201,13 @@ def _limit(row: Row, costs: dict[str, Cost], peer: str, cores: int) -> str:
         f"{allowed:.2f}. A task costs the daemon {server:.0f} us, Redis' server {other:.0f}, and its clients "
         f"{theirs.producer + theirs.workers:.0f}; reaching what is asked of Redis' rate leaves "
         f"{1e6 / (row.asked * theirs.rate):.0f} us for all of a task."
+    )
+
+
+def _placing(row: Row, costs: dict[str, Cost]) -> str:
+    kept, free = costs[row.numerator[1]], costs[_FREE]
+    spent = (kept.server + kept.system) / (free.server + free.system)
+    return (
+        f"- {_title(row)}: with its threads on one core the daemon spends {spent:.2f} of what it does on any core, "
+        f"and its rate is {kept.rate / free.rate:.2f} of that."
     )

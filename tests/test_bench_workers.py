@@ -33,16 +33,19 @@ def test_both_sides_of_every_row_are_measured(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_limit_says_what_was_asked_seen_and_allowed():
-    row = workers.ASKED[0]
     ours, theirs = Cost(80.0, 20.0, 10.0, 10.0, 150.0, 6_000.0), Cost(50.0, 50.0, 100.0, 300.0, 0.0, 3_000.0)
     assert (ours.most(2, 2), theirs.most(2, 2)) == (10_000, 4_000)
-    costs = msgspec.to_builtins({row.numerator[1]: [ours], row.denominators[0][1]: [theirs]})
-    facts = {
-        "machine": {"cores": 2},
-        "rows": {one.title: {} for one in workers.ASKED} | {row.title: costs},
+    free = Cost(100.0, 25.0, 10.0, 10.0, 150.0, 5_000.0)
+    found = {
+        one.title: msgspec.to_builtins(
+            {one.numerator[1]: [ours], "HTTP JSON, any core": [free], one.denominators[0][1]: [theirs]}
+        )
+        for one in workers.ASKED
     }
+    facts = {"machine": {"cores": 2}, "rows": found}
     said = workers.page(facts)
     assert "| dequeue 10 | HTTP JSON | 80.0 | 20.0 | 10.0 | 10.0 | 150.0 | 6,000 | 10,000 |" in said
     assert "| dequeue 10 | Redis always, BLMOVE | 50.0 | 50.0 | 100.0 | 300.0 |  | 3,000 | 4,000 |" in said
     assert "asked is 3, seen 2.00; processor time allows 2.50." in said
     assert "leaves 111 us for all of a task" in said
+    assert "one core the daemon spends 0.80 of what it does on any core, and its rate is 1.20 of that." in said

@@ -136,7 +136,7 @@ async def _serve_file(settings: Settings, listen: Listen, ownership: Ownership, 
 
 
 async def _serve_store(settings: Settings, listen: Listen, store: Store, ownership: Ownership, ready: Ready) -> int:
-    engine = Engine(store, SystemClock(), one_core=settings.one_core)
+    engine = Engine(store, SystemClock(), one_core=not settings.any_core)
     await engine.start()
     app = make_app(settings, engine)
     try:

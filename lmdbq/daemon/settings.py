@@ -47,7 +47,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     strict_queues: bool = False
     idempotency_kept_seconds: float = limits.MEMO_KEPT_NS / limits.SECOND_NS
     grace_seconds: float = limits.GRACE_DAEMON_SECONDS
-    one_core: bool = True
+    any_core: bool = False
 
     def data_directory(self) -> Path:
         """Return the directory of the file."""
@@ -91,9 +91,7 @@ SETTINGS: Final = (
         "idempotency_kept_seconds", "LMDBQ_IDEMPOTENCY_KEPT", "How long an Idempotency-Key is remembered, 1 to 86400 s."
     ),
     Setting("grace_seconds", "LMDBQ_GRACE", "How long a stopping daemon waits for requests that are under way."),
-    Setting(
-        "one_core", "LMDBQ_ONE_CORE", "true: threads that take turns share a processor core, unless others take it."
-    ),
+    Setting("any_core", "LMDBQ_ANY_CORE", "true: threads run on any core; else on one, unless others take that."),
 )
 
 

@@ -2,7 +2,7 @@
 
 Only one of the two runs Python at a time (see ``baton``), so a second core does nothing for them; but the system wakes
 each on whichever core is idle. Every turn then begins on a core whose caches hold other things, and which has to be
-woken. Kept on one core, the daemon of this project needs a sixth to a quarter less processor time for the same load.
+woken. What it is worth to keep them on one, ``python -m bench profile workers`` measures.
 
 What could be lost: a core is shared with whoever else runs there, and from one that is given away for good (a process
 in real time, or one that is tied to it) the two could not go elsewhere. So it is looked at, twice a second while there
