@@ -82,7 +82,7 @@ def test_a_planted_fault_is_found(plant: str):
     problem, title, *history = report.faults[0].problems
     assert title == "its history:"
     assert 0 < len(history) <= 40
-    expected = {
+    expected: dict[str, str | tuple[str, ...]] = {
         "forget-a-wakeup": "waits for it",
         "ignore-the-fence": "delivery ",
         "answer-before-commit": "no commit",
@@ -105,13 +105,14 @@ def test_a_planted_fault_is_found(plant: str):
         "forget-a-death": "and was followed",
         "miscount-an-end": "; they are ",
         "count-a-report-twice": "; they are ",
-        "decide-too-early": "which it cannot ",
+        "decide-too-early": ("which it cannot ", "a set is gone, and its time was not over"),
         "follow-a-set-twice": "was followed by 2 tasks",
         "forget-a-set": "was followed by 0 tasks",
         "leave-a-deleted-set": " any more",
         "leave-a-set-open": "somebody was told otherwise",
     }
-    assert expected[plant] in problem
+    texts = expected[plant]
+    assert any(text in problem for text in ((texts,) if isinstance(texts, str) else texts))
 
 
 def test_a_seed_repeats_its_run_and_another_does_not():

@@ -94,8 +94,11 @@ class Timers:
         errors = 0
         while True:
             try:
-                moved = await run_once(self._store, self._clock, self._commit)
-                wait = seconds_until(self._store.due(self._clock), self._clock.wall_ns())
+                moved, due, now = 0, self._store.due(self._clock), self._clock.wall_ns()
+                if due_ops(due, now):
+                    moved = await run_once(self._store, self._clock, self._commit)
+                    due, now = self._store.due(self._clock), self._clock.wall_ns()
+                wait = seconds_until(due, now)
             except (CommitUnknown, StoreClosed, Draining):
                 return
             except Exception:  # noqa: BLE001  (a service outlives what it reports; nothing was half done)
@@ -111,10 +114,12 @@ class Timers:
 
     async def _pause(self, seconds: float) -> None:
         """Wait ``seconds``, or until poked, but never less than PAUSE_SECONDS."""
-        await asyncio.sleep(PAUSE_SECONDS)
+        loop = asyncio.get_running_loop()
+        earliest = loop.time() + PAUSE_SECONDS
         try:
-            async with asyncio.timeout(seconds - PAUSE_SECONDS):
+            async with asyncio.timeout(max(seconds, PAUSE_SECONDS)):
                 await self._poked.wait()
+                await asyncio.sleep(earliest - loop.time())  # more may come meanwhile: one look serves all of it
         except TimeoutError:
             return  # the usual end
         finally:

@@ -12,6 +12,7 @@ apply runs: our own commit would look foreign, and a foreign one that came toget
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import sys
@@ -89,8 +90,9 @@ class FileWatch:
         return self._descriptor
 
     def drain(self) -> None:
-        """Take the events that wait. If there are more of them than fit, the descriptor stays readable."""
-        os.read(self._descriptor, _EVENTS_BYTES)
+        """Take the events that wait, if any do. If there are more of them than fit, the descriptor stays readable."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._descriptor, _EVENTS_BYTES)
 
     def close(self) -> None:
         """Give up the descriptor; once."""
