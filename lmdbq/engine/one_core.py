@@ -8,10 +8,10 @@ What could be lost: the core is shared with whoever else runs there. The system 
 a process that is tied to the core, or runs in real time, or from another daemon that has chosen the same core, the two
 could not get away. So it is looked at, twice a second while there is work. If others had the core for at least half as
 long as the two, while another core was idle, or for much longer than them, and that twice in a row, the two are let go
-for FREE_SECONDS, and are kept on a core again then. Whoever has chosen the cores for the process has chosen: no others
-are used.
+for FREE_SECONDS, and then stay where the system has put them. Whoever has chosen the cores for the process has chosen:
+no others are used.
 
-Of the cores one is taken that serves fewer interrupts than the average: beside those of a disk that syncs for each
+At the start a core is taken that serves fewer interrupts than the average: beside those of a disk that syncs for each
 commit, half of the gain was lost.
 
 The traps: threads inherit the cores of the one that starts them, so those of the loop's executor are told to take any.
@@ -66,7 +66,7 @@ class OneCore:
         self._allowed = _allowed(threads)
         if self._allowed:
             loop.set_default_executor(ThreadPoolExecutor(initializer=_go_to, initargs=(0, self._allowed)))
-            self._keep()
+            self._keep(self._quiet_core())
 
     def look(self, work_done: int) -> None:
         """Let go of the core if others have it; take one again after a while. To be called now and then.
@@ -85,7 +85,7 @@ class OneCore:
                 self.let_go()
             self._was_taken = is_taken
         elif self._now() >= self._free_until:
-            self._keep()
+            self._keep(self._here())
 
     def _is_taken(self, before: Times, now: Times, core: int) -> bool:
         """Return whether others had too much of a core meanwhile. Cores that are not told of are not judged."""
@@ -102,8 +102,7 @@ class OneCore:
 
     _now = staticmethod(time.monotonic)
 
-    def _keep(self) -> None:
-        core = self._chosen()
+    def _keep(self, core: int) -> None:
         if self._put({core}):
             self.core, self._was_taken = core, False
             self._before = self._times()
@@ -111,12 +110,16 @@ class OneCore:
             self._put(self._allowed)
             self._allowed = set()
 
-    def _chosen(self) -> int:
-        """Return the core that the loop is on, unless that serves more interrupts than most; else any that does not."""
+    def _here(self) -> int:
+        """Return the core that the loop was on last."""
+        text = (_THREADS / str(self._threads[0]) / "stat").read_text(encoding="utf-8", errors="replace")
+        return int(text.rpartition(") ")[2].split()[_CORE_FIELD])
+
+    def _quiet_core(self) -> int:
+        """Return the core that the loop is on, unless that serves more interrupts than most; else one that does not."""
         served = {core: sum(ticks[_INTERRUPT_FIELDS]) for core, ticks in _ticks().items() if core in self._allowed}
         quiet = [core for core in self._allowed if served.get(core, 0) * len(served) <= sum(served.values())]
-        text = (_THREADS / str(self._threads[0]) / "stat").read_text(encoding="utf-8", errors="replace")
-        here = int(text.rpartition(") ")[2].split()[_CORE_FIELD])
+        here = self._here()
         return here if here in quiet else random.choice(quiet)  # noqa: S311  (no secret)
 
     def _put(self, cores: set[int]) -> bool:
