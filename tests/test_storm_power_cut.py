@@ -251,7 +251,7 @@ def test_a_planted_fault_is_found(recordings: dict[str, Recording], plant: str, 
     assert faults(recording, images(recording, plant, 60, span), tmp_path) != []
 
 
-@pytest.mark.parametrize("plant", PLANTS.keys() - OF_THE_LIBRARY)
+@pytest.mark.parametrize("plant", sorted(PLANTS.keys() - OF_THE_LIBRARY))
 def test_a_planted_fault_of_the_daemon_is_found(through_daemon: dict[str, Recording], plant: str, tmp_path: Path):
     recording, span = PLANTS[plant](through_daemon["full"])
     assert faults(recording, images(recording, plant, 60, span), tmp_path) != []
