@@ -50,6 +50,10 @@ async def kept() -> Judged:
     return Judged(asyncio.get_running_loop(), (threading.get_native_id(),))
 
 
+async def kept_for_real() -> OneCore:
+    return OneCore(asyncio.get_running_loop(), (threading.get_native_id(),))
+
+
 def cores_of(threads: tuple[int, ...]) -> list[set[int]]:
     return [os.sched_getaffinity(thread) for thread in threads]
 
@@ -129,13 +133,13 @@ async def test_the_core_with_the_interrupts_is_left_alone(
     for loud in here:
         told = (f"cpu{core} 1 2 3 4 5 {900 if core == loud else 7} 20 0 0 0\n" for core in here)
         (tmp_path / "stat").write_text("cpu  1 2 3 4 5 6 7 8 9 10\n" + "".join(told), encoding="ascii")
-        keeping = OneCore(asyncio.get_running_loop(), (threading.get_native_id(),))
+        keeping = await kept_for_real()
         assert keeping.core in here - {loud}
         keeping.let_go()
 
 
 async def test_times_are_those_of_the_system() -> None:
-    keeping = OneCore(asyncio.get_running_loop(), (threading.get_native_id(),))
+    keeping = await kept_for_real()
     before = keeping._times()
     while keeping._times().ours < before.ours + 0.05:
         assert keeping.core is not None
@@ -150,7 +154,7 @@ async def test_times_are_those_of_the_system() -> None:
 async def test_cores_that_are_not_told_of_are_not_judged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "stat").write_text("cpu 1 2 3 4\nintr 7 8\ncpu900 1 2 3 4 5 6 7 8 9 10\n", encoding="ascii")
     monkeypatch.setattr(one_core, "_CORES", tmp_path / "stat")
-    keeping = OneCore(asyncio.get_running_loop(), (threading.get_native_id(),))
+    keeping = await kept_for_real()
     for done in range(1, 4):
         keeping.look(done)
         assert keeping.core is not None
@@ -188,3 +192,22 @@ async def test_where_nothing_tells_of_waiting_nothing_is_done(
         assert cores_of(engine._committer.thread_ids) == [here, here]
         engine._one_core.look(10)
         assert engine._one_core.core is None
+
+
+async def test_what_cannot_be_read_ends_neither_the_start_nor_the_looks(
+    here: set[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    keeping = await kept_for_real()
+    kept_on = keeping.core
+    with monkeypatch.context() as context:
+        context.setattr(one_core, "_CORES", tmp_path)  # a directory: reading it fails
+        keeping.look(1)
+        keeping.look(2)
+        assert keeping.core == kept_on
+        keeping.let_go()
+        free = await kept_for_real()
+        assert free.core is None
+        assert os.sched_getaffinity(0) == here
+    free.look(1)
+    assert free.core is not None, "it can be read again"
+    free.let_go()

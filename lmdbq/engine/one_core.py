@@ -22,6 +22,7 @@ of a virtual machine can take its time to wake.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import time
@@ -66,7 +67,8 @@ class OneCore:
         self._allowed = _allowed(threads)
         if self._allowed:
             loop.set_default_executor(ThreadPoolExecutor(initializer=_go_to, initargs=(0, self._allowed)))
-            self._keep(self._quiet_core())
+            with contextlib.suppress(OSError):  # what is told of cores cannot be read: they stay free
+                self._keep(self._quiet_core())
 
     def look(self, work_done: int) -> None:
         """Let go of the core if others have it; take one again after a while. To be called now and then.
@@ -75,8 +77,11 @@ class OneCore:
         """
         is_at_work, self._work_done = work_done != self._work_done, work_done
         was_at_work, self._is_at_work = self._is_at_work, is_at_work
-        if not self._allowed or not is_at_work:
-            return
+        if self._allowed and is_at_work:
+            with contextlib.suppress(OSError):  # no descriptor is left to look with, say: it stays as it is
+                self._look(was_at_work=was_at_work)
+
+    def _look(self, *, was_at_work: bool) -> None:
         if self.core is not None:
             before, self._before = self._before, self._times()
             is_taken = was_at_work and self._is_taken(before, self._before, self.core)
@@ -103,9 +108,9 @@ class OneCore:
     _now = staticmethod(time.monotonic)
 
     def _keep(self, core: int) -> None:
+        before = self._times()
         if self._put({core}):
-            self.core, self._was_taken = core, False
-            self._before = self._times()
+            self.core, self._was_taken, self._before = core, False, before
         else:  # not for one of them at least: from now on the system alone places them
             self._put(self._allowed)
             self._allowed = set()
