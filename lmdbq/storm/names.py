@@ -16,6 +16,7 @@ from typing import Final
 from msgspec import Struct
 
 ROOT: Final = 0
+NOBODY: Final = -1  # the number of an inode that no recording has
 
 Entry = tuple[int, str]
 """A directory's inode, and a name in it."""

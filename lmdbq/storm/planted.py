@@ -13,11 +13,9 @@ from typing import Final, NamedTuple
 from msgspec.structs import replace
 
 from lmdbq.store.creation import DATA_NAME
-from lmdbq.storm.names import ROOT, first_named
+from lmdbq.storm.names import NOBODY, ROOT, first_named
 from lmdbq.storm.recording import DATA, DIRECTORY, Event, Forced, Recording, Synced, Told, Wrote
 from lmdbq.storm.session import RESTORED_NAME
-
-_NOBODY: Final = -1  # the number of an inode that no recording has
 
 
 class Planted(NamedTuple):
@@ -84,7 +82,7 @@ def _restored(recording: Recording) -> tuple[int, int]:
     try:
         return first_named(recording.events, f"{RESTORED_NAME}/{DATA_NAME}")
     except LookupError:  # as in a session through the daemon
-        return len(recording.events), _NOBODY
+        return len(recording.events), NOBODY
 
 
 def _without(recording: Recording, sync: Synced, begin: int, named: int) -> Planted:

@@ -38,6 +38,7 @@ from lmdbq.store.side import SIDE_PREFIX
 from lmdbq.storm.disk import Disk, Drawn, File, Inode, make
 from lmdbq.storm.images import Seen, copy_faults, glance, look, verdict
 from lmdbq.storm.ledger import World
+from lmdbq.storm.names import NOBODY
 from lmdbq.storm.reach import Reach, whole_key
 from lmdbq.storm.recording import DATA, DIRECTORY, LOCK, Recording
 from lmdbq.storm.session import COPY_NAME, RESTORED_NAME
@@ -48,7 +49,6 @@ LOOKED_THROUGH: Final = "looked through"
 AUDITED: Final = "audited"
 EQUAL: Final = "equal to one before"
 _COPY: Final = f"{DIRECTORY}/{COPY_NAME}"
-_NOBODY: Final = -1  # the number of an inode that no recording has
 
 _ABSENT: Final = "absent"
 _DIFFERS: Final = "it is not judged as one that cannot be told from it"
@@ -67,7 +67,7 @@ def draw(image_seed: str, disk: Disk, recording: Recording) -> Drawn:
         return drawn
     written = Inode()  # as its shared mapping was last written back
     written.content = bytearray(recording.lock)
-    kept = File(_NOBODY, written, lock.size, [])
+    kept = File(NOBODY, written, lock.size, [])
     return {path: kept if file is not None and file.number == lock.number else file for path, file in drawn.items()}
 
 
