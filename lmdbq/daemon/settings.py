@@ -202,6 +202,8 @@ def _converted(name: str, value: Any, kind: Any) -> Any:
         return Path(value)
     if kind is float and value[-1:].isalpha():
         return read_duration(value)
+    if kind is bool and value.lower() not in ("true", "false", "1", "0"):
+        raise ValueError("it is true or false")
     return msgspec.convert(value, kind, strict=False)
 
 
