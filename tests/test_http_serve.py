@@ -276,7 +276,7 @@ def test_given_wins_over_the_environment_and_that_over_the_default():
 @pytest.mark.parametrize(("text", "means"), [("true", True), ("False", False), ("1", True), ("0", False)])
 def test_what_is_either_so_or_not_is_said_in_these_words(text: str, means: bool):
     assert load({}, {"LMDBQ_ANY_CORE": text, "HOME": "/home/u"}).any_core is means
-    with pytest.raises(InvalidInput, match="LMDBQ_ANY_CORE.*: it is true or false"):
+    with pytest.raises(InvalidInput, match=r"LMDBQ_ANY_CORE.*: it is true or false"):
         load({}, {"LMDBQ_ANY_CORE": f"{text}?", "HOME": "/home/u"})
 
 
