@@ -17,8 +17,8 @@ from click.testing import CliRunner
 import lmdbq
 from lmdbq.cli.exits import Exit
 from lmdbq.cli.main import cli
-from lmdbq.errors import CorruptFile, InUse, NotEmpty, StoreError, StoreFull
-from lmdbq.store.copies import COMPACT_NAME, PART_SUFFIX, backup, compact, restore
+from lmdbq.errors import CorruptFile, InUse, NotEmpty, NotOurFile, StoreError, StoreFull
+from lmdbq.store.copies import COMPACT_NAME, PART_SUFFIX, backup, compact, new_backup, restore
 from lmdbq.store.dump import dump_lines
 from lmdbq.store.lmdb import open_store
 from tests.fake_daemon import FakeDaemon, answer
@@ -278,4 +278,19 @@ def test_a_backup_that_breaks_off_or_is_refused_leaves_nothing(tmp_path: Path):
     assert (broken.exit_code, refused.exit_code) == (Exit.UNREACHABLE, Exit.FAILED)
     assert "no room" in refused.stderr
     assert run("backup", "--at", "http://127.0.0.1:1", tmp_path / "copy").exit_code == Exit.UNREACHABLE
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_backup_whose_file_cannot_be_closed_has_failed_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(fd: int) -> None:
+        close(fd)
+        raise OSError(errno.EIO, "what was written is lost")
+
+    close = os.close
+    with pytest.raises(NotOurFile, match="what was written is lost"), new_backup(tmp_path / "copy") as write:
+        write(b"x")
+        monkeypatch.setattr(os, "close", refuse)
+    monkeypatch.undo()
     assert list(tmp_path.iterdir()) == []

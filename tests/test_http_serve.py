@@ -32,6 +32,10 @@ sys.exit(run(Settings(listen={listen!r}, data=Path({data!r}), **{more!r})))
 """
 
 
+def address_in(line: str) -> str:
+    return next((word for word in line.split() if word.startswith(("http://", "unix://"))), "")
+
+
 class Process:
     """A daemon in a process of its own."""
 
@@ -43,7 +47,7 @@ class Process:
         )
         assert self.process.stderr is not None
         self.first_line = self.process.stderr.readline()
-        self.url = next((word for word in self.first_line.split() if word.startswith(("http://", "unix://"))), "")
+        self.url = address_in(self.first_line)
 
     def call(self, path: str, body: Any = None, timeout: float = SECONDS) -> tuple[int, Any]:
         data = None if body is None else json.dumps(body).encode()
@@ -166,6 +170,20 @@ def test_a_second_daemon_names_the_first(tmp_path: Path):
         assert str(first.process.pid) in said
         assert first.url in said
         assert first.end() == 0
+
+
+def test_a_disk_that_cannot_take_where_it_answers_keeps_nobody_from_serving(tmp_path: Path):
+    before = "import os, errno\ndef full(*_): raise OSError(errno.ENOSPC, 'no room')\nos.ftruncate = full"
+    with started(tmp_path / "q", before=before) as daemon:
+        assert daemon.process.stderr is not None
+        assert "no room" in daemon.first_line
+        daemon.url = address_in(daemon.process.stderr.readline())
+        assert daemon.call("/readyz")[0] == 200
+        with started(tmp_path / "q") as second:
+            assert second.process.wait(SECONDS) == 75
+        assert daemon.end() == 0
+        assert "Traceback" not in daemon.rest()
+    checked(tmp_path / "q")
 
 
 def test_a_taken_port_is_said(tmp_path: Path):

@@ -8,6 +8,7 @@ their own.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 from pathlib import Path
 from typing import Final
@@ -19,6 +20,8 @@ from lmdbq.errors import LmdbqError
 from lmdbq.store.creation import make_directories
 
 LOCK_NAME: Final = "daemon.lock"
+
+log = logging.getLogger("lmdbq.daemon")
 
 
 class Owner(Struct):
@@ -51,9 +54,12 @@ class Ownership:
             ) from None
 
     def announce(self, url: str) -> None:
-        """Write down who holds the file and where it answers."""
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, msgspec.json.encode(Owner(os.getpid(), url)), 0)
+        """Write down who holds the file and where it answers; a disk that cannot take that keeps nobody from it."""
+        try:
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, msgspec.json.encode(Owner(os.getpid(), url)), 0)
+        except OSError as error:
+            log.warning("%s: %s; a second daemon on this file will not say where this one answers", LOCK_NAME, error)
 
     def give_up(self) -> None:
         """Release the lock."""

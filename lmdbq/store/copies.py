@@ -92,7 +92,11 @@ def restore(source: Path, directory: Path, tell: Tell, *, check: bool = True) ->
         _verify(made, every=check)
         (made / LOCK_NAME).unlink(missing_ok=True)
         made.rename(directory)
-        sync_path(directory.parent)
+        try:
+            sync_path(directory.parent)
+        except OSError:
+            directory.rename(made)  # its name may not outlast a power cut: nothing is there, and the next one may try
+            raise
     except BaseException:
         shutil.rmtree(made, ignore_errors=True)
         raise
@@ -179,15 +183,17 @@ def _new_file(path: Path) -> Iterator[int]:
     except OSError as error:
         raise NotOurFile(f"cannot write {part}: {error.strerror}") from error
     try:
-        yield fd
-        os.fsync(fd)
+        try:
+            yield fd
+            os.fsync(fd)
+        finally:
+            os.close(fd)
         part.rename(path)
         sync_path(path.parent)
     except (OSError, lmdb.Error) as error:
         kind = StoreFull if isinstance(error, OSError) and error.errno in NO_ROOM else NotOurFile
         raise kind(f"{path} could not be written: {error}") from error
     finally:
-        os.close(fd)
         with contextlib.suppress(OSError):  # the copy has its name, or has failed; the next one writes over what stays
             part.unlink(missing_ok=True)
 

@@ -207,6 +207,8 @@ def _store(kind: str, scratch: Path) -> Iterator[tuple[Store, Callable[[], Store
             opened.append(open_store(Path(place)))
             return opened[-1]
 
-        yield reopen(), reopen
-        opened[-1].close()
+        try:
+            yield reopen(), reopen
+        finally:
+            opened[-1].close()
     gc.collect()
