@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
+from lmdbq.bench.procfs import waited_ns
 from lmdbq.demo.children import Interrupts
 from lmdbq.storm import kill, kill_caller, kill_judge, kill_round
-from lmdbq.storm.kill_cast import ROLES, Cast, EndedByItself, waited_ns
+from lmdbq.storm.kill_cast import ROLES, Cast, EndedByItself
 from lmdbq.storm.kill_judge import Judge, Life, Stored
 from lmdbq.storm.kill_lanes import Lanes, Part
 from lmdbq.storm.kill_plants import PLANTS

@@ -53,6 +53,15 @@ def cpu_seconds(pid: int) -> float:
     return used_ns / 1e9
 
 
+def waited_ns(pid: int) -> int:
+    """Return for how long the threads of a process were ready to go on, and no core was free; 0 if nobody counts it."""
+    total_ns = 0
+    for thread in threads(pid):
+        with suppress(FileNotFoundError, ProcessLookupError):  # one that has just ended
+            total_ns += int(Path(f"/proc/{pid}/task/{thread}/schedstat").read_bytes().split()[1])
+    return total_ns
+
+
 def system_seconds(pid: int) -> float:
     """Return the part of a process's CPU time that the kernel has used for it, in steps of a tick (10 ms)."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(") ")[2].split()

@@ -2,7 +2,8 @@
 
 A party is a user of the daemon in threads of its own, who knows from the steady clock and from ``WallClock`` what must
 be, and blames what is not. Parties go on through every step, stop and restart; while the daemon is being stopped or
-started, calls may fail. Whoever judges lateness leaves out what the machine itself stood still, as ``Stalls`` saw it.
+started, calls may fail. Whoever judges lateness leaves out what the machine itself stood still, or had no core for the
+daemon, as ``Stalls`` saw it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple, Protocol
 
+from lmdbq.bench.procfs import waited_ns
+from lmdbq.limits import SECOND_NS
 from lmdbq.storm.fake_clock import WallClock
 from lmdbq.storm.report import Report
 from lmdbq.storm.served import Caller, Served, Unreachable, WrongAnswer
@@ -21,6 +24,7 @@ LATE_SECONDS: Final = 1.0
 LULL_SECONDS: Final = 3.5  # by then the short leases are over
 _STALL_SECONDS: Final = 0.02  # shorter ones are not counted
 _BEAT_SECONDS: Final = 0.01
+_WAIT_NS: Final = 1_000_000
 _RETRY_SECONDS: Final = 0.02
 
 
@@ -46,24 +50,39 @@ class Wake(NamedTuple):
 
 
 class Stalls(threading.Thread):
-    """Notes when this machine let a thread wait that had asked for a short sleep."""
+    """Notes when this machine let a thread wait that had asked for a short sleep, and when it had no core for another
+    process.
 
-    def __init__(self) -> None:
+    pid: says whom to look at now, 0 = nobody. Each moment is kept with how many seconds were lost just before it.
+    """
+
+    def __init__(self, pid: Callable[[], int]) -> None:
         super().__init__(name="storm-stalls", daemon=True)
+        self._pid = pid
         self._over = threading.Event()
         self._stalls: list[tuple[float, float]] = []
+        self._waits: list[tuple[float, float]] = []
 
     def run(self) -> None:
-        last = time.monotonic()
+        last, watched, waited = time.monotonic(), 0, 0
         while not self._over.wait(_BEAT_SECONDS):
             now = time.monotonic()
             if now - last - _BEAT_SECONDS > _STALL_SECONDS:
                 self._stalls.append((now, now - last - _BEAT_SECONDS))
+            pid = self._pid()
+            total = waited_ns(pid) if pid else 0
+            if pid == watched and total - waited > _WAIT_NS:
+                self._waits.append((now, (total - waited) / SECOND_NS))
+            if pid != watched or not 0 <= total - waited <= _WAIT_NS:
+                watched, waited = pid, total
             last = now
 
     def seconds(self, since: float, until: float) -> float:
-        """Return for how long the machine stood still between two steady times."""
-        return sum(length for at, length in self._stalls if at >= since and at - length <= until)
+        """Return for how long the machine stood still, or had no core, between two steady times."""
+        return max(
+            sum(length for at, length in lost if at >= since and at - length <= until)
+            for lost in (self._stalls, self._waits)
+        )
 
     def __enter__(self) -> Stalls:
         self.start()
@@ -115,7 +134,7 @@ class Rig:
 
     def wake(self, *, started: bool = False, new_boot: bool = False) -> None:
         """Note that the daemon acts again."""
-        self.wall.seen()
+        self.wall.seen(self.served.pid)
         self.wakes.append(Wake(time.monotonic(), started, new_boot))
 
     # --- what parties use ---

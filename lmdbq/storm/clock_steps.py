@@ -151,13 +151,13 @@ def run(
     if plant and plant not in PLANTS:
         raise KeyError(plant)
     report = Report("clock", seed, "steps")
-    with scratch_directory() as scratch, Stalls() as stalls:
-        wall = WallClock(scratch)
+    with scratch_directory() as scratch, WallClock(scratch) as wall:
         served = Served(scratch / "data", environment=wall.environment(), plant=plant)
+        stalls = Stalls(lambda: served.pid if served.is_alive else 0)
         rig = Rig(served, wall, report, stalls)
         storm = ClockStorm(rig, scratch, seed)
         until = time.monotonic() + minutes * 60 if minutes else None
-        with ending(served):
+        with stalls, ending(served):
             storm.start()
             run_parties(
                 rig,

@@ -25,6 +25,7 @@ from typing import Final, NamedTuple
 from lmdbq.storm.trace import Unclear
 
 DEBIAN_PLACES: Final = "*/faketime/libfaketime.so.1"  # below /usr/lib: of the package faketime
+_SHARED: Final = ("/dev/shm/faketime_shm_{pid}", "/dev/shm/sem.faketime_sem_{pid}")  # it stays if a process is killed
 SLEW_SECONDS: Final = 0.02  # how far a machine's clocks may drift apart meanwhile
 
 
@@ -62,7 +63,10 @@ def _works(candidate: Path) -> bool:
 
 
 class WallClock:
-    """The wall clock of one process; it begins as the machine's. For one thread that sets it and many that ask."""
+    """The wall clock of one process; it begins as the machine's. For one thread that sets it and many that ask.
+
+    A context: at its end nothing is left of it, of processes that were killed either.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._preloaded = library()
@@ -71,8 +75,17 @@ class WallClock:
         self._ended: list[Span] = []
         self._current: Span | None = None
         self._stepping = threading.Lock()
+        self._pids: set[int] = set()
         self.ahead = 0.0
         self._write()
+
+    def __enter__(self) -> WallClock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pid in self._pids:
+            for name in _SHARED:
+                Path(name.format(pid=pid)).unlink(missing_ok=True)
 
     def environment(self) -> dict[str, str]:
         """Return the variables that give a process this clock."""
@@ -107,8 +120,9 @@ class WallClock:
         fresh.write_text(f"{self.ahead:+.6f}\n", encoding="ascii")
         fresh.rename(self._file)
 
-    def seen(self) -> None:
+    def seen(self, pid: int) -> None:
         """Note that the process runs, from now on."""
+        self._pids.add(pid)
         self._current = Span(time.monotonic(), math.inf, self.ahead)
 
     def unseen(self) -> None:

@@ -8,7 +8,6 @@ it, so whether the storm is to end is only looked at while it sleeps.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import signal
@@ -20,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple
 
+from lmdbq.bench.procfs import waited_ns
 from lmdbq.storm import kill_caller
 from lmdbq.storm.kill_caller import Caller, HttpPost, Notes, read_notes
 from lmdbq.storm.kill_judge import Life
@@ -212,13 +212,3 @@ class Cast:
             if role != DAEMON
             for notes in paths
         ]
-
-
-def waited_ns(pid: int) -> int:
-    """Return for how long the threads of a process were ready to go on, and no core was free; 0 if nobody counts it."""
-    total_ns = 0
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError), os.scandir(f"/proc/{pid}/task") as threads:
-        for thread in threads:
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
-                total_ns += int(Path(thread.path, "schedstat").read_bytes().split()[1])
-    return total_ns
