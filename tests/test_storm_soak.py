@@ -9,6 +9,8 @@ from lmdbq.storm.plateau import MB, SAMPLES_MIN, Sample, problems
 
 FLAT = Sample(anonymous_bytes=40 * MB, descriptors=20, file_bytes=60 * MB, written_bytes=50 * MB, used_bytes=40 * MB)
 
+HOUR = 60.0
+
 
 def ignore(*_: object) -> None:
     return
@@ -17,8 +19,8 @@ def ignore(*_: object) -> None:
 def test_what_goes_up_and_down_is_flat_and_what_was_warm_once_is_flat():
     swinging = [FLAT._replace(used_bytes=(5 + n % 36) * MB, descriptors=20 + n % 3) for n in range(200)]
     warm = [FLAT._replace(anonymous_bytes=min(20 + n, 60) * MB, file_bytes=min(n, 60) * MB) for n in range(200)]
-    assert problems(swinging) == []
-    assert problems(warm) == []
+    assert problems(swinging, HOUR) == []
+    assert problems(warm, HOUR) == []
 
 
 @pytest.mark.parametrize(
@@ -27,19 +29,30 @@ def test_what_goes_up_and_down_is_flat_and_what_was_warm_once_is_flat():
 )
 def test_what_leaks_is_found(field: str, per_sample: int, said: str):
     leaking = [FLAT._replace(**{field: getattr(FLAT, field) + n * per_sample}) for n in range(200)]
-    [problem] = problems(leaking)
+    [problem] = problems(leaking, HOUR)
     assert problem.startswith(f"{said} grows: ")
 
 
+@pytest.mark.parametrize(("minutes", "found"), [(1.0, 0), (60.0, 1)])
+def test_what_a_swing_may_be_in_a_minute_is_a_leak_in_an_hour(minutes: float, found: int):
+    higher = [FLAT._replace(anonymous_bytes=(50 if n < 150 else 57) * MB) for n in range(200)]
+    assert len(problems(higher, minutes)) == found
+
+
+def test_a_leak_is_found_in_a_minute_if_it_is_large():
+    leaking = [FLAT._replace(anonymous_bytes=40 * MB + n * MB // 5) for n in range(200)]
+    assert "memory grows" in problems(leaking, 1.0)[0]
+
+
 def test_a_file_that_holds_too_little_is_found_though_it_is_flat():
-    [problem] = problems([FLAT._replace(written_bytes=90 * MB)] * 100)
+    [problem] = problems([FLAT._replace(written_bytes=90 * MB)] * 100, HOUR)
     assert "never had more than 40.0 MB to hold" in problem
-    [problem] = problems([FLAT._replace(file_bytes=300 * MB)] * 100)
+    [problem] = problems([FLAT._replace(file_bytes=300 * MB)] * 100, HOUR)
     assert "the file has 300.0 MB" in problem
 
 
 def test_too_few_samples_prove_nothing():
-    [problem] = problems([FLAT] * (SAMPLES_MIN - 1))
+    [problem] = problems([FLAT] * (SAMPLES_MIN - 1), HOUR)
     assert "too few" in problem
 
 

@@ -3,6 +3,9 @@
 The first half of a run is its warm-up: caches fill, the file grows to what it needs. Of the second half, the last
 quarter of the run must not lie above the one before it, but for a little noise. What leaks grows without end, so a run
 of any length shows it that lasts long enough for the noise; the longer the run, the smaller the leak that shows.
+
+The trap: memory swings by some MB as queues fill and are drained, which takes about a minute. A quarter of a short run
+may be all high or all low, so there the swing is noise.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ from typing import Final, NamedTuple
 MB: Final = 1_000_000
 NOISE_SHARE: Final = 0.05
 MEMORY_NOISE_BYTES: Final = 2 * MB
+MEMORY_SWING_BYTES: Final = 8 * MB
+SWINGING_MINUTES: Final = 20.0  # a run shorter than that has quarters of less than a few swings
 FILE_NOISE_BYTES: Final = 4 * MB
 DESCRIPTORS_NOISE: Final = 4  # a client that connects again while its old connection is being closed
 FILE_TIMES_MAX: Final = 2.0
@@ -42,14 +47,18 @@ def most_of(samples: Sequence[Sample]) -> Sample:
     return Sample(*map(max, zip(*samples, strict=True)))
 
 
-def problems(samples: Sequence[Sample]) -> list[str]:
-    """Return what does not stay on its plateau, in words; with fewer than SAMPLES_MIN nothing can be said."""
+def problems(samples: Sequence[Sample], minutes: float) -> list[str]:
+    """Return what does not stay on its plateau, in words; with fewer than SAMPLES_MIN nothing can be said.
+
+    minutes: how long it took to take them.
+    """
     if len(samples) < SAMPLES_MIN:
         return [f"{len(samples)} samples are too few to say anything; let it run for longer"]
     quarter = len(samples) // 4
+    memory_noise = MEMORY_NOISE_BYTES if minutes >= SWINGING_MINUTES else MEMORY_SWING_BYTES
     before, last = samples[-2 * quarter : -quarter], samples[-quarter:]
     found = [
-        _growth("memory", before, last, lambda one: one.anonymous_bytes, median, MEMORY_NOISE_BYTES),
+        _growth("memory", before, last, lambda one: one.anonymous_bytes, median, memory_noise),
         _growth("the file", before, last, lambda one: one.file_bytes, max, FILE_NOISE_BYTES),
         _growth("descriptors", before, last, lambda one: one.descriptors, median, DESCRIPTORS_NOISE),
     ]

@@ -156,7 +156,7 @@ class Soak:
                 time.sleep(pause)
             for number in range(CHURNERS):
                 self._count_churned(daemon.totals(f"churn-{number}"))
-            self._judge_plateau(samples)
+            self._judge_plateau(samples, minutes)
             self._judge_leases(daemon, "beside the churn")
 
     # --- looking ------------------------------------------------------------------------------------------------------
@@ -182,8 +182,8 @@ class Soak:
         for name in ("enqueued", "succeeded", "failed", "lapsed", "expired", "deleted"):
             self.report.count(name, totals.get(name, 0))
 
-    def _judge_plateau(self, samples: list[Sample]) -> None:
-        found = problems(samples)
+    def _judge_plateau(self, samples: list[Sample], minutes: float) -> None:
+        found = problems(samples, minutes)
         if found:
             self.report.blame("the churn", found)
         last, most = samples[-1], most_of(samples)
