@@ -110,6 +110,7 @@ def test_a_planted_fault_is_found(plant: str):
         "forget-a-set": "was followed by 0 tasks",
         "leave-a-deleted-set": " any more",
         "leave-a-set-open": "somebody was told otherwise",
+        "wake-nobody-for-a-set": "waits for it",
     }
     texts = expected[plant]
     assert any(text in problem for text in ((texts,) if isinstance(texts, str) else texts))

@@ -37,10 +37,11 @@ from lmdbq.model import (
     Until,
 )
 from lmdbq.storm.sim_parts import seconds_ns
-from lmdbq.storm.sim_spawned import HOME
+from lmdbq.storm.sim_spawned import AFTER, HOME
 from lmdbq.storm.sim_world import Asked, Lost, World
 
 QUEUES: Final = ("a", "b", "c", "c.s", HOME)
+SERVED: Final = (*QUEUES, AFTER)
 TYPES: Final = ("x", "y")
 GROUPS: Final = ("g1", "g2", "h1")
 SHARERS: Final = ("s1", "s2", "s3")  # groups that nothing holds up
@@ -175,7 +176,7 @@ class Worker(Client):
     async def _take(self, after: Call | None) -> list[ClaimedTask]:
         chosen, calm = self.chosen, self.world.calm
         claim = Claim(
-            QUEUES if calm else tuple(chosen.sample(QUEUES, chosen.randint(1, 3))),
+            SERVED if calm else self._queues(),
             () if calm else chosen.choice(((), (), ("x",), TYPES)),
             limit=chosen.choice((1, 1, 2, 4)),
             keepalive_ns=SECOND_NS * chosen.choice((1, 2, 5)),
@@ -184,6 +185,11 @@ class Worker(Client):
         wait_seconds = chosen.choice((0.0, 0.5, 5.0, 20.0, 20.0))
         said = await self.insist(Asked.dequeue(claim, wait_seconds, after), 3 if claim.claim_id else 1)
         return said[0].tasks if said is not None and isinstance(said[0], Claimed) else []
+
+    def _queues(self) -> tuple[str, ...]:
+        """Draw what to wait for."""
+        chosen = self.chosen
+        return (AFTER,) if chosen.random() < 0.1 else tuple(chosen.sample(SERVED, chosen.randint(1, 3)))
 
     async def _work(self, task: ClaimedTask) -> Completion | None:
         """Return how it ended, None if it was forgotten."""

@@ -43,7 +43,7 @@ from lmdbq.model import (
 )
 from lmdbq.storm.sim_clients import GROUPS, QUEUES, SHARERS, TYPES, Client, Making, Producer, Worker
 from lmdbq.storm.sim_parts import seconds_ns
-from lmdbq.storm.sim_spawned import HOME, cron_of
+from lmdbq.storm.sim_spawned import AFTER, HOME, cron_of
 from lmdbq.storm.sim_world import Asked
 
 PURGED: Final = tuple(queue for queue in QUEUES if queue != HOME)
@@ -204,9 +204,8 @@ class Gatherer(Producer):
             return None
         options = Options(group=chosen.choice(GROUPS)) if chosen.random() < 0.3 else Options()
         delay_ns = seconds_ns(chosen.choice((0.0, 0.0, 0.5)))
-        return Entry(
-            queue=HOME, type=chosen.choice(TYPES), priority=chosen.choice((0, -1)), delay_ns=delay_ns, options=options
-        )
+        queue, type_ = chosen.choice((HOME, AFTER)), chosen.choice(TYPES)
+        return Entry(queue=queue, type=type_, priority=chosen.choice((0, -1)), delay_ns=delay_ns, options=options)
 
 
 EVERYBODY: Final[tuple[tuple[Making, int], ...]] = (

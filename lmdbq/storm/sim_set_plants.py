@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 
 from msgspec.structs import replace
 
 from lmdbq import sets
 from lmdbq.clock import Now
-from lmdbq.model import ENDED, Completion, Reported, SetChanged, SetClose, SetDelete, SetView
-from lmdbq.store import memory_leases, memory_ops, memory_sets
+from lmdbq.model import (
+    ENDED,
+    Completion,
+    Enqueue,
+    Enqueued,
+    Entry,
+    Reported,
+    SetChanged,
+    SetClose,
+    SetDelete,
+    SetView,
+)
+from lmdbq.store import memory_enqueue, memory_leases, memory_ops, memory_sets
 from lmdbq.store.memory_state import Tables
 from lmdbq.storm.sim_planting import every, replaced
 from lmdbq.wire.followups import after_set
@@ -89,6 +100,29 @@ def leave_a_set_open() -> AbstractContextManager[None]:
     return replaced(memory_ops, "_HANDLERS", {**memory_ops._HANDLERS, SetClose: every(3, close, stubborn)})
 
 
+@contextmanager
+def wake_nobody_for_a_set() -> Iterator[None]:
+    """Who waits for a queue is not told that what follows a set has come there."""
+
+    def noted(one: SetView) -> Entry | None:
+        follower = after_set(one)
+        followers.append(follower)
+        return follower
+
+    def quiet(tables: Tables, op: Enqueue, now: Now) -> Enqueued:
+        stirred = set(tables.stirred)
+        said = enqueue(tables, op, now)
+        if any(op.entries[0] is follower for follower in followers):
+            for queue in tables.stirred.keys() - stirred:
+                del tables.stirred[queue]
+        return said
+
+    followers: list[Entry | None] = []
+    enqueue = memory_enqueue.enqueue
+    with replaced(memory_sets, "after_set", noted), replaced(memory_enqueue, "enqueue", quiet):
+        yield
+
+
 SET_PLANTS: Final[Mapping[str, Callable[[], AbstractContextManager[None]]]] = {
     "miscount-an-end": miscount_an_end,
     "count-a-report-twice": count_a_report_twice,
@@ -97,4 +131,5 @@ SET_PLANTS: Final[Mapping[str, Callable[[], AbstractContextManager[None]]]] = {
     "forget-a-set": forget_a_set,
     "leave-a-deleted-set": leave_a_deleted_set,
     "leave-a-set-open": leave_a_set_open,
+    "wake-nobody-for-a-set": wake_nobody_for_a_set,
 }

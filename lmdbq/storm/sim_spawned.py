@@ -30,6 +30,7 @@ from lmdbq.model import (
 from lmdbq.storm.sim_life import Fault, Life
 
 HOME: Final = "d"  # the queue of what is spawned
+AFTER: Final = "e"  # that of some which follows sets: nothing else comes there and makes up for a forgotten wake-up
 
 
 def cron_of(seconds: int) -> str:

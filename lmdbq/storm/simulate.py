@@ -26,7 +26,7 @@ from lmdbq.store.lmdb import open_store
 from lmdbq.store.memory import MemoryStore
 from lmdbq.storm.report import Report, Tell
 from lmdbq.storm.scratch import scratch_directory
-from lmdbq.storm.sim_clients import QUEUES, Client, Making, Neighbour, Worker
+from lmdbq.storm.sim_clients import SERVED, Client, Making, Neighbour, Worker
 from lmdbq.storm.sim_life import ALIVE, Fault
 from lmdbq.storm.sim_meddlers import EVERYBODY
 from lmdbq.storm.sim_plants import PLANTS
@@ -59,7 +59,7 @@ class Run:
     def live(self, steps: int) -> None:
         """Live through ``steps`` lines of history, then through the calm, and look at what is left."""
         world = self.world
-        world.store.apply([Call((Enqueue([Entry(queue=queue)]),)) for queue in QUEUES], world.clock)
+        world.store.apply([Call((Enqueue([Entry(queue=queue)]),)) for queue in SERVED], world.clock)
         world.boot()
         for making, number in self._crowd:
             for _ in range(number):
