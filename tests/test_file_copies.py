@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import lmdbq
 from lmdbq.cli.exits import Exit
 from lmdbq.cli.main import cli
 from lmdbq.errors import CorruptFile, InUse, NotEmpty, NotOurFile, StoreError, StoreFull
+from lmdbq.store import copies
 from lmdbq.store.copies import COMPACT_NAME, PART_SUFFIX, backup, compact, new_backup, restore
 from lmdbq.store.dump import dump_lines
 from lmdbq.store.lmdb import open_store
@@ -208,15 +209,29 @@ env = lmdb.open(sys.argv[1], max_dbs=128, create=False, lib_version=0)
 tasks = env.open_db(b"lmdbq/task", create=False)
 with env.begin() as txn:
     print(txn.stat(tasks)["entries"], flush=True)
-sys.stdin.read()  # it stays open, so that the other one cannot be the first, either
+if sys.stdin.read():  # it stays open, so that the other one cannot be the first, either
+    with env.begin(write=True) as txn:
+        txn.put(b"own", b"record")
 """
 
 
-def test_who_opens_the_file_meanwhile_waits_and_gets_the_new_one(tmp_path: Path):
-    """Two at once, and no clients of ours, which open it twice: none of them makes the lock file fit the new file."""
+class Died(BaseException):
+    """The process ended."""
+
+
+@pytest.mark.parametrize("parity", [0, 1])
+@pytest.mark.parametrize("dies", [False, True])
+def test_who_opens_the_file_meanwhile_waits_and_gets_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies: bool, parity: int
+):
+    """Two at once, and no clients of ours, which open it twice: none of them makes the lock file fit the new file.
+
+    Not even the one that compacts, if it dies when the new file has its name. LMDB looks for an even transaction where
+    a copy has nothing.
+    """
     origin = filled(tmp_path / "q")
     with lmdbq.Client(origin) as client, closing(open_store(origin)) as store:
-        while store.changed() % 2:  # LMDB would look for an even transaction where a copy has nothing
+        while store.changed() % 2 != parity:
             client.enqueue(lmdbq.Entry("fill"))
     count = len([line for line in lines(origin) if line.startswith("lmdbq/task ")])
     openers: list[subprocess.Popen[str]] = []
@@ -230,11 +245,19 @@ def test_who_opens_the_file_meanwhile_waits_and_gets_the_new_one(tmp_path: Path)
                 assert all(opener.poll() is None for opener in openers)
                 os.sched_yield()
 
+    def die(_: Path) -> None:
+        raise Died
+
+    if dies:
+        monkeypatch.setattr(copies, "_open_once", die)
+    errors: list[str] = []
     try:
-        compact(origin, start)
+        with pytest.raises(Died) if dies else nullcontext():
+            compact(origin, start)
         seen = [opener.stdout.readline() for opener in openers if opener.stdout]
     finally:
-        errors = [opener.communicate("", timeout=60)[1] for opener in openers]
+        for opener in openers:
+            errors.append(opener.communicate("" if errors else "write", timeout=60)[1])
     assert errors == ["", ""]
     assert [int(number) for number in seen] == [count, count]
     verified(origin)

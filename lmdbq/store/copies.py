@@ -8,6 +8,9 @@ daemon's, which the caller holds, and the one that LMDB itself takes on the firs
 has the file open. Who opens the file meanwhile waits for that lock inside LMDB, before it looks for the data. But the
 lock file also keeps the number of the last transaction, and a copy counts from the beginning; so before the lock is
 given up the new file is opened once by the one process that is alone with it, which makes LMDB write that number anew.
+Who waits is let in before that if the process dies just then: it looks for the transaction of the old number, for an
+even one in the first of the file's two heads, where a copy describes an empty file. So both heads describe the whole
+file before it gets its name.
 """
 
 from __future__ import annotations
@@ -20,11 +23,12 @@ import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import lmdb
 
 from lmdbq.errors import CorruptFile, InUse, NotEmpty, NotOurFile, StoreFull
+from lmdbq.store import keyspace as ks
 from lmdbq.store.creation import DATA_NAME, MAX_DATABASES, VERIFIED_NAME, make_directories, sync_path
 from lmdbq.store.environment import NO_ROOM, VERIFY_FIRST_NAME, is_open_here, open_environment
 from lmdbq.store.lmdb import open_store
@@ -118,7 +122,9 @@ def compact(directory: Path, tell: Tell) -> tuple[int, int]:
         with _new_file(fresh) as fd:
             os.fchmod(fd, before.st_mode & 0o777)
             with contextlib.closing(_unlocked(directory)) as env:
-                size = _write_all(_copied(env), fd, tell)
+                _write_all(_copied(env), fd, tell)
+            _write_both_heads(_part_of(fresh))
+        size = fresh.stat().st_size
         fresh.rename(data)
         sync_path(directory)
         _open_once(directory)
@@ -169,15 +175,32 @@ def _unlocked(directory: Path) -> lmdb.Environment:
     )
 
 
+def _write_both_heads(path: Path) -> None:
+    """Have both heads of a copy describe all of it: by a transaction that changes nothing. Raises lmdb.Error."""
+    room = path.stat().st_size + CHUNK_BYTES  # one key needs a page for each level of two trees
+    env = lmdb.open(
+        str(path), map_size=room, subdir=False, lock=False, max_dbs=MAX_DATABASES, create=False, lib_version=0
+    )
+    with contextlib.closing(env), env.begin(write=True) as txn:
+        catalog = env.open_db(ks.PREFIX + b"catalog", txn=txn, create=False)
+        facts: Any = txn.get(ks.meta(), db=catalog)
+        txn.put(ks.meta(), facts, db=catalog)
+
+
 def _open_once(directory: Path) -> None:
     """Open and close the file, which makes LMDB's lock file fit it. It gives up the locks of this process."""
     lmdb.open(str(directory), max_dbs=MAX_DATABASES, create=False, lib_version=0).close()
 
 
+def _part_of(path: Path) -> Path:
+    """Return the name of a file that is being written, and will be ``path``."""
+    return path.with_name(path.name + PART_SUFFIX)
+
+
 @contextlib.contextmanager
 def _new_file(path: Path) -> Iterator[int]:
     """Yield a descriptor of a new file that is synced, and gets its name, at the end of the block; else it goes."""
-    part = path.with_name(path.name + PART_SUFFIX)
+    part = _part_of(path)
     try:
         fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     except OSError as error:
