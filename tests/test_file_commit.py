@@ -8,7 +8,12 @@ from __future__ import annotations
 import json
 import os
 import random
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +23,9 @@ import pytest
 from lmdbq.clock import ManualClock, SystemClock
 from lmdbq.errors import CommitUnknown, CorruptFile, NotCommitted
 from lmdbq.model import Call, Cancel, Claim, Done, Enqueue, Entry, Outcome, Refused, State
+from lmdbq.store import lmdb as lmdb_store
 from lmdbq.store import lmdb_apply, lmdb_calls
+from lmdbq.store.check import check_file
 from lmdbq.store.environment import VERIFIED_NAME, VERIFY_FIRST_NAME
 from lmdbq.store.lmdb import LmdbStore, open_store
 from lmdbq.store.space import Space
@@ -109,6 +116,47 @@ def test_a_disk_that_cannot_be_asked_for_room_changes_nothing(q: Driver, monkeyp
         q.add()
     monkeypatch.undo()
     assert q.claim_ids() == [before]
+
+
+def test_a_disk_that_fails_once_the_write_lock_is_held_leaves_it_to_others(q: Driver, monkeypatch: pytest.MonkeyPatch):
+    def fails(_: Space) -> bool:
+        raise OSError(5, "Input/output error")
+
+    before = q.add()
+    monkeypatch.setattr(Space, "still_holds", fails)
+    with pytest.raises(NotCommitted, match="nothing was changed") as kept:
+        q.add()
+    monkeypatch.undo()
+    claim = f"""
+from lmdbq.clock import ManualClock
+from lmdbq.store.lmdb import open_store
+from tests.store_driver import Driver
+print(Driver(open_store({str(q.store._directory)!r}), ManualClock()).claim_ids())
+"""
+    other = subprocess.run([sys.executable, "-c", claim], capture_output=True, text=True, timeout=60, check=True)
+    assert other.stdout == f"[{before}]\n", kept
+
+
+def test_two_who_verify_a_file_at_once_both_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with closing(open_store(tmp_path)) as store:
+        Driver(store, ManualClock()).add()
+    (tmp_path / VERIFIED_NAME).rename(tmp_path / VERIFY_FIRST_NAME)
+    both_have_looked = threading.Barrier(2, timeout=60)
+
+    def check(*arguments: Any) -> list[str]:
+        problems = check_file(*arguments)
+        both_have_looked.wait()
+        return problems
+
+    monkeypatch.setattr(lmdb_store, "check_file", check)
+    with ThreadPoolExecutor(2) as threads:
+        stores = [open_store(tmp_path) for _ in range(2)]
+        assert [info.last_id for info in threads.map(LmdbStore.info, stores)] == [stores[0].info().last_id] * 2
+    monkeypatch.undo()
+    assert (tmp_path / VERIFIED_NAME).exists()
+    assert stores[1].check() == []
+    for store in stores:
+        store.close()
 
 
 def test_a_file_left_damaged_by_a_failed_commit_is_refused(tmp_path: Path):

@@ -112,7 +112,8 @@ class LmdbStore:
             raise CorruptFile(
                 f"{shared.data_path} was left damaged by a failed commit: {problems[0]}; restore a backup"
             )
-        mark.rename(self._directory / VERIFIED_NAME)
+        with contextlib.suppress(FileNotFoundError):  # somebody else has opened and verified it meanwhile
+            mark.rename(self._directory / VERIFIED_NAME)
 
     def close(self) -> None:
         """Give up the file."""

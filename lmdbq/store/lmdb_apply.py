@@ -199,8 +199,15 @@ def _begin(shared: Environment, calls: Sequence[Call], *, may_be_low: bool) -> l
                     txn = shared.env.begin(write=True)
         except lmdb.Error as error:
             raise NotCommitted(f"the file's write lock cannot be had ({error}); nothing was changed") from error
-        if shared.space.still_holds():
-            return txn
+        try:
+            if shared.space.still_holds():
+                return txn
+        except OSError as error:
+            txn.abort()  # at once: the lock would be ours for as long as somebody keeps this error
+            raise NotCommitted(f"room cannot be made in {shared.data_path} ({error}); nothing was changed") from error
+        except BaseException:
+            txn.abort()
+            raise
         txn.abort()
         _prepare(shared, calls)
         if shared.space.low and not may_be_low:

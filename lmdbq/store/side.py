@@ -29,6 +29,9 @@ from lmdbq.store.lockfile import MAX_READERS, allocate_lock_file
 
 SIDE_MAP_BYTES: Final = 1 << 30
 SIDE_PREFIX: Final = "leases-"
+LOOK_EVERY: Final = (
+    256  # writes between two looks at readers that were killed: they keep old pages from being used again
+)
 _DATA_NAME: Final = "data.mdb"
 
 _log = logging.getLogger(__name__)
@@ -48,6 +51,7 @@ class Side:
         self._directory = directory
         self._env: lmdb.Environment | None = None
         self._opening = threading.Lock()
+        self._countdown = 0
 
     def _open(self) -> lmdb.Environment:
         with self._opening:
@@ -96,7 +100,12 @@ class Side:
     def write(self, changes: Mapping[int, rec.Extension | None]) -> None:
         """Put (or with None: remove) extensions by task id, in one transaction. Raises Unusable if it cannot."""
         try:
-            with self._open().begin(write=True) as txn:
+            env = self._open()
+            if self._countdown == 0:
+                self._countdown = LOOK_EVERY
+                env.reader_check()
+            self._countdown -= 1
+            with env.begin(write=True) as txn:
                 for task_id, extension in changes.items():
                     key = ks.task(task_id)
                     if extension is None:
