@@ -105,6 +105,29 @@ async def test_all_that_match_are_edited(api: Api):  # noqa: F811
     assert [task["payload"] for task in tasks] == [1, 3, 5]
 
 
+async def test_a_page_that_is_asked_for_again_with_its_key_leaves_out_nothing_behind_it(api: Api):  # noqa: F811
+    """A client that lost the answer goes on where the page ended, though that finds other tasks by now."""
+    await api.enqueue(*({"queue_name": "q"} for _ in range(7)))
+    body = {"action": "delete", "filter": {"queue_name": "q"}, "limit": 3}
+    key = {"Idempotency-Key": "first page"}
+    first = (await api.call("POST", "/v1/tasks/actions", body, headers=key)).value
+    again = (await api.call("POST", "/v1/tasks/actions", body, headers=key)).value
+    assert again["outcomes"] == first["outcomes"]
+    while "next" in again:
+        again = await api.post("/v1/tasks/actions", {**body, "cursor": again["next"]})
+    assert api.counts() == {}
+
+
+async def test_an_empty_page_that_is_asked_for_again_with_its_key_names_what_came_since(api: Api):  # noqa: F811
+    body = {"action": "delete", "all": True}
+    key = {"Idempotency-Key": "nothing yet"}
+    assert "next" not in (await api.call("POST", "/v1/tasks/actions", body, headers=key)).value
+    await api.enqueue({"queue_name": "q"})
+    again = (await api.call("POST", "/v1/tasks/actions", body, headers=key)).value
+    assert (again["matched"], api.counts()) == (0, {"ready": 1})
+    assert (await api.post("/v1/tasks/actions", {**body, "cursor": again["next"]}))["changed"] == 1
+
+
 @pytest.mark.parametrize(
     ("body", "code", "pointer"),
     [

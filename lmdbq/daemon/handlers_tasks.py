@@ -251,19 +251,33 @@ async def act(request: web.Request) -> web.StreamResponse:
     following = page.after
     if action.dry_run:
         return reply(request, dry_answer(action, page.tasks, following))
-    changes = await _act(daemon, action, [task.id for task in page.tasks], memo)
+    changes, replayed = await _act(daemon, action, [task.id for task in page.tasks], memo)
+    if replayed:
+        following = await asyncio.to_thread(_behind, daemon, action, changes)
     return reply(request, action_answer(action, changes, following))
 
 
-async def _act(daemon: Daemon, action: filters.Action, ids: list[int], memo: Memo | None) -> list[Changed]:
+async def _act(daemon: Daemon, action: filters.Action, ids: list[int], memo: Memo | None) -> tuple[list[Changed], bool]:
+    """Return what became of the tasks, and whether that was so long ago: then they need not be those of ``ids``."""
     if not ids and memo is None:
-        return []
+        return [], False
     changes: list[Changed] = []
-    for done in settled(await daemon.engine.call(*action.ops(ids), memo=memo)).outcomes:
-        assert isinstance(done, ChangeDone)
-        changes += done.outcomes
+    done = settled(await daemon.engine.call(*action.ops(ids), memo=memo))
+    for one in done.outcomes:
+        assert isinstance(one, ChangeDone)
+        changes += one.outcomes
     _tell(daemon, changes)
-    return changes
+    return changes, done.replayed
+
+
+def _behind(daemon: Daemon, action: filters.Action, changes: list[Changed]) -> int:
+    """Return where the page after one that was carried out before begins, 0 if nothing is left.
+
+    The page as it is found now has tasks of which that request knew nothing; who goes on behind them leaves them out.
+    """
+    last = changes[-1].id if changes else action.after
+    page = daemon.store.tasks(action.wanted, daemon.clock, last, limit=1)
+    return page.tasks[0].id - 1 if page.tasks else page.after
 
 
 def _tell(daemon: Daemon, changes: list[Changed]) -> None:
