@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from lmdbq.daemon.context import DAEMON
+from lmdbq.ids import parse_id
 from tests.http_tools import JSON, MSGPACK, NDJSON, Api, api, closed_description, validator  # noqa: F401
 
 SECONDS = 60
@@ -172,6 +173,36 @@ async def test_what_is_received_extends_leases_and_tells_of_a_cancel(api: Api): 
         assert told == {"id": task["id"], "lease": task["lease"]}
         shown = await api.get(f"/v1/tasks/{task['id']}")
         assert shown["lease_expires_at"] == api.clock.wall_ns() + 10**9
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+async def test_a_report_whose_dequeue_waits_frees_the_place_at_once(api: Api, limit: int):  # noqa: F811
+    """And what it released and came back is not taken from the stream when the dequeue is answered."""
+    await api.enqueue({})
+    async with connected(api, limit=limit) as stream:
+        task = await stream.next("task")
+        reports = [{"lease": task["lease"], "status": "released"}]
+        claim = {"queue_names": ["other"], "wait_in_seconds": 60}
+        waiting = asyncio.ensure_future(api.post("/v1/report", {"reports": reports, "dequeue": claim}))
+        again = await stream.next("task")
+        assert again["deliveries"] == 2
+        await until(lambda: api.engine.consumers().get("other"))
+        await api.enqueue({}, queue="other")
+        assert (await waiting)["outcomes"][0]["outcome"] == "ok"
+        assert list(api.app[DAEMON].streams._holders) == [parse_id(again["id"])]
+    await until(lambda: api.counts() == {"ready": 1})
+
+
+async def test_a_retry_that_is_asked_for_again_does_not_take_the_task_that_runs(api: Api):  # noqa: F811
+    await api.enqueue({})
+    await api.report((await api.dequeue())["tasks"][0]["lease"], "failed", retry=False)
+    body = {"action": "retry", "filter": {"state": "dead"}}
+    key = {"Idempotency-Key": "k"}
+    async with connected(api) as stream:
+        assert (await api.call("POST", "/v1/tasks/actions", body, headers=key)).value["changed"] == 1
+        task = await stream.next("task")
+        assert (await api.call("POST", "/v1/tasks/actions", body, headers=key)).value["changed"] == 1
+        assert list(api.app[DAEMON].streams._holders) == [parse_id(task["id"])]
 
 
 async def test_a_body_that_ends_with_the_subscription_still_gets_tasks(api: Api):  # noqa: F811

@@ -66,6 +66,10 @@ class Streams:
         """Whether any stream holds a task."""
         return bool(self._holders)
 
+    def hold_any(self, task_ids: Iterable[int]) -> bool:
+        """Whether some stream holds one of these tasks."""
+        return not self._holders.keys().isdisjoint(task_ids)
+
     def hold(self, task_ids: Iterable[int], freed: Callable[[int], None]) -> None:
         self._holders.update(dict.fromkeys(task_ids, freed))
 

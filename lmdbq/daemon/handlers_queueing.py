@@ -164,9 +164,14 @@ async def report(request: web.Request) -> web.StreamResponse:
         done = settled(await daemon.engine.call(said.op, size_bytes=len(body)))
         told = _reported(daemon, said.op, done)
         return reply_bytes(render_claims.report_answer(said.leases, told, None, daemon.clock.wall_ns(), codec), codec)
-    after = Call((said.op,)) if said.leases else None
+    after, reported = Call((said.op,)) if said.leases else None, list[Reported]()
+    if after is not None and daemon.streams.hold_any(one.id for one in said.op.completions):
+        # The dequeue may wait, and a stream must know of its free place before it has the next task, or this one again.
+        done = settled(await daemon.engine.call(said.op, size_bytes=len(body)))
+        after, reported = None, list(_reported(daemon, said.op, done))
     claimed, outcome = await daemon.engine.dequeue(said.dequeue.claim, said.dequeue.wait_seconds, after=after)
-    reported = [] if outcome is None else await _reported_with(daemon, said, outcome, claimed)
+    if outcome is not None:
+        reported = list(await _reported_with(daemon, said, outcome, claimed))
 
     def whole(given: Claimed) -> bytes:
         return render_claims.report_answer(said.leases, reported, given, daemon.clock.wall_ns(), codec)

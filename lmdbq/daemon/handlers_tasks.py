@@ -266,7 +266,8 @@ async def _act(daemon: Daemon, action: filters.Action, ids: list[int], memo: Mem
     for one in done.outcomes:
         assert isinstance(one, ChangeDone)
         changes += one.outcomes
-    _tell(daemon, changes)
+    if not done.replayed:
+        _tell(daemon, changes)
     return changes, done.replayed
 
 
