@@ -150,10 +150,12 @@ def test_wrong_token_settings_are_refused_without_repeating_them(text: str):
     assert text not in refused.value.detail
 
 
-@pytest.mark.parametrize("listen", ["7325x", "localhost", "localhost:99999", "localhost:-1"])
+@pytest.mark.parametrize(
+    "listen", ["7325x", "localhost", "localhost:99999", "localhost:-1", "localhost:²", "unix:", "unix://"]
+)
 def test_wrong_addresses(listen: str):
-    with pytest.raises(BadSetting):
-        Access(Settings(listen=listen))
+    with pytest.raises(BadSetting, match="HOST:PORT"):
+        Access(Settings(listen=listen, token="long-enough"))
 
 
 async def test_no_secret_is_answered_or_logged(caplog: pytest.LogCaptureFixture):

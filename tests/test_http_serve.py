@@ -197,6 +197,29 @@ def test_a_taken_port_is_said(tmp_path: Path):
     checked(tmp_path / "q")
 
 
+def test_a_socket_where_the_daemon_of_another_file_answers_is_left_to_it(tmp_path: Path):
+    listen = f"unix:{tmp_path}/s"
+    with started(tmp_path / "q", listen) as first, started(tmp_path / "r", listen) as second:
+        assert second.process.wait(SECONDS) == 75
+        assert f"cannot listen on unix://{tmp_path}/s: Address already in use" in second.rest()
+        answer = json.loads(over_unix(tmp_path / "s", "/v1/info"))
+        assert answer["store"]["path"].startswith(str(tmp_path / "q"))
+        assert first.end() == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "why"), [("x" * 200, "too long"), ("x" * 300, "File name too long"), ("file/s", "Not a directory")]
+)
+def test_a_socket_that_cannot_be_made_says_why(tmp_path: Path, path: str, why: str):
+    (tmp_path / "file").write_text("")
+    with started(tmp_path / "q", f"unix:{tmp_path}/{path}") as daemon:
+        assert daemon.process.wait(SECONDS) == 78
+        said = daemon.rest()
+        assert f"{path}: " in said
+        assert why in said
+        assert "Traceback" not in said
+
+
 def test_an_open_address_without_a_token_is_refused_with_the_line_to_paste(tmp_path: Path):
     with started(tmp_path / "q", "0.0.0.0:0") as daemon:
         assert daemon.process.wait(SECONDS) == 78

@@ -102,11 +102,12 @@ def read_listen(text: str) -> Listen:
     >>> read_listen("[::1]:80").host, read_listen("unix:/run/q.sock").path, read_listen(":7325").host
     ('::1', '/run/q.sock', '0.0.0.0')
     """
-    if text.startswith("unix:"):
-        return Listen(text.removeprefix("unix:").removeprefix("//"), "", 0)
+    path = text.removeprefix("unix:").removeprefix("//")
+    if text.startswith("unix:") and path:
+        return Listen(path, "", 0)
     host, _, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not port.isdigit() or int(port) > PORT_MAX:
+    if not port.isdecimal() or int(port) > PORT_MAX:
         raise BadSetting(
             f"--listen (or LMDBQ_LISTEN) is {text!r}; it is HOST:PORT, port 0 to {PORT_MAX}, or unix:/PATH"
         )

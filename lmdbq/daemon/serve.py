@@ -200,17 +200,15 @@ async def _listening(app: web.Application, listen: Listen) -> AsyncIterator[str]
     """Listen for the length of a block; the value is the URL to give to clients."""
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=CLEANUP_SECONDS / 2)
     await runner.setup()
-    site: web.BaseSite
-    if listen.path:
-        _remove_dead_socket(Path(listen.path))
-        site = web.UnixSite(runner, listen.path)
-    else:
-        site = web.TCPSite(runner, listen.host, listen.port)
+    site = web.UnixSite(runner, listen.path) if listen.path else web.TCPSite(runner, listen.host, listen.port)
     try:
+        if listen.path:
+            _remove_dead_socket(Path(listen.path))
         await site.start()
     except OSError as error:
         await runner.cleanup()
-        why = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+        has_number = error.errno and not isinstance(error, socket.gaierror)
+        why = os.strerror(error.errno or 0) if has_number else error.strerror or error
         cannot = f"cannot listen on {listen.url}: {why}"
         if error.errno == errno.EADDRINUSE:
             raise AddressTaken(f"{cannot}; stop who uses it, or name another with --listen") from None
@@ -231,7 +229,20 @@ async def _watch_connections(app: web.Application, runner: web.AppRunner) -> Non
 
 
 def _remove_dead_socket(path: Path) -> None:
-    """Remove the socket a killed daemon left; the file's lock, which we have, says that it is dead."""
+    """Remove the socket a killed daemon left. Raises OSError if it is in use: by a daemon of another file, perhaps.
+
+    To listen there would remove that, too, and leave its daemon running where nobody can reach it.
+    """
     with contextlib.suppress(FileNotFoundError):
-        if stat.S_ISSOCK(path.lstat().st_mode):
-            path.unlink()
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            return
+        with socket.socket(socket.AF_UNIX) as asking:
+            asking.setblocking(False)  # a queue that is full is in use, too
+            try:
+                asking.connect(str(path))
+            except ConnectionRefusedError:
+                path.unlink()
+                return
+            except BlockingIOError:
+                pass  # said below
+        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
