@@ -241,9 +241,7 @@ def test_who_opens_the_file_meanwhile_waits_and_gets_the_new_one(
             command = [sys.executable, "-c", OPENER, str(origin)]
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
             openers.extend(subprocess.Popen(command, text=True, **pipes) for _ in range(2))
-            while not all(waits_for_a_lock(opener.pid) for opener in openers):
-                assert all(opener.poll() is None for opener in openers)
-                os.sched_yield()
+            await_all_wait(openers)
 
     def die(_: Path) -> None:
         raise Died
@@ -261,6 +259,37 @@ def test_who_opens_the_file_meanwhile_waits_and_gets_the_new_one(
     assert errors == ["", ""]
     assert [int(number) for number in seen] == [count, count]
     verified(origin)
+
+
+TWICE = """
+import sys
+from pathlib import Path
+from lmdbq.store.environment import is_open_here
+from lmdbq.store.lmdb import open_store
+first, second = open_store(sys.argv[1]), open_store(sys.argv[1])
+print(first.info().last_id == second.info().last_id, is_open_here(Path(sys.argv[1])))
+"""
+
+
+def test_who_waits_knows_which_file_it_has_open(tmp_path: Path):
+    origin = filled(tmp_path / "q")
+    openers: list[subprocess.Popen[str]] = []
+
+    def start(done: int) -> None:
+        if not openers:
+            command = [sys.executable, "-c", TWICE, str(origin)]
+            openers.append(subprocess.Popen(command, text=True, stdout=subprocess.PIPE))
+            await_all_wait(openers)
+
+    compact(origin, start)
+    assert openers[0].communicate(timeout=60)[0] == "True True\n"
+    verified(origin)
+
+
+def await_all_wait(openers: list[subprocess.Popen[str]]) -> None:
+    while not all(waits_for_a_lock(opener.pid) for opener in openers):
+        assert all(opener.poll() is None for opener in openers)
+        os.sched_yield()
 
 
 def waits_for_a_lock(pid: int) -> bool:

@@ -50,7 +50,7 @@ _failures: dict[_FileKey, str] = {}
 class Environment:
     """An open LMDB environment and its databases, shared by every store of this process on the same file."""
 
-    def __init__(self, directory: Path, env: lmdb.Environment, key: _FileKey, max_bytes: int) -> None:
+    def __init__(self, directory: Path, env: lmdb.Environment, max_bytes: int) -> None:
         self.directory = directory
         self.data_path = directory / DATA_NAME
         self.env = env
@@ -63,7 +63,7 @@ class Environment:
         self._idle = threading.Condition()
         self._reads = 0
         self._sides: dict[int, Side] = {}
-        self._key = key
+        self.key = _key_of(os.fstat(self.data_fd))  # not of an earlier look: `compact` may have put another one there
         self._users = 1
         self._pid = os.getpid()
 
@@ -83,7 +83,7 @@ class Environment:
     @property
     def failed(self) -> str | None:
         """What is to be said once a commit of this process has failed: nothing more is written by it."""
-        return _failures.get(self._key)
+        return _failures.get(self.key)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[lmdb.Transaction]:
@@ -144,10 +144,10 @@ class Environment:
 
     def mark_failed(self, detail: str) -> None:
         """Remember that a commit failed: write nothing more, and let the next opener verify the file."""
-        if self._key not in _failures:
+        if self.key not in _failures:
             with contextlib.suppress(OSError):
                 os.dup(self.data_fd)  # stays open, lest the inode be given to another file, which has not failed
-        _failures[self._key] = detail
+        _failures[self.key] = detail
         mark = self.directory / VERIFY_FIRST_NAME
         with contextlib.suppress(OSError):  # best effort: the disk may be the very thing that failed
             try:
@@ -163,7 +163,7 @@ class Environment:
                 return
             if not self.is_ours:  # closing here would harm the parent, whose it is
                 return
-            _shared.pop(self._key, None)
+            _shared.pop(self.key, None)
             for side in self._sides.values():
                 side.close()
             self.env.close()
@@ -206,11 +206,11 @@ def open_environment(directory: Path, *, max_bytes: int, metasync: bool) -> Envi
             facts = (directory / DATA_NAME).stat()
             if not facts.st_size:  # LMDB would make it an environment, and not in one step
                 raise NotOurFile(f"{directory / DATA_NAME} is empty: no store; remove it, and one will be made")
-            key = (facts.st_dev, facts.st_ino)
-            known = _shared.get(key)
+            known = _shared.get(_key_of(facts))
             if known is not None:
                 return known._again()
-            shared = _shared[key] = _open_first(directory, key, max_bytes, metasync)
+            shared = _open_first(directory, max_bytes, metasync)
+            _shared[shared.key] = shared
             return shared
     except (OSError, lmdb.Error) as error:
         if isinstance(error, lmdb.DiskError) or (isinstance(error, OSError) and error.errno in NO_ROOM):
@@ -230,10 +230,14 @@ def is_open_here(directory: Path) -> bool:
             facts = (directory / DATA_NAME).stat()
         except FileNotFoundError:
             return False
-        return (facts.st_dev, facts.st_ino) in _shared
+        return _key_of(facts) in _shared
 
 
-def _open_first(directory: Path, key: _FileKey, max_bytes: int, metasync: bool) -> Environment:
+def _key_of(facts: os.stat_result) -> _FileKey:
+    return facts.st_dev, facts.st_ino
+
+
+def _open_first(directory: Path, max_bytes: int, metasync: bool) -> Environment:
     map_bytes = max_bytes or limits.MAP_BYTES_DEFAULT
     allocate_lock_file(directory)
     # Opening, reading and closing clears a reader slot that a killed process with our pid left in the lock file.
@@ -247,7 +251,7 @@ def _open_first(directory: Path, key: _FileKey, max_bytes: int, metasync: bool) 
     env = _open(directory, map_bytes, metasync)
     try:
         env.reader_check()  # slots of processes that were killed keep old pages from being used again
-        shared = Environment(directory, env, key, max_bytes)
+        shared = Environment(directory, env, max_bytes)
         try:
             _adopt(shared)
         except BaseException:
