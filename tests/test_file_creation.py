@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -103,6 +104,26 @@ def test_an_environment_with_records_of_its_own_takes_ours_beside_them(tmp_path:
             names = [key for key, _ in txn.cursor()]
     ours = [ks.PREFIX + name.encode() for name in ks.DATABASES]
     assert names == sorted([b"orders", b"plain", *ours])
+
+
+EXCLUSIVE = """
+import fcntl, sys
+with open(sys.argv[1], "r+b") as file:
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
+    except OSError:
+        print("held")
+"""
+
+
+def test_a_program_keeps_the_locks_of_an_environment_that_it_opened_itself(tmp_path: Path):
+    """Without them the next process would take the lock file for nobody's, and make it anew under our feet."""
+    with lmdb.open(str(tmp_path), max_dbs=8, lib_version=0):
+        with pytest.raises(NotOurFile, match="one file has one environment"):
+            open_store(tmp_path).info()
+        command = [sys.executable, "-c", EXCLUSIVE, str(tmp_path / "lock.mdb")]
+        assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "held\n"
+    use(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a database", bytes(range(256)) * 160], ids=["empty", "text", "noise"])

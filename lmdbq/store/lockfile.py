@@ -7,6 +7,7 @@ a new one is made here with every block allocated, and the holes of an older one
 The traps: a file that somebody has mapped must not grow, for those who mapped less of it would look beyond their end.
 So a new one comes by a link, which fails if there is one by now. And as closing any descriptor of the file gives up the
 locks that this process holds on it, the file is only opened when it must be, by who has no environment open there.
+A program may have one of its own there, of which nobody told us: its descriptors are looked through before.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ FRESH_LOCK_NAME: Final = "lock.mdb.tmp"
 MAX_READERS: Final = 512
 LOCK_BYTES: Final = 9 * 4_096  # a head of 192 bytes and 64 for each reader, in whole pages
 NO_HARD_LINKS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK)
+_DESCRIPTORS: Final = "/proc/self/fd"
 _BLOCK_BYTES: Final = 512  # the unit of st_blocks, whatever the file system's is
 
 
@@ -49,8 +51,18 @@ def allocate_lock_file(directory: Path) -> None:
         with locked_directory(directory):
             _make(path, directory / FRESH_LOCK_NAME)
         return
-    if facts.st_blocks * _BLOCK_BYTES < facts.st_size:
+    if facts.st_blocks * _BLOCK_BYTES < facts.st_size and not _has_open(facts):
         _allocate(path, os.O_RDWR, facts.st_size)
+
+
+def _has_open(facts: os.stat_result) -> bool:
+    """Whether this process has a file open; False where the system does not tell."""
+    with contextlib.suppress(OSError):
+        for descriptor in os.listdir(_DESCRIPTORS):  # noqa: PTH208  (names are all that is wanted)
+            with contextlib.suppress(OSError):  # the one that this list was read with, for one
+                if os.path.samestat(os.fstat(int(descriptor)), facts):
+                    return True
+    return False
 
 
 def _make(path: Path, fresh: Path) -> None:
