@@ -10,6 +10,8 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -221,6 +223,62 @@ def test_a_function_that_calls_exit_ends_its_attempt_and_nothing_else(client: Cl
     assert handle.result() == "here"
 
 
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+class Panic(BaseException):
+    """As extensions in Rust raise it."""
+
+
+class Share(float):
+    """A number of a library's own, as numpy's are."""
+
+
+def nested(depth: int) -> Any:
+    return [nested(depth - 1)] if depth else 1
+
+
+ODD_ENDS = {
+    "an exception without words": (Mute(), "Mute", "cannot say what it is"),
+    "no exception of the usual kind": (Panic("overflow"), "Panic", "overflow"),
+    "the past": (lmdbq.Snooze(timedelta(seconds=-1)), "ValueError", "Snooze: delay is 0 to 316224000 seconds, not -1"),
+    "no number": (lmdbq.Retry(delay=float("nan")), "ValueError", "Retry: delay is 0 to"),
+    "too far away": (lmdbq.Retry(delay=1e18), "ValueError", "Retry: delay is 0 to"),
+    "a word": (lmdbq.Snooze("later"), "ValueError", "could not convert"),  # type: ignore[arg-type]
+    "a result too deep": (nested(129), "bad_result", "at most 128 deep"),
+}
+
+
+@pytest.mark.parametrize(("end", "kind", "message"), ODD_ENDS.values(), ids=ODD_ENDS)
+@pytest.mark.parametrize("is_async", [False, True], ids=["thread", "loop"])
+def test_an_odd_end_is_its_own_attempts_failure_and_harms_nobody_else(
+    client: Client, is_async: bool, end: Any, kind: str, message: str
+):
+    tasks = lmdbq.Tasks(retry=1)
+
+    def end_oddly() -> Any:
+        if isinstance(end, BaseException):
+            raise end
+        return end
+
+    async def end_oddly_later() -> Any:
+        return end_oddly()
+
+    odd = tasks.task("odd")(end_oddly_later if is_async else end_oddly)
+    other = tasks.task("other")(lambda: "fine")
+    handles = client.enqueue_many([odd.entry(), other.entry()])
+    with Worker(client, tasks):
+        with pytest.raises(lmdbq.TaskDead) as caught:
+            handles[0].result(timeout=30)
+        assert handles[1].result(timeout=30) == "fine"
+    (failure,) = caught.value.task.errors
+    assert failure.type == kind
+    assert message in failure.message
+    assert kind == "bad_result" or "in end_oddly" in failure.backtrace
+
+
 def test_what_cannot_be_a_task_says_so_early():
     with pytest.raises(TypeError, match="names"):
         lmdbq.Tasks().task(lambda *args: args)
@@ -309,6 +367,24 @@ def test_progress_is_seen_while_it_runs(client: Client):
             time.sleep(0.01)
         assert handle.info().progress == 0.5
         go_on.set()
+
+
+@pytest.mark.parametrize("share", [Decimal("0.5"), Fraction(1, 2), Share(0.5)], ids=lambda share: type(share).__name__)
+def test_progress_may_be_any_kind_of_number(client: Client, share: Any):
+    told, tasks = threading.Event(), lmdbq.Tasks()
+
+    @tasks.task
+    def half() -> None:
+        lmdbq.current().progress(share)
+        assert told.wait(60)
+
+    handle = client.enqueue(half)
+    until = time.monotonic() + 30
+    with Worker(client, tasks):
+        while handle.info().progress is None and time.monotonic() < until:
+            time.sleep(0.01)
+        assert handle.info().progress == 0.5
+        told.set()
 
 
 # --- over HTTP, and the end

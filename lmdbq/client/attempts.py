@@ -6,6 +6,7 @@ The same here, on an event loop, and in a child process; only who calls it diffe
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import inspect
 from collections.abc import Callable
@@ -53,7 +54,9 @@ async def attempt_async(task: Task[..., Any], answer: TaskAnswer, context: Conte
                 else:
                     stack.enter_context(contextlib.contextmanager(around)(context))
             return succeeded(lease, await task.function(*bound.args, **bound.kwargs))
-    except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001  (the latter two would end the loop)
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # noqa: BLE001  (SystemExit would end the loop, others the hope of a report)
         return report_of(error, lease, task.dead_on)
 
 

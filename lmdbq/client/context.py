@@ -34,7 +34,7 @@ class Context:
         if not 0 <= share <= 1:
             raise ValueError(f"progress is a number from 0 to 1, not {share}")
         self.check()
-        self._tell(share)
+        self._tell(float(share))  # numpy's numbers, say, are none that a heartbeat could carry
 
     def check(self) -> None:
         """Raise Stopped if going on is pointless. Cheap: call it wherever a long task can end."""

@@ -12,6 +12,7 @@ from lmdbq.client.binding import BadPayload
 from lmdbq.client.options import Seconds, seconds
 from lmdbq.client.reports import failed, released
 from lmdbq.errors import InvalidInput
+from lmdbq.limits import DELAY_NS_MAX, SECOND_NS
 from lmdbq.wire.shapes import ReportEntry
 
 
@@ -60,11 +61,22 @@ class TaskFailed(Exception):
 
 
 def report_of(error: BaseException, lease: str, dead_on: Sequence[type[BaseException]] = ()) -> ReportEntry:
-    """Return the report of an attempt that ended with ``error``. dead_on: exceptions after which none should follow."""
+    """Return the report of an attempt that ended with ``error``. dead_on: exceptions after which none should follow.
+
+    A delay that the queue would refuse is this attempt's failure: refused, it would take all reports beside it along.
+    """
+    try:
+        return _report_of(error, lease, dead_on)
+    except (TypeError, ValueError) as wrong:
+        wrong.__cause__ = error
+        return failed(lease, wrong)
+
+
+def _report_of(error: BaseException, lease: str, dead_on: Sequence[type[BaseException]]) -> ReportEntry:
     if isinstance(error, Snooze):
-        return released(lease, seconds(error.delay))
+        return released(lease, _delay(error, error.delay))
     if isinstance(error, Retry):
-        return failed(lease, error, delay=None if error.delay is None else seconds(error.delay))
+        return failed(lease, error, delay=None if error.delay is None else _delay(error, error.delay))
     if isinstance(error, TaskFailed):
         said = {"kind": error.kind, "backtrace": error.backtrace}
         return failed(lease, error, **said, retry=error.retry, delay=error.delay)
@@ -73,3 +85,12 @@ def report_of(error: BaseException, lease: str, dead_on: Sequence[type[BaseExcep
     if isinstance(error, InvalidInput) and error.problems[0].pointer == "/result":  # it was done; it would be so again
         return failed(lease, error, kind="bad_result", backtrace="", retry=False)
     return failed(lease, error, retry=not isinstance(error, (Dead, *dead_on)))
+
+
+def _delay(error: BaseException, value: Seconds) -> float:
+    """Return a delay that the queue takes. Raises ValueError, TypeError."""
+    length = float(seconds(value))
+    if not 0 <= length <= DELAY_NS_MAX / SECOND_NS:  # nor NaN
+        most = DELAY_NS_MAX // SECOND_NS
+        raise ValueError(f"{type(error).__name__}: delay is 0 to {most} seconds, not {length:g}")
+    return length

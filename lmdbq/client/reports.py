@@ -13,7 +13,7 @@ import msgspec
 
 from lmdbq.client.encoding import to_json
 from lmdbq.errors import InvalidInput
-from lmdbq.limits import RESULT_BYTES_MAX
+from lmdbq.limits import PAYLOAD_DEPTH_MAX, RESULT_BYTES_MAX
 from lmdbq.model import Problem
 from lmdbq.wire.shapes import ErrorBody, ReportEntry
 
@@ -23,7 +23,8 @@ BACKTRACE_FRAMES_MAX: Final = 100
 def succeeded(lease: str, result: Any = None) -> ReportEntry:
     """Return the report of an attempt that succeeded; bytes are a result, None is none.
 
-    Raises InvalidInput if ``result`` is nothing that JSON can say, or longer than limits.RESULT_BYTES_MAX.
+    Raises InvalidInput if ``result`` is nothing that JSON can say, longer than limits.RESULT_BYTES_MAX, or nested
+    deeper than limits.PAYLOAD_DEPTH_MAX.
     """
     if result is None:
         return ReportEntry(lease=lease, status="succeeded")
@@ -34,7 +35,19 @@ def succeeded(lease: str, result: Any = None) -> ReportEntry:
         raise InvalidInput([Problem("result_too_large", "/result", detail)])
     if plain:
         return ReportEntry(lease=lease, status="succeeded", result_base64=base64.b64encode(data).decode("ascii"))
+    if len(data) > 2 * PAYLOAD_DEPTH_MAX:  # else it cannot be too deep
+        _check_depth(data)
     return ReportEntry(lease=lease, status="succeeded", result=msgspec.Raw(data))
+
+
+def _check_depth(result: bytes) -> None:
+    """Raise InvalidInput for what the queue would refuse, and with it all the reports beside it."""
+    from lmdbq.wire.payloads import BodyText, Unreadable
+
+    try:
+        BodyText(result).accept(result)
+    except Unreadable as bad:
+        raise InvalidInput([Problem(bad.code, "/result", bad.detail)]) from None
 
 
 def failed(
@@ -63,4 +76,8 @@ def released(lease: str, delay: float | None = None) -> ReportEntry:
 
 def _text(value: object) -> str:
     """Return ``value`` as text that JSON can carry: a lone surrogate (a file name's odd byte) is spelt out."""
-    return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
+    try:
+        said = str(value)
+    except Exception as odd:  # noqa: BLE001  (an exception of the program's own, whose __str__ has a fault)
+        said = f"a {type(value).__name__} that cannot say what it is: its __str__ raised {type(odd).__name__}"
+    return said.encode("utf-8", "backslashreplace").decode("utf-8")
