@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import queue
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -116,9 +117,9 @@ class _UnixServer(_Server):
 
 
 class FakeDaemon:
-    """Listens on a free port, or on ``path``, from ``with`` to its end."""
+    """Listens on a free port, or on ``path``, from ``with`` to its end. tls: the file of its key and certificate."""
 
-    def __init__(self, path: Path | None = None, port: int = 0) -> None:
+    def __init__(self, path: Path | None = None, port: int = 0, tls: Path | None = None) -> None:
         self.script: list[Step] = []
         self.seen: queue.Queue[Seen] = queue.Queue()
         self.connections = 0
@@ -126,6 +127,11 @@ class FakeDaemon:
         self._server: Any = _UnixServer(str(path), Handler) if path else _Server(("127.0.0.1", port), Handler)
         self._server.fake = self
         self.where = f"unix://{path}" if path else f"http://127.0.0.1:{self._server.server_address[1]}"
+        if tls is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(tls)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+            self.where = self.where.replace("http:", "https:")
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
 
     def __enter__(self) -> FakeDaemon:

@@ -19,6 +19,7 @@ from tests.fake_daemon import FakeDaemon, answer, drop, hang_up_after, hold
 
 OUTCOMES = {"outcomes": []}
 QUEUES = {"queues": []}
+LOCALHOST = Path(__file__).parent / "fixtures" / "localhost.pem"  # a key that is no secret, and its certificate
 BUSY = {"type": "x", "title": "t", "status": 503, "code": "draining", "detail": "d", "request_id": "r"}
 
 
@@ -45,6 +46,17 @@ def test_a_connection_is_kept(daemon: FakeDaemon, client: HttpClient):
     client.queues()
     client.queues()
     assert daemon.connections == 1
+
+
+def test_a_connection_behind_tls_is_kept_and_given_up_when_it_was_closed(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SSL_CERT_FILE", str(LOCALHOST))
+    with FakeDaemon(tls=LOCALHOST) as daemon, HttpClient(daemon.where, timeout=60) as client:
+        daemon.script = [answer(body=QUEUES), hang_up_after(answer(body=QUEUES)), answer(body=QUEUES)]
+        assert client.queues() == client.queues() == []
+        assert daemon.connections == 1
+        assert daemon.closed.acquire(timeout=60)
+        assert client.queues() == []
+        assert daemon.connections == 2
 
 
 def test_each_thread_has_its_own_connection(daemon: FakeDaemon, client: HttpClient):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import http.client
 import os
 import socket
+import ssl
 import threading
 import weakref
 
@@ -111,8 +112,8 @@ def _is_alive(sock: socket.socket) -> bool:
     """Whether an idle socket is still open: one that has something to read has been closed, or is out of step."""
     sock.settimeout(0)
     try:
-        sock.recv(1, socket.MSG_PEEK)
-    except BlockingIOError:
+        sock.recv(1)  # not MSG_PEEK, which TLS does not have; what comes unasked for ends the connection anyhow
+    except (BlockingIOError, ssl.SSLWantReadError):
         return True
     except OSError:
         return False
