@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lmdbq.daemon.handlers_import import Import
 from lmdbq.daemon.settings import Settings
 from tests.http_tools import NDJSON, Api, api, open_store, serving, validate  # noqa: F401
 
@@ -39,6 +41,29 @@ async def test_lines_become_tasks_in_order(api: Api):  # noqa: F811
     }
     assert [task["payload"] for task in (await api.dequeue(limit=1000))["tasks"]] == list(range(1000))
     assert api.counts("other") == {"ready": 1}
+
+
+async def test_others_are_answered_while_lines_are_read_that_commit_nothing(
+    api: Api,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """Compressed, a hundred thousand of them are a hundred bytes, and need no waiting for the network either."""
+    begun = asyncio.Event()
+    take = Import.take
+
+    async def noted(job: Import, line_number: int, line: bytes | None) -> None:
+        begun.set()
+        await take(job, line_number, line)
+
+    monkeypatch.setattr(Import, "take", noted)
+    headers = {"Content-Type": NDJSON, "Content-Encoding": "gzip"}
+    importing = asyncio.ensure_future(
+        api.call("POST", "/v1/enqueue", raw=gzip.compress(b"\n" * 200_000), headers=headers)
+    )
+    await begun.wait()
+    await api.get("/livez")
+    assert not importing.done()
+    assert (await importing).value["last_line"] == 200_000
 
 
 async def test_wrong_lines_are_named_and_the_others_taken(api: Api):  # noqa: F811

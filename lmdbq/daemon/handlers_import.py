@@ -73,6 +73,8 @@ async def enqueue_lines(request: web.Request) -> web.StreamResponse:
         )
         async for line_number, line in _lines(request):
             await job.take(line_number, line)
+            if not line_number % CHUNK_LINES:
+                await asyncio.sleep(0)  # others have a turn: lines that are not committed are not waited for
         await job.flush()
         return await _answer(request, job)
 
