@@ -157,6 +157,45 @@ async def test_paths_that_are_none(api: Api, method: str, path: str, status: int
     assert len(body) < 2000
 
 
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        (b"Host: \xff.example", 403),
+        (b"Host: localhost\r\nOrigin: http://[", 403),
+        (b"Host: localhost\r\nOrigin: http://[x]", 403),
+        (b"Host: localhost\r\nContent-Type: \xff", 415),
+    ],
+)
+async def test_headers_that_are_none_are_refused_in_the_one_shape(api: Api, header: bytes, status: int):  # noqa: F811
+    host, port = api.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"POST /v1/tasks HTTP/1.1\r\nConnection: close\r\nContent-Length: 2\r\n" + header + b"\r\n\r\n{}")
+    async with asyncio.timeout(60):
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    assert int(head.split()[1]) == status, head
+    assert json.loads(body)["status"] == status
+
+
+@pytest.mark.parametrize("name", ["priority_min", "attempts_max", "created_from", "ended_before"])
+@pytest.mark.parametrize("text", ["1" * 5000, "-" + "1" * 5000, "1" * 21, "1" * 20, "²", "٣"])
+async def test_a_number_that_is_none_or_larger_than_any_is_refused(api: Api, name: str, text: str):  # noqa: F811
+    assert (await api.call("GET", f"/v1/tasks?{name}={text}")).status == 422
+
+
+@pytest.mark.parametrize("text", ["x" * 129, "€" * 43, "a\n"])
+async def test_an_external_id_that_no_task_can_have_is_found_nowhere(api: Api, text: str):  # noqa: F811
+    from urllib.parse import quote
+
+    path = f"/v1/tasks/by-external-id/{quote(text)}"
+    (await api.call("GET", path)).problem(404, "not_found")
+    (await api.call("GET", f"/v1/tasks?external_id={quote(text)}")).problem(
+        422, "bad_parameter" if len(text) > 128 else "out_of_range" if text[0] == "€" else "bad_value"
+    )
+    body = {"action": "delete", "filter": {"external_id": text}}
+    assert (await api.call("POST", "/v1/tasks/actions", body)).status == 422
+
+
 async def test_an_unknown_parameter_is_refused_where_none_is_known(api: Api):  # noqa: F811
     for path in ("/v1/enqueue", "/v1/dequeue", "/v1/tasks", "/v1/report", "/v1/extend"):
         (await api.call("POST", f"{path}?limit=5", {})).problem(422, "bad_parameter")

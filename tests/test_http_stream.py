@@ -243,5 +243,21 @@ async def test_wrong_subscriptions(api: Api, body: bytes, status: int, code: str
     answer.problem(status, code)
 
 
+async def test_what_comes_with_a_packed_subscription_may_be_much(api: Api):  # noqa: F811
+    await api.enqueue({"payload": 1})
+    body = msgspec.msgpack.encode({"queue_names": ["q"]}) + b"\0" * 400_000
+    async with api.session.post(f"{api.url}/v1/stream", data=body, headers={"Content-Type": MSGPACK}) as response:
+        assert response.status == 200, await response.read()
+        assert (await Connection(response, asyncio.Queue(), MSGPACK).next("task"))["payload"] == 1
+        response.close()
+    await until(lambda: api.counts() == {"ready": 1})
+
+
+async def test_a_packed_subscription_that_is_too_long_is_refused(api: Api):  # noqa: F811
+    body = msgspec.msgpack.encode({"queue_names": ["q" * 400_000]})
+    answer = await api.call("POST", "/v1/stream", raw=body, headers={"Content-Type": MSGPACK})
+    answer.problem(413, "frame_too_large")
+
+
 def test_the_description_has_the_frames():
     assert closed_description()["components"]["schemas"]["StreamFrame"]

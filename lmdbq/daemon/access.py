@@ -181,10 +181,16 @@ class Access:
         )
 
     def _check_site(self, host: str, origin: str, fetch_site: str) -> None:
-        if fetch_site not in ("", "same-origin", "none") or (
-            origin and urlsplit(origin).netloc.lower() != host.lower()
-        ):
+        if fetch_site not in ("", "same-origin", "none") or (origin and _place(origin) != host.lower()):
             raise Denied(403, "cross_site", "a page of another site may not ask a daemon that needs no token")
+
+
+def _place(origin: str) -> str | None:
+    """Return the host and port of an Origin header, lower case; None for what is none."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:  # a bracket too many or too few
+        return None
 
 
 def _host_name(host: str) -> str:

@@ -74,8 +74,8 @@ def _frame_in(got: bytes, codec: Codec, *, ended: bool) -> bytes | None:
     if codec.is_json:
         line, newline, _ = got.partition(b"\n")
         return line if newline or ended else None
-    unpacker = msgpack.Unpacker(max_buffer_size=FRAME_BYTES_MAX * 2)
-    unpacker.feed(got)
+    unpacker = msgpack.Unpacker(max_buffer_size=FRAME_BYTES_MAX)
+    unpacker.feed(got[:FRAME_BYTES_MAX])  # what came with the frame may be much more
     try:
         unpacker.skip()
     except (msgpack.OutOfData, ValueError):

@@ -42,7 +42,7 @@ from lmdbq.sharing import seen_at
 from lmdbq.wire import filters, requests
 from lmdbq.wire.answers import CountAnswer, TaskAnswer, TasksAnswer
 from lmdbq.wire.problems import Codec, Problems
-from lmdbq.wire.values import format_cursor, read_cursor
+from lmdbq.wire.values import check_text, format_cursor, read_cursor
 from lmdbq.wire.views import action_answer, change_answer, conflict_detail, dry_answer, task_answer
 from lmdbq.wire.why import why
 
@@ -86,8 +86,11 @@ async def get_task_by_external_id(request: web.Request) -> web.StreamResponse:
     """GET /v1/tasks/by-external-id/{external_id}: the stored task that another system knows by this id."""
     only_parameters(request, "payload")
     daemon = request.app[DAEMON]
-    wanted = Filter(external_id=request.match_info["external_id"])
-    found = daemon.store.tasks(wanted, daemon.clock, limit=1).tasks
+    external_id = request.match_info["external_id"]
+    problems = Problems()
+    check_text(external_id, "", problems, limits.NAME_BYTES_MAX)
+    wanted = Filter(external_id=external_id)
+    found = [] if problems.found else daemon.store.tasks(wanted, daemon.clock, limit=1).tasks
     if not found:
         raise HttpProblem(404, "not_found", "no stored task has this external id")
     return reply(request, _shown(daemon, found[0], codec_out(request), _payload_parameter(request)))

@@ -120,8 +120,12 @@ def reply_bytes(body: bytes, codec: Codec, status: int = 200) -> web.Response:
 
 
 def problem_reply(problem: HttpProblem, request_id: str) -> web.Response:
-    """Return an error as RFC 9457 has it, with a newline at the end for who reads it in a terminal."""
-    answer = problem_answer(problem.status, problem.code, problem.detail, request_id, problem.problems, problem.pointer)
+    """Return an error as RFC 9457 has it, with a newline at the end for who reads it in a terminal.
+
+    A detail may repeat a header, which need not be UTF-8.
+    """
+    detail = problem.detail.encode("utf-8", "backslashreplace").decode("utf-8")
+    answer = problem_answer(problem.status, problem.code, detail, request_id, problem.problems, problem.pointer)
     headers = {hdrs.CONTENT_TYPE: PROBLEM, "X-Request-Id": request_id, **problem.headers}
     return web.Response(body=JSON_CODEC.encode(answer) + b"\n", status=problem.status, headers=headers)
 

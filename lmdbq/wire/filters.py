@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -26,6 +27,7 @@ from lmdbq.wire import requests, shapes, values
 from lmdbq.wire.problems import Codec, Problems, decode_as
 
 FILTER_NAMES: Final = shapes.FilterBody.__struct_fields__
+_INT: Final = re.compile(r"-?[0-9]{1,20}")  # one of more digits is too large for any field, and for int()
 _NUMBERS: Final = frozenset({"priority_min", "priority_max", "attempts_min", "attempts_max"})
 _EVENTS: Final = {"cancel": Event.CANCEL, "retry": Event.RETRY, "edit": Event.EDIT, "delete": Event.DELETE}
 # What an action looks at, unless its filter names states: all others would only be conflicts.
@@ -45,6 +47,8 @@ def filter_of(wanted: shapes.FilterBody | None, pointer: str, problems: Problems
         values.check_queue_name(wanted.queue_name, f"{pointer}/queue_name", problems)
     if wanted.type is not None:
         values.check_type_name(wanted.type, f"{pointer}/type", problems)
+    if wanted.external_id is not None:
+        values.check_text(wanted.external_id, f"{pointer}/external_id", problems, limits.NAME_BYTES_MAX)
     states = [wanted.state] if isinstance(wanted.state, str) else wanted.state or []
     return Filter(
         queue=wanted.queue_name or "",
@@ -87,7 +91,7 @@ def read_query(query: Mapping[str, Sequence[str]], problems: Problems) -> Filter
     for name in FILTER_NAMES:
         for text in query.get(name, ())[:1]:
             is_number = name in _NUMBERS or (name.endswith(("_from", "_before")) and text.isdigit())
-            said[name] = int(text) if is_number and text.removeprefix("-").isdecimal() else text
+            said[name] = int(text) if is_number and _INT.fullmatch(text) else text
     if "state" in said:
         said["state"] = [word for text in query["state"] for word in text.split(",") if word]
     try:
