@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
+
 import pytest
 
 from lmdbq.storm import hostile
@@ -46,7 +49,23 @@ def test_a_planted_fault_is_found(plant: str, found: str):
     assert found in said(report)
 
 
-def test_a_body_of_a_seed_is_the_same_again():
-    known = Known()
-    for number in range(200):
-        assert body(f"again/{number}", known) == body(f"again/{number}", known)
+def test_a_body_of_a_seed_is_the_same_again_whatever_is_known_by_then():
+    begun, later = Known(), Known()
+    later.learn(["tsk_0000000000A"] * 150, ["tsk_0000000000A.1"] * 90)
+    for number in range(300):
+        assert body(f"again/{number}", begun) == body(f"again/{number}", later)
+
+
+def test_of_two_values_under_one_key_the_first_may_be_the_hostile_one():
+    differing = 0
+    for number in range(2_000):
+        with suppress(ValueError, RecursionError):
+            outer = json.loads(body(f"twice/{number}", Known()).data, object_pairs_hook=list)
+            names = [pair[0] for pair in outer] if isinstance(outer, list) and is_object(outer) else []
+            half = len(names) // 2
+            differing += half > 0 and names[:half] == names[half:] and outer[:half] != outer[half:]
+    assert differing > 5
+
+
+def is_object(outer: list[object]) -> bool:
+    return all(isinstance(pair, tuple) for pair in outer)

@@ -159,6 +159,22 @@ def test_wrong_batches(body: Any, code: str, pointer: str):
 
 
 @pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        (b'{"entries":[{"colour":1}],"entries":[{"payload":1}]}', ("unknown_field", "/entries/0")),
+        (b'{"entries":"all","entries":[{},{}]}', ("wrong_type", "/entries")),
+        (b'{"queue_name":1,"entries":[{}],"queue_name":"q"}', ("wrong_type", "/queue_name")),
+        (b'{"entries":[{"tags":1,"tags":[]}]}', ("wrong_type", "/entries/0/tags")),
+        (b"\x82\xa7entries\x01\xa7entries\x91\x80", ("wrong_type", "/entries")),
+    ],
+)
+def test_a_key_that_stands_there_twice_does_not_hide_a_wrong_value(body: bytes, problem: tuple[str, str]):
+    with pytest.raises(InvalidInput) as refused:
+        requests.read_enqueue(body, MSGPACK_CODEC if body[0] > 127 else JSON_CODEC)
+    assert [(found.code, found.pointer) for found in refused.value.problems] == [problem]
+
+
+@pytest.mark.parametrize(
     "body", [b"", b"{", b'{"entries":[{}]', b"\xff", b'{"entries":[{"payload":NaN}]}', b"nonsense"]
 )
 @pytest.mark.parametrize(

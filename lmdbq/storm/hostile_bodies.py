@@ -34,7 +34,11 @@ class Body(NamedTuple):
 
 
 class _Twice(dict[str, Any]):
-    """An object that JSON will say with a key twice."""
+    """An object that JSON will say with each key twice. first: what its keys are said to be before that."""
+
+    def __init__(self, first: dict[str, Any], right: dict[str, Any]) -> None:
+        super().__init__(right)
+        self.first = first
 
 
 _HOSTILE: Final[tuple[Callable[[random.Random], Any], ...]] = (
@@ -47,7 +51,7 @@ _HOSTILE: Final[tuple[Callable[[random.Random], Any], ...]] = (
     lambda chosen: [chosen.randrange(10)] * chosen.choice((17, 101, 1_001)),
     lambda chosen: {f"k{number}": number for number in range(chosen.choice((1, 50, 2_000)))},
     lambda chosen: msgpack.ExtType(chosen.randrange(128), chosen.randbytes(chosen.randrange(9))),
-    lambda chosen: _Twice({"a": 1, "b": 2}),
+    lambda chosen: _Twice({"a": None, "b": 2}, {"a": 1, "b": 2}),
     lambda chosen: chosen.choice(("2026-01-01T00:00:00Z", "2026-13-45T99:99:99+99:99", "0000-00-00", "now", "1e999")),
     lambda chosen: chosen.randbytes(chosen.randrange(40)),
     lambda chosen: "".join(chr(chosen.randrange(0x110000)) for _ in range(chosen.randrange(12))),
@@ -145,7 +149,7 @@ def body(seed: str, known: Known) -> Body:
     """Return the request of a seed; only which real ids it names depends on ``known``."""
     chosen = random.Random(seed)
     route = chosen.choices(_ROUTES, _WEIGHTS)[0]
-    names = {"{id}": chosen.choice(known.ids or [_ID]), "{lease}": chosen.choice(known.leases or [_LEASE])}
+    names = {"{id}": _one_of(known.ids or [_ID], chosen), "{lease}": _one_of(known.leases or [_LEASE], chosen)}
     value = _named(route.right(chosen), names)
     for _ in range(chosen.choice((0, 1, 1, 1, 2, 5))):
         value = _spoil(value, chosen)
@@ -160,6 +164,11 @@ def body(seed: str, known: Known) -> Body:
     if chosen.random() < 0.02:
         content_type = chosen.choice(("text/plain", "application/octet-stream", JSON + "; charset=utf-7", "x", NDJSON))
     return Body(route.method, path, content_type, chosen.choice((JSON, MSGPACK, "*/*")), data)
+
+
+def _one_of(names: list[str], chosen: random.Random) -> str:
+    """Return one of some names, by one number: ``choice`` draws more or fewer of them as there are more or fewer."""
+    return names[int(chosen.random() * len(names))]
 
 
 def _named(value: Any, names: dict[str, str]) -> Any:
@@ -180,7 +189,7 @@ def _spoil(value: Any, chosen: random.Random) -> Any:
         if way < 0.2:
             return {**value, chosen.choice(("__class__", "", "k" * 300, "Payload", "\x00")): 1}
         if way < 0.25:
-            return _Twice(value)
+            return _Twice({**value, key: _spoil(value[key], chosen)}, value)
         return {**value, key: _spoil(value[key], chosen)}
     if isinstance(value, list) and value and chosen.random() < 0.85:
         at = chosen.randrange(len(value))
@@ -209,11 +218,9 @@ def _messagepack(value: Any) -> bytes:
 
 def _json(value: Any) -> bytes:
     """Return JSON as a careless program writes it."""
-    if isinstance(value, _Twice):
-        inside = b",".join(json.dumps(key).encode() + b":" + _json(part) for key, part in value.items())
-        return b"{" + inside + b"," + inside + b"}"
     if isinstance(value, dict):
-        return b"{" + b",".join(json.dumps(key).encode() + b":" + _json(part) for key, part in value.items()) + b"}"
+        pairs = [*value.first.items(), *value.items()] if isinstance(value, _Twice) else value.items()
+        return b"{" + b",".join(json.dumps(key).encode() + b":" + _json(part) for key, part in pairs) + b"}"
     if isinstance(value, list | msgpack.ExtType):
         return b"[" + b",".join(map(_json, value)) + b"]"
     if isinstance(value, bytes):

@@ -146,7 +146,7 @@ def decode_as(shape: Any, body: bytes, codec: Codec) -> Any:
         problems = Problems()
         explain(shape, body, codec, "", problems)
         if not problems.found:
-            problems.add(*_translate(bad, ""))
+            problems.add(*translate(bad, ""))
         raise InvalidInput(problems.found) from None
     except RecursionError:
         raise InvalidInput([Problem("payload_depth", "", "the body is nested too deep")]) from None
@@ -176,7 +176,7 @@ def explain(shape: Any, raw: bytes, codec: Codec, pointer: str, problems: Proble
     struct = _struct_in(shape)
     fields = _decoded(dict[str, Raw], raw, codec) if struct else None
     if struct is None or fields is None:
-        problems.add(*_translate(bad, pointer))
+        problems.add(*translate(bad, pointer))
         return
     known = {field.encode_name: field for field in msgspec.structs.fields(struct)}
     tag = struct.__struct_config__.tag_field
@@ -205,7 +205,7 @@ def _explain_field(kind: Any, raw: bytes, codec: Codec, pointer: str, problems: 
     elif _struct_in(kind) is not None:
         explain(kind, raw, codec, pointer, problems)
     if len(problems.found) == before:
-        code, pointer, detail = _translate(bad, pointer)
+        code, pointer, detail = translate(bad, pointer)
         words = ", ".join(_words(kind))
         problems.add(code, pointer, f"{detail}; it is one of {words}" if code == "bad_value" and words else detail)
 
@@ -268,7 +268,7 @@ def _unknown(name: str, known: dict[str, Any]) -> str:
     return f"there is no field {shown!r} here" + (f"; did you mean {close[0]!r}?" if close else "")
 
 
-def _translate(bad: Exception, pointer: str) -> tuple[str, str, str]:
+def translate(bad: Exception, pointer: str) -> tuple[str, str, str]:
     """Return (code, pointer, detail) for a decoder's complaint."""
     text = str(bad)
     if isinstance(bad, RecursionError):

@@ -14,6 +14,7 @@ from msgspec import UNSET, Raw
 from msgspec.structs import replace
 
 from lmdbq import limits
+from lmdbq.errors import InvalidInput
 from lmdbq.model import (
     PLAIN,
     Dedupe,
@@ -24,7 +25,7 @@ from lmdbq.model import (
 )
 from lmdbq.wire import bare_shapes, fields, payloads, shapes, values
 from lmdbq.wire.policies import dedupe_of, keep_of, retry_of, spelled_out
-from lmdbq.wire.problems import Codec, Problems, check_parseable, decode_as, explain
+from lmdbq.wire.problems import Codec, Problems, check_parseable, decode_as, explain, translate
 
 FIELD_OF_KEY: Final = {
     **{name: name for name in ("payload", "type", "priority", "scheduled_at", "expires_at", "retry_strategy")},
@@ -53,10 +54,11 @@ def read_enqueue(body: bytes, codec: Codec) -> Batch:
     problems = Problems()
     try:
         request = codec.decoder(shapes.EnqueueRequest).decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as bad:
         _explain_batch(body, codec, accept, problems)
-        problems.raise_if_any()
-        raise
+        if not problems.found:  # a key stands there twice: each field that counts is right, and an earlier one is not
+            problems.add(*translate(bad, ""))
+        raise InvalidInput(problems.found) from None
     queue = request.queue_name
     if queue is not None:
         values.check_queue_name(queue, "/queue_name", problems)
