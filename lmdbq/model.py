@@ -997,8 +997,8 @@ class Done(Struct, frozen=True):
 
 class Refused(Struct, frozen=True):
     """A call that changed nothing. code: duplicate, queue_not_found, group_not_found, rule_not_found, too_many_rules,
-    too_many_types, expires_too_early, set_not_found, set_closed, set_decided, key_reused, full, or internal (a bug: its
-    problem names the exception)."""
+    too_many_types, expires_too_early, set_not_found, set_closed, set_decided, key_reused, full, not_committed (calls
+    before it were), or internal (a bug: its problem names the exception)."""
 
     code: str
     problems: tuple[Problem, ...]

@@ -6,6 +6,8 @@ that is not possible fails these tests, because the promise was not seen to hold
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +17,11 @@ import pytest
 
 from lmdbq import limits
 from lmdbq.clock import ManualClock
-from lmdbq.errors import StoreFull
+from lmdbq.errors import NotCommitted, StoreFull
 from lmdbq.model import Call, Claim, Completion, Done, Enqueue, Entry, Expire, Op, Prune, Refused, Report, State, Status
 from lmdbq.store.lmdb import open_store
+from lmdbq.store.space import Space
+from lmdbq.wire.problems import status_of
 from tests.crashes import MARK, await_line, go, no_child_is_left, start  # noqa: F401
 from tests.store_driver import EVERYTHING, Driver, S, entry
 
@@ -154,6 +158,34 @@ with env.begin() as txn:
     print("pinned", flush=True)
     sys.stdin.readline()
 """
+
+
+def test_what_a_failing_disk_stops_halfway_is_done_for_some_callers_and_not_for_others(
+    q: Driver, monkeypatch: pytest.MonkeyPatch
+):
+    """When it is full an apply is several transactions, and who was in an earlier one must not be told to repeat it."""
+    fill(q, 3_000)
+    ids = q.claim_ids(limit=4)
+    reports = [Call((Report([Completion(task_id, 1, Status.SUCCEEDED)]),)) for task_id in ids[:2]]
+    calls = [*reports, Call((Enqueue([Entry(payload(3_000))]),)), Call((Claim(("default",), limit=1),))]
+    prepare, asked = Space.prepare, []
+
+    def fails_once(space: Space, ops: int, payload_bytes: int) -> None:
+        asked.append(payload_bytes)
+        if len(asked) == 3:  # for all; for the reports; for the enqueue
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        prepare(space, ops, payload_bytes)
+
+    monkeypatch.setattr(Space, "prepare", fails_once)
+    first, second, refused, claimed = q.store.apply(calls, q.clock).outcomes
+    assert [type(one) for one in (first, second, refused, claimed)] == [Done, Done, Refused, Done]
+    assert refused.code == "not_committed"
+    assert "nothing was changed" in refused.problems[0].detail
+    assert status_of(refused) == 503
+    asked.clear()
+    asked.append(0)
+    with pytest.raises(NotCommitted, match="nothing was changed"):  # nothing was, for anybody
+        q.store.apply(calls[2:3], q.clock)
 
 
 def test_a_reader_that_keeps_old_pages_is_named(q: Driver):

@@ -33,9 +33,11 @@ from lmdbq.model import (
     Fire,
     Lapse,
     Op,
+    Problem,
     Promote,
     Prune,
     Refill,
+    Refused,
     SchedulePatch,
     SchedulePut,
     SetMake,
@@ -97,11 +99,18 @@ def _apply_low(shared: Environment, calls: Sequence[Call], clock: Clock, gate: A
     wrote = False
     for members in _low_groups(calls):
         group = [_frugal(calls[member]) for member in members]
-        _prepare(shared, group)
-        if shared.space.low and any(_grows(call) for call in group):
-            outcomes[members[0]] = full(shared.space.pinned())
+        try:
+            _prepare(shared, group)
+            if shared.space.low and any(_grows(call) for call in group):
+                outcomes[members[0]] = full(shared.space.pinned())
+                continue
+            applied = _transact(shared, group, clock, gate, may_be_low=True)
+        except NotCommitted as error:
+            if not wrote:
+                raise
+            for member in members:  # these alone: what ran before is on disk, and its callers may not repeat it
+                outcomes[member] = Refused(error.code, (Problem(error.code, "", error.detail),))
             continue
-        applied = _transact(shared, group, clock, gate, may_be_low=True)
         stirred |= applied.stirred
         wrote |= applied.wrote
         for member, outcome in zip(members, applied.outcomes, strict=True):

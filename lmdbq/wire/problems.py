@@ -35,6 +35,7 @@ STATUS_OF_CODE: Final = {
     "set_closed": 409,
     "set_decided": 409,
     "full": 507,
+    "not_committed": 503,
     "internal": 500,
 }
 
