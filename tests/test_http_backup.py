@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import io
 import os
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from lmdbq.daemon import handlers_backup
@@ -50,6 +53,30 @@ async def test_without_room_nothing_is_sent_and_the_answer_says_so(filled: Api, 
 
     monkeypatch.setattr(filled.store, "copy_to", full, raising=False)
     (await filled.call("POST", "/v1/backup")).problem(507, "full")
+
+
+async def test_a_copy_that_cannot_be_read_to_its_end_is_broken_off(filled: Api, monkeypatch: pytest.MonkeyPatch):
+    """What the head promised must not be filled up with the words of an error."""
+
+    class Damaged(io.FileIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            if self.tell():
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return super().read(size) or b""
+
+    make = handlers_backup._copy
+
+    def damaged(store: Any) -> Damaged:
+        with make(store) as copy:
+            return Damaged(os.dup(copy.fileno()))
+
+    monkeypatch.setattr(handlers_backup, "BLOCK_BYTES", 4096)
+    monkeypatch.setattr(handlers_backup, "_copy", damaged)
+    async with asyncio.timeout(60), filled.session.post(f"{filled.url}/v1/backup") as response:
+        assert response.status == 200
+        with pytest.raises(aiohttp.ClientError):
+            await response.read()
+    await filled.get("/livez")
 
 
 async def test_a_real_failure_of_the_copy_is_told_by_its_number(tmp_path: Path):

@@ -160,6 +160,7 @@ async def test_paths_that_are_none(api: Api, method: str, path: str, status: int
 @pytest.mark.parametrize(
     ("header", "status"),
     [
+        (b"Host: localhost\r\nContent-Type: \xff\r\nIdempotency-Key: k", 415),
         (b"Host: \xff.example", 403),
         (b"Host: localhost\r\nOrigin: http://[", 403),
         (b"Host: localhost\r\nOrigin: http://[x]", 403),
@@ -175,6 +176,17 @@ async def test_headers_that_are_none_are_refused_in_the_one_shape(api: Api, head
     writer.close()
     assert int(head.split()[1]) == status, head
     assert json.loads(body)["status"] == status
+
+
+async def test_an_empty_body_may_have_a_key_and_any_type(api: Api):  # noqa: F811
+    made = await api.post("/v1/sets", {})
+    host, port = api.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    head = f"POST /v1/sets/{made['id']}/close HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nIdempotency-Key: k\r\n"
+    writer.write(head.encode() + b"Content-Type: \xff\r\nContent-Length: 0\r\n\r\n")
+    async with asyncio.timeout(60):
+        assert (await reader.read()).split()[1] == b"200"
+    writer.close()
 
 
 @pytest.mark.parametrize("name", ["priority_min", "attempts_max", "created_from", "ended_before"])

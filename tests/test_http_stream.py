@@ -12,7 +12,9 @@ import msgpack
 import msgspec
 import pytest
 
+from lmdbq.daemon import handlers_stream
 from lmdbq.daemon.context import DAEMON
+from lmdbq.errors import NotCommitted
 from lmdbq.ids import parse_id
 from tests.http_tools import JSON, MSGPACK, NDJSON, Api, api, closed_description, validator  # noqa: F401
 
@@ -226,6 +228,27 @@ async def test_a_draining_daemon_says_bye_and_waits_for_reports(api: Api):  # no
         async with asyncio.timeout(SECONDS):
             assert await stream.response.content.read() == b""
     assert api.counts() == {"ready": 1}
+
+
+async def test_a_stream_that_cannot_give_back_ends_as_any_other(
+    api: Api,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    async def fail(_: Any) -> None:
+        raise NotCommitted("the disk is full")
+
+    await api.enqueue({})
+    async with connected(api) as stream:
+        await stream.next("task")
+        monkeypatch.setattr(api.engine, "release", fail)
+        monkeypatch.setattr(handlers_stream, "REPORTING_SHARE", 0)
+        api.app[DAEMON].draining.set()
+        api.engine.drain()
+        assert await stream.next("bye") == {"reason": "draining"}
+        async with asyncio.timeout(SECONDS):
+            assert await stream.response.content.read() == b""
+    assert "not given back: not_committed" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ names no path, for then a caller could write to one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import tempfile
@@ -18,7 +19,7 @@ from typing import IO, Final, Protocol, runtime_checkable
 from aiohttp import hdrs, web
 
 from lmdbq.daemon.context import DAEMON
-from lmdbq.daemon.replies import HttpProblem, only_parameters
+from lmdbq.daemon.replies import HttpProblem, broken_off, only_parameters
 from lmdbq.errors import StoreFull
 from lmdbq.model import StoreInfo
 
@@ -50,14 +51,11 @@ async def backup(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: BINARY})
         response.content_length = os.fstat(copy.fileno()).st_size
         await response.prepare(request)
-        try:
+        with contextlib.suppress(TimeoutError), broken_off(request):
             while block := await asyncio.to_thread(copy.read, BLOCK_BYTES):
                 async with asyncio.timeout(STALL_SECONDS):
                     await response.write(block)
             await response.write_eof()
-        except TimeoutError:
-            if request.transport is not None:
-                request.transport.abort()
     return response
 
 

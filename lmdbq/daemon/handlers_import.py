@@ -21,6 +21,7 @@ from lmdbq.daemon.replies import (
     BODY_SECONDS,
     HttpProblem,
     bad_parameter,
+    broken_off,
     flag,
     number,
     only_parameters,
@@ -247,15 +248,19 @@ async def _answer(request: web.Request, job: Import) -> web.StreamResponse:
     )
     response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: JSON})
     await response.prepare(request)
-    text = JSON_CODEC.encode(summary)
-    if job.spool is None:
+    with broken_off(request):
+        await _write(response, JSON_CODEC.encode(summary), job.spool)
+    return response
+
+
+async def _write(response: web.StreamResponse, text: bytes, spool: tempfile.SpooledTemporaryFile[bytes] | None) -> None:
+    if spool is None:
         await response.write(text + b"\n")
     else:
         await response.write(text[:-1] + b',"outcomes":[')
-        size = job.spool.tell()
-        job.spool.seek(0)
-        while job.spool.tell() < size - 1:  # all but the last comma
-            await response.write(job.spool.read(min(_SPOOL_BYTES, size - 1 - job.spool.tell())))
+        size = spool.tell()
+        spool.seek(0)
+        while spool.tell() < size - 1:  # all but the last comma
+            await response.write(spool.read(min(_SPOOL_BYTES, size - 1 - spool.tell())))
         await response.write(b"]}\n")
     await response.write_eof()
-    return response

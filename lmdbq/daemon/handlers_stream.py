@@ -21,7 +21,15 @@ from aiohttp import hdrs, web
 
 from lmdbq import limits
 from lmdbq.daemon.context import DAEMON, Daemon
-from lmdbq.daemon.replies import NDJSON, NDJSON_TYPES, HttpProblem, codec_in, content_type, only_parameters
+from lmdbq.daemon.replies import (
+    NDJSON,
+    NDJSON_TYPES,
+    HttpProblem,
+    broken_off,
+    codec_in,
+    content_type,
+    only_parameters,
+)
 from lmdbq.errors import Busy, LmdbqError, NotCommitted
 from lmdbq.ids import format_id, format_lease
 from lmdbq.model import Claim, Claimed, ClaimedTask, Done, Extend, ExtendDone, Extension, Outcome, State, Task
@@ -46,11 +54,12 @@ async def stream(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: NDJSON if codec.is_json else codec.media_type})
     await response.prepare(request)
     worker = Stream(daemon, claim, codec, request, response)
-    try:
-        await worker.run()
-    finally:
-        await worker.release()
-    await response.write_eof()
+    with broken_off(request):
+        try:
+            await worker.run()
+        finally:
+            await worker.release()
+        await response.write_eof()
     return response
 
 
@@ -123,10 +132,13 @@ class Stream:
             await asyncio.gather(pushing, *helpers, return_exceptions=True)
 
     async def release(self) -> None:
-        """Give back what is still held."""
+        """Give back what is still held; what cannot be is told by its lease, as it lapses."""
         held, self._held = list(self._held.values()), {}
         self._daemon.streams.drop((task.id for task in held), self._freed)
-        await self._daemon.engine.release(Claimed(held))
+        try:
+            await self._daemon.engine.release(Claimed(held))
+        except LmdbqError as failure:
+            log.warning("%d tasks of a stream that ends were not given back: %s", len(held), failure.code)
 
     async def _push(self) -> None:
         while not self._daemon.draining.is_set():

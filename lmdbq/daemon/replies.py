@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from aiohttp import hdrs, web
@@ -130,6 +131,17 @@ def problem_reply(problem: HttpProblem, request_id: str) -> web.Response:
     return web.Response(body=JSON_CODEC.encode(answer) + b"\n", status=problem.status, headers=headers)
 
 
+@contextlib.contextmanager
+def broken_off(request: web.Request) -> Iterator[None]:
+    """Break the connection off if the block fails, whose answer has begun: an error would be read as a part of it."""
+    try:
+        yield
+    except Exception:
+        if request.transport is not None:
+            request.transport.abort()
+        raise
+
+
 _REFUSALS: Final = {
     "key_reused": "this Idempotency-Key came with another body before; use a new key for a new request",
     "full": "no room is left: free some disk (or raise --max-size); reports and deletes still work",
@@ -168,7 +180,7 @@ def memo_of(request: web.Request, daemon: Daemon, body: bytes) -> Memo | None:
             "bad_idempotency_key",
             f"an Idempotency-Key is 1 to {limits.IDEMPOTENCY_KEY_BYTES_MAX} printable characters",
         )
-    digest = hashlib.blake2b(body, digest_size=16, key=content_type(request).encode()[:64])
+    digest = hashlib.blake2b(body, digest_size=16, key=content_type(request).encode("utf-8", "surrogateescape")[:64])
     digest.update(b"\0" + request.path.encode("utf-8", "surrogateescape"))
     return Memo(key, digest.digest(), round(daemon.settings.idempotency_kept_seconds * limits.SECOND_NS))
 
