@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from lmdbq.model import Refused
 from tests.http_tools import Api, api  # noqa: F401
 
 ALERT = {"queue_name": "alerts", "type": "alert", "tags": ["pager"], "retry_strategy": {"max_attempts": 2}}
@@ -126,6 +127,24 @@ async def test_an_empty_page_that_is_asked_for_again_with_its_key_names_what_cam
     again = (await api.call("POST", "/v1/tasks/actions", body, headers=key)).value
     assert (again["matched"], api.counts()) == (0, {"ready": 1})
     assert (await api.post("/v1/tasks/actions", {**body, "cursor": again["next"]}))["changed"] == 1
+
+
+async def test_an_action_that_is_refused_answers_what_is_described(
+    api: Api,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+):
+    await die(api)
+    nowhere = {"action": "retry", "all": True, "queue_name": "none"}
+    (await api.call("POST", "/v1/tasks/actions", nowhere)).problem(404, "queue_not_found")
+
+    async def full(*_: Any, **more: Any) -> Refused:
+        return Refused("full", ())
+
+    task = (await api.enqueue({"queue_name": "q"}))["tasks"][0]["id"]
+    monkeypatch.setattr(api.engine, "call", full)
+    edit = {"action": "edit", "all": True, "fields": {"priority": 1}}
+    (await api.call("POST", "/v1/tasks/actions", edit)).problem(507, "full")
+    (await api.call("PATCH", f"/v1/tasks/{task}", {"priority": 1})).problem(507, "full")
 
 
 @pytest.mark.parametrize(

@@ -159,6 +159,7 @@ TASKS: Final = (
         ADMIN,
         {200: answers.ActionAnswer},
         shapes.ActionRequest,
+        (404, 507),
         has_key=True,
     ),
     Route(
@@ -182,7 +183,7 @@ TASKS: Final = (
         PRODUCE,
         {200: answers.TaskAnswer},
         shapes.TaskFields,
-        (404, 409, 410),
+        (404, 409, 410, 507),
     ),
     Route("DELETE", "/v1/tasks/{id}", tasks.delete_task, "delete_task", ADMIN, {204: None}, errors=(404, 410)),
     Route(
