@@ -100,6 +100,15 @@ def seconds(value: Seconds) -> float:
     return value.total_seconds() if isinstance(value, timedelta) else value
 
 
+def words(value: str | Sequence[str]) -> str | list[str]:
+    """Return words as a list; one alone as it is, for the queue to judge, and not as its letters.
+
+    >>> words(("a", "b")), words("urgent")
+    (['a', 'b'], 'urgent')
+    """
+    return value if isinstance(value, str) else list(value)
+
+
 def instant(value: Instant) -> int | str:
     """Return an instant as the API has it. Raises InvalidInput for a datetime without a time zone.
 

@@ -27,6 +27,7 @@ from lmdbq.client.option_values import Throttle as Throttle
 from lmdbq.client.option_values import instant as instant
 from lmdbq.client.option_values import moment as moment
 from lmdbq.client.option_values import seconds as seconds
+from lmdbq.client.option_values import words as words
 
 
 class EntryLike(Protocol):
@@ -238,7 +239,7 @@ _TASK_FIELDS: Final[dict[str, _Reader]] = {
     "lease": ("keepalive_timeout_in_seconds", seconds),
     "retry": ("retry_strategy", _retry),
     "keep": ("keep", _keep),
-    "tags": ("tags", list),
+    "tags": ("tags", words),
     "metadata": ("metadata", dict),
     "on_dead": ("on_dead", entry_fields),
     "debounce": ("debounce", _debounce),
@@ -265,7 +266,7 @@ _QUEUE_FIELDS: Final[dict[str, _Reader]] = {
 _FILTER_FIELDS: Final[dict[str, _Reader]] = {
     "queue": ("queue_name", _as_it_is),
     "type": ("type", _as_it_is),
-    "state": ("state", lambda state: state if isinstance(state, str) else list(state)),
+    "state": ("state", words),
     "tag": ("tag", _as_it_is),
     "dedupe_key": ("dedupe_key", _as_it_is),
     "thread": ("thread_id", _as_it_is),

@@ -76,10 +76,11 @@ class ProcessSlot:
         return self._memory_bytes_max is not None and self._memory_bytes > self._memory_bytes_max
 
     def _spawn(self) -> None:
-        self._pipe, theirs = _spawning.Pipe()
-        self._process = _spawning.Process(target=child_main, args=(theirs,), name="lmdbq-process")
-        self._process.start()
-        theirs.close()
+        pipe, theirs = _spawning.Pipe()
+        process = _spawning.Process(target=child_main, args=(theirs,), name="lmdbq-process")
+        with theirs:
+            process.start()
+        self._process, self._pipe = process, pipe  # only now: a system without room for it may have some later
         self._jobs_done = 0
         self._is_killed = False
 

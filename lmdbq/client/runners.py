@@ -21,7 +21,7 @@ from lmdbq.client.info import task_info
 from lmdbq.client.leases import Job
 from lmdbq.client.loop_thread import LoopThread
 from lmdbq.client.processes import ProcessSlot
-from lmdbq.client.reports import failed
+from lmdbq.client.reports import failed, released
 from lmdbq.client.slots import Threads
 from lmdbq.client.tasks import RunIn, Task, Tasks
 from lmdbq.wire.shapes import ReportEntry
@@ -83,12 +83,16 @@ class TaskRunner:
                 raise TypeError(f"{task.name} is not run on an event loop, so {around.__name__} cannot be async")
 
     def open(self) -> None:
-        """Enter the lifespans. Raises what they raise."""
+        """Enter the lifespans. Raises what they raise; those that were entered before are left again."""
         self._threads = Threads("lmdbq-task", self._concurrency)
         self._attendants = Threads("lmdbq-attendant", max(1, self.slots))
-        for group in self._groups:
-            if any(self.place_of(task) != "process" for task in group.by_name().values()):
-                self._lifespans.state(group)
+        try:
+            for group in self._groups:
+                if any(self.place_of(task) != "process" for task in group.by_name().values()):
+                    self._lifespans.state(group)
+        except BaseException:
+            self.close(now=False)
+            raise
 
     def start(self, job: Job, done: Done) -> None:
         """Run a job and call ``done`` with its report."""
@@ -120,10 +124,15 @@ class TaskRunner:
             loop.call_soon_threadsafe(running.cancel)
 
         job.when_over(cancel)
-        finished, _ = await asyncio.wait([running], timeout=task.timeout_seconds)
-        if timed_out := not finished:
+        try:
+            finished, _ = await asyncio.wait([running], timeout=task.timeout_seconds)
+            if timed_out := not finished:
+                running.cancel()
+                await asyncio.wait([running])
+        except asyncio.CancelledError:  # the program's loop ends, and all that runs on it
             running.cancel()
-            await asyncio.wait([running])
+            done(released(job.lease))
+            raise
         if not running.cancelled():
             done(running.result())
         elif timed_out:

@@ -57,6 +57,8 @@ class Task(Generic[P, R]):
         self.timeout_seconds = timeout
         self.cron = Cron(cron) if isinstance(cron, str) else cron
         self.dead_on = tuple(dead_on)
+        if isinstance(aliases, str):  # its letters would be taken for names
+            raise TypeError(f"{name}: aliases is a list of names: aliases=[{aliases!r}]")
         self.aliases = tuple(aliases)
         self.options = options
         self.binding = Binding(function)

@@ -68,6 +68,8 @@ class WorkLoop:
         grace: float,
         said: Sequence[Mapping[str, Any]] = (),
     ) -> None:
+        if isinstance(queues, str):  # its letters would be taken for names
+            raise TypeError(f"queues is a list of names: queues=[{queues!r}]")
         self.types = tuple(types)
         self._transport = transport
         self._runner = runner
@@ -83,6 +85,7 @@ class WorkLoop:
         self._running = 0
         self._finished = 0
         self._failure: BaseException | None = None
+        self._in_haste = False  # whether somebody does not want to wait for the grace
         self._keeper: threading.Thread | None = None
         self._claimer: threading.Thread | None = None
 
@@ -94,6 +97,10 @@ class WorkLoop:
         with self._changed:
             self._changed.notify_all()
         self._transport.interrupt()
+
+    def _stop_in_haste(self) -> None:
+        self._in_haste = True
+        self.stop()
 
     def run(self, *, ready: Callable[[], None] | None = None) -> None:
         """Work until ``stop`` or a signal. Signals are heard only if this is the main thread.
@@ -111,8 +118,7 @@ class WorkLoop:
                 self._finish()
             except BaseException:  # a second signal; or it could not begin
                 deafened()
-                self._end_jobs("the worker ends now")
-                self._close(now=True)
+                self._end_now()
                 raise
             self._close()
         if self._failure is not None:
@@ -155,10 +161,17 @@ class WorkLoop:
     def __exit__(self, *_: object) -> None:
         try:
             self._finish()
-        finally:
-            self._close()
+        except BaseException:  # a second Ctrl-C
+            self._end_now()
+            raise
+        self._close()
         if self._failure is not None:
             raise self._failure
+
+    def _end_now(self) -> None:
+        self._end_jobs("the worker ends now")
+        self._send_last(LAST_SECONDS)
+        self._close(now=True)
 
     def running_now(self) -> list[Job]:
         """Return the jobs whose leases are held."""
@@ -194,9 +207,9 @@ class WorkLoop:
         self._hand_back_waiting()
         self._send_last(max(LAST_SECONDS, deadline - time.monotonic()))
         with self._changed:
-            while self._running and (left := deadline - time.monotonic()) > 0:
+            while self._running and not self._in_haste and (left := deadline - time.monotonic()) > 0:
                 self._changed.wait(left)
-        self._end_jobs("the grace after the stop is over")
+        self._end_jobs("the worker ends now" if self._in_haste else "the grace after the stop is over")
         self._send_last(max(LAST_SECONDS, deadline - time.monotonic()))
 
     def _send_last(self, timeout_seconds: float) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Self
+import contextvars
+from collections.abc import Callable, Sequence
+from typing import Self, TypeVar
 
 from lmdbq.client.aio import AsyncClient
 from lmdbq.client.cron_tasks import put_schedules
@@ -15,6 +16,8 @@ from lmdbq.client.sync import Client
 from lmdbq.client.tasks import Tasks
 from lmdbq.client.work_loop import WorkLoop
 from lmdbq.limits import GRACE_WORKER_SECONDS
+
+T = TypeVar("T")
 
 
 class Worker(WorkLoop):
@@ -78,14 +81,36 @@ class Worker(WorkLoop):
         super()._claim_on()
 
     async def __aenter__(self) -> Self:
-        """Begin to work; async functions run on this event loop."""
+        """Begin to work; async functions run on this event loop. Cancelled meanwhile, it ends what it has begun."""
         self._tasks.loop = asyncio.get_running_loop()
-        await asyncio.to_thread(self.__enter__)
+        begun = _in_thread(self.__enter__)
+        try:
+            await asyncio.shield(begun)
+        except asyncio.CancelledError:
+            self._stop_in_haste()  # it claims nothing, whenever it has begun
+            await asyncio.wait([begun])
+            if begun.exception() is None:
+                await asyncio.wait([_in_thread(self._end_on_loop)])
+            raise
         return self
 
-    async def __aexit__(self, *error: object) -> None:
-        """Stop, and return when what runs has finished."""
+    async def __aexit__(self, *_: object) -> None:
+        """Stop, and return when what runs has finished; cancelled meanwhile (a second Ctrl-C), hand it back instead."""
+        ended = _in_thread(self._end_on_loop)
         try:
-            await asyncio.to_thread(self.__exit__, *error)
+            await asyncio.shield(ended)
+        except asyncio.CancelledError:
+            self._stop_in_haste()
+            await asyncio.wait([ended])
+            raise
+
+    def _end_on_loop(self) -> None:
+        try:
+            self.__exit__()
         finally:
             self._tasks.loop = None
+
+
+def _in_thread(work: Callable[[], T]) -> asyncio.Future[T]:
+    """Begin ``work`` in a thread. Unlike ``asyncio.to_thread`` it is no task, which the end of a loop would cancel."""
+    return asyncio.get_running_loop().run_in_executor(None, contextvars.copy_context().run, work)
