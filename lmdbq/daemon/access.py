@@ -73,6 +73,8 @@ def read_tokens(text: str) -> tuple[Token, ...]:
         if len(secret) < 8:
             raise BadSetting("a token of LMDBQ_TOKEN is too short to be one; make it with: openssl rand -hex 16")
         tokens.append(Token(secret.encode("utf-8"), ROLES[role]))
+    if text and not tokens:  # "$ONE,$TWO", and neither was set: without this, nobody would be asked for one
+        raise BadSetting("LMDBQ_TOKEN has no token in it; make one with: openssl rand -hex 16, or leave it out")
     return tuple(tokens)
 
 
