@@ -150,6 +150,13 @@ def test_wrong_token_settings_are_refused_without_repeating_them(text: str):
     assert text not in refused.value.detail
 
 
+@pytest.mark.parametrize("text", [",", " ", " , "])
+def test_tokens_that_are_all_empty_do_not_open_the_daemon(text: str):
+    with pytest.raises(BadSetting, match="no token in it"):
+        Access(Settings(token=text))
+    assert read_tokens("") == ()
+
+
 @pytest.mark.parametrize(
     "listen", ["7325x", "localhost", "localhost:99999", "localhost:-1", "localhost:²", "unix:", "unix://"]
 )
