@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -215,6 +218,56 @@ def test_a_forked_child_opens_its_own_connection(daemon: FakeDaemon, client: Htt
     assert daemon.connections == 2
     client.queues()
     assert daemon.connections == 2  # the parent's own one, untouched by the child's end
+
+
+def test_a_fork_beside_a_thread_that_begins_to_wait_leaves_the_child_able_to_call(
+    daemon: FakeDaemon, client: HttpClient, monkeypatch: pytest.MonkeyPatch
+):
+    class Forking(set):
+        """Forks where a waiting call becomes visible, and lets the child make a call of another thread's."""
+
+        child = 0
+
+        def add(self, connection: object) -> None:
+            self.child = os.fork()
+            if self.child == 0:
+                signal.alarm(30)  # should it wait for what nobody will give back
+                thread = threading.Thread(target=client.queues)
+                thread.start()
+                thread.join()
+                os._exit(0)
+            super().add(connection)
+
+    daemon.script = [answer(body={"tasks": []}), answer(body=QUEUES)]
+    forking = Forking()
+    monkeypatch.setattr(client, "_parked", forking)
+    client.dequeue(subscription(wait=1))
+    assert os.waitstatus_to_exitcode(os.waitpid(forking.child, 0)[1]) == 0
+
+
+FIRST_CALLS = """
+import sys, threading
+from lmdbq.client import core, core_groups, core_schedules, core_sets
+from lmdbq.errors import LmdbqError
+sys.setswitchinterval(1e-6)
+for request in (core.queues(), core.info(),
+                core.tasks({}), core.workers(), core_sets.sets({}), core_groups.groups("", 1),
+                core_schedules.schedules(), core.enqueue([], queue_name=None, return_tasks=False, key="")):
+    together = threading.Barrier(8)
+    def first():
+        together.wait()
+        try:
+            core.interpret(request, 200, "application/json", b"{}")
+        except LmdbqError:
+            pass
+    threads = [threading.Thread(target=first) for _ in range(8)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+"""
+
+
+def test_the_first_calls_of_many_threads_may_be_made_at_once():
+    assert subprocess.run([sys.executable, "-c", FIRST_CALLS], timeout=120, check=False).returncode == 0
 
 
 def test_unix_socket_and_token(tmp_path: Path):

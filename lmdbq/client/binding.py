@@ -18,6 +18,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from lmdbq.client.decoders import making
 from lmdbq.client.encoding import read_as
 
 _NOT_NAMED: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -97,7 +98,8 @@ class Binding:
             f"{self._function.__name__}_arguments", fields, kw_only=True, forbid_unknown_fields=self._rest is None
         )
         try:
-            return msgspec.json.Decoder(shape, dec_hook=read_as)
+            with making:
+                return msgspec.json.Decoder(shape, dec_hook=read_as)
         except TypeError as bad:
             raise TypeError(f"{self._function.__qualname__}: its annotations cannot be read from JSON: {bad}") from bad
 
@@ -106,7 +108,8 @@ class Binding:
         """The type of the result; Any where the annotation says none that JSON can be read as."""
         try:
             kind = self._hints.get("return", Any)
-            msgspec.json.Decoder(kind, dec_hook=read_as)
+            with making:
+                msgspec.json.Decoder(kind, dec_hook=read_as)
         except TypeError:
             return Any
         return kind

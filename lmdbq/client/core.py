@@ -19,6 +19,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
+from lmdbq.client.decoders import decoder_of
 from lmdbq.errors import InvalidInput, LmdbqError, refusal
 from lmdbq.ids import parse_id
 from lmdbq.wire import answers
@@ -279,7 +280,7 @@ def interpret(request: Request[T], status: int, content_type: str, body: bytes) 
     """
     if status < 300:
         try:
-            return msgspec.json.decode(b"null" if request.answer is type(None) else body, type=request.answer)
+            return decoder_of(request.answer).decode(b"null" if request.answer is type(None) else body)
         except msgspec.DecodeError as error:
             raise LmdbqError(f"this is no answer of an lmdbq daemon of this version: {error}") from error
     said = _problem_answer(status, content_type, body)
@@ -301,7 +302,7 @@ def _problem_answer(status: int, content_type: str, body: bytes) -> answers.Prob
     if "json" not in content_type:
         return foreign
     try:
-        return msgspec.json.decode(body, type=answers.ProblemAnswer)
+        return decoder_of(answers.ProblemAnswer).decode(body)
     except msgspec.DecodeError:
         return foreign
 

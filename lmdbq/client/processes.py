@@ -24,6 +24,7 @@ import msgspec
 
 from lmdbq.client.attempts import Lifespans, attempt
 from lmdbq.client.context import Context
+from lmdbq.client.decoders import decoder_of
 from lmdbq.client.info import task_info
 from lmdbq.client.leases import Job
 from lmdbq.client.reports import failed
@@ -97,7 +98,7 @@ class ProcessSlot:
             said = self._pipe.recv()
             if isinstance(said, tuple):
                 report, self._memory_bytes = said
-                return msgspec.json.decode(report, type=ReportEntry)
+                return decoder_of(ReportEntry).decode(report)
             progress(said)
 
     def _died(self, job: Job, broken: Exception) -> ReportEntry:

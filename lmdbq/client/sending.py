@@ -43,8 +43,7 @@ class Sender:
         self._timeout = timeout
         self._patience = timeout if patience is None else patience
         self._pool = Pool(address)
-        self._lock = threading.Lock()
-        self._parked: set[http.client.HTTPConnection] = set()
+        self._parked: set[http.client.HTTPConnection] = set()  # without a lock: one may be held where a program forks
         self._headers = {"Accept": core.JSON_TYPE, **authorization(token)}
 
     def close(self) -> None:
@@ -53,9 +52,8 @@ class Sender:
 
     def interrupt(self) -> None:
         """Break off the calls that wait for tasks. Those given a ``stop`` that is set raise Unreachable at once."""
-        with self._lock:
-            for connection in self._parked:
-                break_off(connection)
+        for connection in tuple(self._parked):
+            break_off(connection)
 
     def renew(self) -> None:
         """Break off every call that is under way: the daemon at its other end is not the one that answers now."""
@@ -98,8 +96,7 @@ class Sender:
             connection.close()  # an answer may still come: this connection must not be used for another request
             raise
         finally:
-            with self._lock:
-                self._parked.discard(connection)
+            self._parked.discard(connection)
         said = response.headers
         retry_after = retry_after_seconds(said.get("Retry-After", ""))
         return Reply(response.status, said.get("Content-Type", ""), body, retry_after)
@@ -110,8 +107,7 @@ class Sender:
         """Make a call that may wait long visible to ``interrupt``; False if it has been stopped before it began."""
         if not request.wait_seconds:
             return True
-        with self._lock:
-            self._parked.add(connection)
+        self._parked.add(connection)
         return stop is None or not stop.is_set()
 
 
