@@ -19,17 +19,16 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import lmdb
 
 from lmdbq import limits
 from lmdbq.errors import CorruptFile, FormatUnknown, NotOurFile, StoreClosed, StoreFull
-from lmdbq.store import keyspace as ks
-from lmdbq.store import records as rec
 from lmdbq.store.creation import DATA_NAME as DATA_NAME
-from lmdbq.store.creation import ENGINE, MAX_DATABASES, create_missing, write_databases
+from lmdbq.store.creation import ENGINE, MAX_DATABASES, adopt, create_missing
 from lmdbq.store.creation import VERIFIED_NAME as VERIFIED_NAME
+from lmdbq.store.forks import Pause
 from lmdbq.store.lockfile import MAX_READERS, allocate_lock_file
 from lmdbq.store.network import refuse_network
 from lmdbq.store.pages import DAMAGED, REMEDY, is_of_some_lmdb, refuse_cut_off
@@ -45,6 +44,7 @@ _FileKey = tuple[int, int]  # device, inode
 _shared: dict[_FileKey, Environment] = {}
 _shared_lock = threading.Lock()
 _failures: dict[_FileKey, str] = {}
+_pause = Pause()
 
 
 class Environment:
@@ -69,11 +69,15 @@ class Environment:
 
     def use(self) -> lmdb.Environment:
         """Return the environment for a call. Raises StoreClosed after close, and in a forked child."""
+        self.refuse_closed()
+        return self.env
+
+    def refuse_closed(self) -> None:
+        """Raise StoreClosed after close, and in a forked child."""
         if not self.is_ours:
             raise StoreClosed("this store was opened before a fork: open it again in the child")
         if not self._users:
             raise StoreClosed("this store is closed: open it again")
-        return self.env
 
     @property
     def is_ours(self) -> bool:
@@ -88,24 +92,24 @@ class Environment:
     @contextlib.contextmanager
     def reading(self) -> Iterator[lmdb.Transaction]:
         """A read transaction. The map is not resized while one is open."""
-        env = self.use()
+        self.refuse_closed()
         try:
-            txn = self._begin_read(env)
+            txn = self._begin_read()
         except lmdb.MapResizedError:  # another process let the file grow beyond our map
             with self.write_lock:
                 self.resize_map(0)
-            txn = self._begin_read(env)
+            txn = self._begin_read()
         try:
             with txn:
                 yield txn
         finally:
             self._end_read()
 
-    def _begin_read(self, env: lmdb.Environment) -> lmdb.Transaction:
-        with self._idle:
+    def _begin_read(self) -> lmdb.Transaction:
+        with self._idle:  # where a fork may have it wait: without a reference to the environment, see ``forks``
             self._reads += 1
         try:
-            return env.begin()
+            return self.use().begin()
         except BaseException:
             self._end_read()
             raise
@@ -123,6 +127,18 @@ class Environment:
                 self._idle.wait()
             self.env.set_mapsize(map_bytes)
             self.map_bytes = map_bytes
+
+    def last_txn_id(self) -> int:
+        """Return the number of the last transaction."""
+        with self._idle:  # a fork waits for this, too
+            number: int = self.use().info()["last_txnid"]
+        return number
+
+    def rest(self, pause: Pause) -> None:
+        """Before a fork: let nobody begin to write or to read, and wait for those who do."""
+        pause.take(self.write_lock)
+        if pause.take(self._idle):
+            self._idle.wait_for(lambda: not self._reads, pause.seconds_left)
 
     def side(self, boot_no: int) -> Side:
         """Return the lease extensions of a boot."""
@@ -180,6 +196,13 @@ class Environment:
         return self
 
 
+def _before_fork() -> None:
+    _pause.begin()
+    _pause.take(_shared_lock)
+    for shared in tuple(_shared.values()):
+        shared.rest(_pause)
+
+
 def _after_fork_in_child() -> None:
     """Let a forked child open for itself what its parent has open: LMDB allows it once the parent's are let go of."""
     global _shared_lock
@@ -187,10 +210,11 @@ def _after_fork_in_child() -> None:
     for shared in _shared.values():
         shared.disown()
     _shared.clear()
+    _pause.forget()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(before=_before_fork, after_in_parent=_pause.end, after_in_child=_after_fork_in_child)
 
 
 def open_environment(directory: Path, *, max_bytes: int, metasync: bool) -> Environment:
@@ -253,7 +277,7 @@ def _open_first(directory: Path, max_bytes: int, metasync: bool) -> Environment:
         env.reader_check()  # slots of processes that were killed keep old pages from being used again
         shared = Environment(directory, env, max_bytes)
         try:
-            _adopt(shared)
+            shared.databases = adopt(shared.data_path, env)
         except BaseException:
             os.close(shared.data_fd)
             raise
@@ -287,39 +311,3 @@ def _open(directory: Path, map_bytes: int, metasync: bool) -> lmdb.Environment:
             f"{directory / DATA_NAME} was written by another LMDB engine than {ENGINE}: open it with the lmdbq and "
             "lmdb versions that wrote it, or restore a backup made for this engine; the file was not touched"
         ) from error
-
-
-def _adopt(shared: Environment) -> None:
-    """Open our databases, making them in a file that has none of ours yet.
-
-    An older format is raised to ours, and older versions refuse the file from then on; one we do not know is refused.
-    """
-    env = shared.env
-    with env.begin(write=True) as txn:  # handles opened in a read transaction would end with it
-        if txn.get(ks.PREFIX + b"catalog") is None:  # somebody's environment, to hold tasks beside its own records
-            write_databases(env, txn)
-        catalog = env.open_db(ks.PREFIX + b"catalog", txn=txn, create=False)
-        facts = _check_format(shared.data_path, txn.get(ks.meta(), db=catalog))
-        for name in ks.DATABASES:  # one that an older format had not is made here, in the transaction that raises it
-            shared.databases[name] = env.open_db(ks.PREFIX + name.encode(), txn=txn)
-        if facts.format != rec.FORMAT:
-            facts.format = rec.FORMAT
-            txn.put(ks.meta(), rec.write_map(facts), db=catalog)
-
-
-def _check_format(path: Path, value: Any) -> rec.Meta:
-    try:
-        facts = rec.read_meta(value or b"")
-    except rec.Damaged as error:
-        raise FormatUnknown(f"{path}: its own facts cannot be read ({error}); restore a backup") from error
-    if facts.format not in rec.FORMATS_READ:
-        raise FormatUnknown(
-            f"{path} has format {facts.format}; this version reads formats up to {rec.FORMAT}. "
-            "Use the lmdbq that wrote it, or a newer one; the file was not touched"
-        )
-    if facts.engine.split(".")[:2] != ENGINE.split(".")[:2]:
-        raise FormatUnknown(
-            f"{path} was written by LMDB {facts.engine}; this is {ENGINE}, which cannot read it. "
-            "Use the lmdb package that wrote it; the file was not touched"
-        )
-    return facts

@@ -86,7 +86,7 @@ class LmdbStore:
         if shared is None:
             with self._opening:
                 shared = self._shared or self._open()
-        shared.use()
+        shared.refuse_closed()
         return shared
 
     def _open(self) -> Environment:
@@ -260,8 +260,7 @@ class LmdbStore:
 
     def changed(self) -> int:
         """Return the number of the last transaction."""
-        number: int = self._environment().env.info()["last_txnid"]
-        return number
+        return self._environment().last_txn_id()
 
     def copy_to(self, fd: int) -> None:
         """Write the file, as it is at this moment and without free pages, to a descriptor. Raises OSError, StoreError.
