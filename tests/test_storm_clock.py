@@ -9,13 +9,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from lmdbq.storm import clock_steps
-from lmdbq.storm.clock_rig import Stalls
+from lmdbq.storm.clock_rig import Claims, Rig, Stalls
 from lmdbq.storm.fake_clock import WallClock
 from lmdbq.storm.report import Report
+from lmdbq.storm.served import Caller
 
 
 def storm(seed: str, steps: int, plant: str = "", kinds: tuple[str, ...] = tuple(clock_steps.KINDS)) -> Report:
@@ -72,6 +74,35 @@ def test_what_the_process_saw_of_an_instant(tmp_path: Path):
     assert clock.latest(begun, ahead_at - 1e-9) < instant
     assert clock.latest(begun, back_at) > instant + 1700
     assert clock.latest(begun - 10, begun - 5) == -math.inf
+
+
+def test_what_starts_may_see_the_clock_before_it_is_seen_to_be_ready(tmp_path: Path):
+    clock = WallClock(tmp_path)
+    now = time.monotonic()
+    clock.seen(os.getpid(), maybe_from=now - 2)
+    instant = clock.wall(now - 1.5, 0.0)
+    assert clock.latest(now - 1.4, now - 1.3) > instant
+    [(begin, _)] = clock.due(instant, now - 2, now + 1)
+    assert begin >= now, "late is only what was not given although it was ready"
+
+
+def test_a_dequeue_whose_answer_was_lost_is_asked_again_by_its_claim_id():
+    asked: list[tuple[str, float]] = []
+
+    class Losing:
+        def post(self, caller: object, path: str, value: dict[str, Any]) -> dict[str, Any] | None:
+            asked.append((value["claim_id"], value["wait_in_seconds"]))
+            return None if len(asked) == 2 else {"tasks": [len(asked)]}
+
+    claims, caller = Claims(cast(Rig, Losing()), "q", 7), cast(Caller, None)
+    began = time.monotonic()
+    assert claims.take(caller, 5.0) is not None
+    assert claims.take(caller, 5.0) is None
+    lost_at = time.monotonic()
+    taken = claims.take(caller, 1.0)
+    assert taken is not None
+    assert began <= taken.asked_at <= lost_at <= taken.given_at
+    assert asked == [("q 1", 5.0), ("q 2", 5.0), ("q 2", 5.0)]
 
 
 def test_nothing_is_left_of_a_clock_whose_process_was_killed(tmp_path: Path):

@@ -49,6 +49,14 @@ class Wake(NamedTuple):
     new_boot: bool
 
 
+class Taken(NamedTuple):
+    """Tasks that were given, between two steady times."""
+
+    tasks: list[dict[str, Any]]
+    asked_at: float
+    given_at: float
+
+
 class Stalls(threading.Thread):
     """Notes when this machine let a thread wait that had asked for a short sleep, and when it had no core for another
     process.
@@ -132,10 +140,17 @@ class Rig:
             self.wakes.append(Wake(time.monotonic(), started=False, new_boot=False))
             self.lull.clear()
 
-    def wake(self, *, started: bool = False, new_boot: bool = False) -> None:
-        """Note that the daemon acts again."""
+    def start(self, *, new_boot: bool = False) -> None:
+        """Start the daemon, and note that it acts again."""
+        began = time.monotonic()
+        self.served.start()
+        self.wall.seen(self.served.pid, maybe_from=began)
+        self.wakes.append(Wake(time.monotonic(), started=True, new_boot=new_boot))
+
+    def wake(self) -> None:
+        """Note that the daemon, which was stopped, acts again."""
         self.wall.seen(self.served.pid)
-        self.wakes.append(Wake(time.monotonic(), started, new_boot))
+        self.wakes.append(Wake(time.monotonic(), started=False, new_boot=False))
 
     # --- what parties use ---
 
@@ -181,6 +196,37 @@ class Rig:
     def late(self, begin: float, end: float) -> bool:
         """Whether what could have happened at ``begin`` and had not by ``end`` was held up too long."""
         return end - begin > LATE_SECONDS + self.stalls.seconds(begin, end)
+
+
+class Claims:
+    """Dequeues of one queue. One that was not answered is asked again by its claim id, for what it may have claimed."""
+
+    def __init__(self, rig: Rig, queue: str, limit: int) -> None:
+        self._rig = rig
+        self._queue = queue
+        self._asked: dict[str, Any] = {"queue_names": [queue], "limit": limit}
+        self._number = 0
+        self._unanswered: tuple[dict[str, Any], float] | None = None
+
+    def take(self, caller: Caller, wait_seconds: float) -> Taken | None:
+        """Return what was given; None if there was no answer."""
+        if self._unanswered is None:
+            self._number += 1
+            asked = self._asked | {"wait_in_seconds": wait_seconds, "claim_id": f"{self._queue} {self._number}"}
+            self._unanswered = asked, time.monotonic()
+        asked, asked_at = self._unanswered
+        answer = self._rig.post(caller, "/v1/dequeue", asked)
+        if answer is None:
+            return None
+        self._unanswered = None
+        return Taken(answer["tasks"], asked_at, time.monotonic())
+
+    def take_all(self, take: Callable[[], int]) -> None:
+        """Have ``take`` called until nothing is left to be given."""
+        if self._unanswered is not None:
+            take()
+        while take():
+            pass
 
 
 def run_parties(rig: Rig, parties: list[Party], during: Callable[[], None], afterwards: Callable[[], None]) -> None:

@@ -49,8 +49,7 @@ class ClockStorm:
     def start(self) -> None:
         """Start the daemon for the first time."""
         self._rig.served.before = self._new_boot()
-        self._rig.served.start()
-        self._rig.wake(started=True, new_boot=True)
+        self._rig.start(new_boot=True)
 
     def steps(self, kinds: Sequence[str]) -> Iterator[str]:
         """Take one step after the other, for ever; yield its kind once it has had its effect."""
@@ -100,8 +99,7 @@ class ClockStorm:
         with self._rig.changing():
             self._rig.served.kill()
             self._rig.wall.unseen()
-            self._rig.served.start()
-            self._rig.wake(started=True)
+            self._rig.start()
 
     def booted_last_year(self) -> None:
         with self._rig.changing():
@@ -109,8 +107,7 @@ class ClockStorm:
             self._rig.wall.unseen()
             self._rig.wall.step(-YEAR)
             self._rig.served.before = self._new_boot()
-            self._rig.served.start()
-            self._rig.wake(started=True, new_boot=True)
+            self._rig.start(new_boot=True)
         time.sleep(self._chosen.uniform(*_SETTLE_SECONDS))
         self._rig.wall.step(YEAR)
 

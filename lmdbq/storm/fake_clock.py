@@ -30,11 +30,15 @@ SLEW_SECONDS: Final = 0.02  # how far a machine's clocks may drift apart meanwhi
 
 
 class Span(NamedTuple):
-    """From when to when (steady seconds) the process saw a wall clock ``ahead`` of the machine's by so many seconds."""
+    """From when to when (steady seconds) the process saw a wall clock ``ahead`` of the machine's by so many seconds.
+
+    maybe_from: when it began to start; it may have seen that clock long before anybody found it ready, at ``begin``.
+    """
 
     begin: float
     end: float
     ahead: float
+    maybe_from: float
 
 
 def library() -> Path:
@@ -113,17 +117,18 @@ class WallClock:
             self._write()
             if self._current is not None:
                 self._ended.append(self._current._replace(end=time.monotonic()))
-                self._current = Span(began, math.inf, self.ahead)
+                self._current = Span(began, math.inf, self.ahead, began)
 
     def _write(self) -> None:
         fresh = self._file.with_suffix(".new")
         fresh.write_text(f"{self.ahead:+.6f}\n", encoding="ascii")
         fresh.rename(self._file)
 
-    def seen(self, pid: int) -> None:
-        """Note that the process runs, from now on."""
+    def seen(self, pid: int, *, maybe_from: float = math.inf) -> None:
+        """Note that the process runs, from now on; it may have done so since ``maybe_from`` (steady seconds)."""
         self._pids.add(pid)
-        self._current = Span(time.monotonic(), math.inf, self.ahead)
+        now = time.monotonic()
+        self._current = Span(now, math.inf, self.ahead, min(now, maybe_from))
 
     def unseen(self) -> None:
         """Note that it does not, from now on."""
@@ -137,7 +142,7 @@ class WallClock:
             (
                 self.wall(min(span.end, until), span.ahead)
                 for span in self.spans()
-                if span.begin <= until and span.end >= since
+                if span.maybe_from <= until and span.end >= since
             ),
             default=-math.inf,
         )
