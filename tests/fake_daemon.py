@@ -90,10 +90,6 @@ class Handler(BaseHTTPRequestHandler):
         step = fake.script.pop(0) if fake.script else answer()
         step(self)
 
-    def finish(self) -> None:
-        super().finish()
-        self.server.fake.closed.release()
-
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _any  # noqa: N815
 
     def log_message(self, format: str, *args: object) -> None:
@@ -106,6 +102,11 @@ class Handler(BaseHTTPRequestHandler):
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
+    fake: FakeDaemon
+
+    def shutdown_request(self, request: Any) -> None:
+        super().shutdown_request(request)
+        self.fake.closed.release()  # not sooner: who hears of it counts on the other end being closed
 
 
 class _UnixServer(_Server):

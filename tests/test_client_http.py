@@ -247,17 +247,15 @@ def test_a_fork_beside_a_thread_that_begins_to_wait_leaves_the_child_able_to_cal
 
 FIRST_CALLS = """
 import sys, threading
-from lmdbq.client import core, core_groups, core_schedules, core_sets
+from lmdbq.client import core
 from lmdbq.errors import LmdbqError
 sys.setswitchinterval(1e-6)
-for request in (core.queues(), core.info(),
-                core.tasks({}), core.workers(), core_sets.sets({}), core_groups.groups("", 1),
-                core_schedules.schedules(), core.enqueue([], queue_name=None, return_tasks=False, key="")):
+for request in (core.queues(), core.tasks({}), core.info()):
     together = threading.Barrier(8)
     def first():
         together.wait()
         try:
-            core.interpret(request, 200, "application/json", b"{}")
+            core.interpret(request, 200, "application/json", b'{"queues": [], "tasks": []}')
         except LmdbqError:
             pass
     threads = [threading.Thread(target=first) for _ in range(8)]
@@ -267,7 +265,8 @@ for request in (core.queues(), core.info(),
 
 
 def test_the_first_calls_of_many_threads_may_be_made_at_once():
-    assert subprocess.run([sys.executable, "-c", FIRST_CALLS], timeout=120, check=False).returncode == 0
+    for _ in range(6):  # without a lock two of three end in a segmentation fault
+        subprocess.run([sys.executable, "-c", FIRST_CALLS], timeout=120, check=True)
 
 
 def test_unix_socket_and_token(tmp_path: Path):
