@@ -78,12 +78,15 @@ def test_what_the_process_saw_of_an_instant(tmp_path: Path):
 
 def test_what_starts_may_see_the_clock_before_it_is_seen_to_be_ready(tmp_path: Path):
     clock = WallClock(tmp_path)
-    now = time.monotonic()
-    clock.seen(os.getpid(), maybe_from=now - 2)
-    instant = clock.wall(now - 1.5, 0.0)
-    assert clock.latest(now - 1.4, now - 1.3) > instant
-    [(begin, _)] = clock.due(instant, now - 2, now + 1)
-    assert begin >= now, "late is only what was not given although it was ready"
+    clock.starting()
+    begun = time.monotonic()
+    instant = clock.wall(begun, 0.0)
+    assert clock.latest(begun, begun + 0.1) > instant
+    assert list(clock.due(instant, begun, begun + 1)) == []
+    clock.seen(os.getpid())
+    ready = clock.spans()[0].begin
+    assert clock.latest(begun, ready) > instant
+    assert list(clock.due(instant, begun, ready + 1)) == [(ready, ready + 1)], "late is what it could give and did not"
 
 
 def test_a_dequeue_whose_answer_was_lost_is_asked_again_by_its_claim_id():

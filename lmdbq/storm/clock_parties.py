@@ -192,7 +192,7 @@ class Leases:
         """Return the steady time by which a lease that nobody prolonged must have lapsed."""
         due_at = lease.until_at + lease.seconds
         for wake in self._rig.wakes:
-            if lease.until_at < wake.at <= by:
+            if lease.until_at < wake.at and wake.maybe_from <= by:
                 graced = min(lease.seconds, _START_GRACE_SECONDS) if wake.started else 0.0
                 due_at = max(due_at, wake.at + (lease.seconds if wake.new_boot else graced))
         return due_at

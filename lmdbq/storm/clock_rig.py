@@ -8,6 +8,7 @@ daemon, as ``Stalls`` saw it.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -42,11 +43,12 @@ class Party(Protocol):
 
 class Wake(NamedTuple):
     """A moment from which tasks could be given again: the daemon was started (perhaps in a new boot) or went on, or a
-    lull ended."""
+    lull ended. maybe_from: when it began to start; ``at`` is infinite until it was found ready."""
 
     at: float
     started: bool
     new_boot: bool
+    maybe_from: float
 
 
 class Taken(NamedTuple):
@@ -137,20 +139,24 @@ class Rig:
         try:
             yield
         finally:
-            self.wakes.append(Wake(time.monotonic(), started=False, new_boot=False))
+            now = time.monotonic()
+            self.wakes.append(Wake(now, started=False, new_boot=False, maybe_from=now))
             self.lull.clear()
 
     def start(self, *, new_boot: bool = False) -> None:
         """Start the daemon, and note that it acts again."""
-        began = time.monotonic()
+        self.wall.starting()
+        wake = Wake(math.inf, started=True, new_boot=new_boot, maybe_from=time.monotonic())
+        self.wakes.append(wake)
         self.served.start()
-        self.wall.seen(self.served.pid, maybe_from=began)
-        self.wakes.append(Wake(time.monotonic(), started=True, new_boot=new_boot))
+        self.wall.seen(self.served.pid)
+        self.wakes[-1] = wake._replace(at=time.monotonic())
 
     def wake(self) -> None:
         """Note that the daemon, which was stopped, acts again."""
         self.wall.seen(self.served.pid)
-        self.wakes.append(Wake(time.monotonic(), started=False, new_boot=False))
+        now = time.monotonic()
+        self.wakes.append(Wake(now, started=False, new_boot=False, maybe_from=now))
 
     # --- what parties use ---
 

@@ -33,6 +33,7 @@ class Span(NamedTuple):
     """From when to when (steady seconds) the process saw a wall clock ``ahead`` of the machine's by so many seconds.
 
     maybe_from: when it began to start; it may have seen that clock long before anybody found it ready, at ``begin``.
+    Until then that is infinite.
     """
 
     begin: float
@@ -124,11 +125,15 @@ class WallClock:
         fresh.write_text(f"{self.ahead:+.6f}\n", encoding="ascii")
         fresh.rename(self._file)
 
-    def seen(self, pid: int, *, maybe_from: float = math.inf) -> None:
-        """Note that the process runs, from now on; it may have done so since ``maybe_from`` (steady seconds)."""
+    def starting(self) -> None:
+        """Note that the process may run, from now on."""
+        self._current = Span(math.inf, math.inf, self.ahead, time.monotonic())
+
+    def seen(self, pid: int) -> None:
+        """Note that the process runs, from now on."""
         self._pids.add(pid)
         now = time.monotonic()
-        self._current = Span(now, math.inf, self.ahead, min(now, maybe_from))
+        self._current = (self._current or Span(now, math.inf, self.ahead, now))._replace(begin=now)
 
     def unseen(self) -> None:
         """Note that it does not, from now on."""
