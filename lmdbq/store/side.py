@@ -29,9 +29,7 @@ from lmdbq.store.lockfile import MAX_READERS, allocate_lock_file
 
 SIDE_MAP_BYTES: Final = 1 << 30
 SIDE_PREFIX: Final = "leases-"
-LOOK_EVERY: Final = (
-    256  # writes between two looks at readers that were killed: they keep old pages from being used again
-)
+LOOK_EVERY: Final = 256  # writes between two looks at readers that were killed, who keep old pages from being reused
 _DATA_NAME: Final = "data.mdb"
 
 _log = logging.getLogger(__name__)

@@ -22,9 +22,7 @@ SWINGING_MINUTES: Final = 20.0  # a run shorter than that has quarters of less t
 FILE_NOISE_BYTES: Final = 4 * MB
 DESCRIPTORS_NOISE: Final = 4  # a client that connects again while its old connection is being closed
 FILE_TIMES_MAX: Final = 2.0
-AHEAD_BYTES_MAX: Final = (
-    144 * MB
-)  # the reserve of the writer, the worst one transaction may need, a stride: store.space
+AHEAD_BYTES_MAX: Final = 144 * MB  # the writer's reserve, the worst one transaction may need, a stride: store.space
 SAMPLES_MIN: Final = 20
 
 
