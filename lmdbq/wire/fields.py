@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from msgspec import UNSET, Raw, UnsetType
 
@@ -10,6 +10,10 @@ from lmdbq import limits
 from lmdbq.model import Encoding
 from lmdbq.wire import payloads, shapes, values
 from lmdbq.wire.problems import Codec, Problems
+
+# A value takes at most nine times as much in MessagePack as in JSON; what is longer than this is not decoded.
+_METADATA_RAW_BYTES_MAX: Final = 16 * limits.METADATA_BYTES_MAX
+_METADATA_TOO_LONG: Final = f"metadata is an object of at most {limits.METADATA_BYTES_MAX} bytes of JSON"
 
 
 class Incoming:
@@ -58,6 +62,9 @@ def payload(entry: shapes.TaskFields, pointer: str, problems: Problems, accept: 
                 problems.add("both_given", f"{pointer}/payload_base64", "give payload or payload_base64, not both")
             kept = payloads.accept_base64(entry.payload_base64), Encoding.BYTES
         elif entry.payload is not UNSET:
+            if len(entry.payload) > limits.PAYLOAD_BYTES_MAX + payloads.BIN_HEAD_BYTES:
+                _too_large(len(entry.payload), pointer, problems)  # and is not decoded to look into it
+                return b"null", Encoding.JSON
             kept = accept.accept(entry.payload)
         else:
             return b"null", Encoding.JSON
@@ -66,18 +73,22 @@ def payload(entry: shapes.TaskFields, pointer: str, problems: Problems, accept: 
         problems.add(bad.code, f"{pointer}/{name}", bad.detail)
         return b"null", Encoding.JSON
     if len(kept[0]) > limits.PAYLOAD_BYTES_MAX:
-        problems.add(
-            "payload_too_large",
-            f"{pointer}/payload",
-            f"a payload has at most {limits.PAYLOAD_BYTES_MAX} bytes, this one {len(kept[0])}; "
-            "put the data elsewhere and send where it is",
-        )
+        _too_large(len(kept[0]), pointer, problems)
     return kept
+
+
+def _too_large(size_bytes: int, pointer: str, problems: Problems) -> None:
+    detail = f"a payload has at most {limits.PAYLOAD_BYTES_MAX} bytes, this one {size_bytes}; "
+    detail += "put the data elsewhere and send where it is"
+    problems.add("payload_too_large", f"{pointer}/payload", detail)
 
 
 def metadata(raw: Raw | UnsetType, pointer: str, problems: Problems, accept: Incoming) -> bytes:
     """Return metadata as JSON, b"" for none."""
     if raw is UNSET:
+        return b""
+    if len(raw) > _METADATA_RAW_BYTES_MAX:
+        problems.add("out_of_range", pointer, _METADATA_TOO_LONG)
         return b""
     try:
         kept, encoding = accept.accept(raw)
@@ -90,5 +101,5 @@ def metadata(raw: Raw | UnsetType, pointer: str, problems: Problems, accept: Inc
     if text[:1] != b"{":
         problems.add("wrong_type", pointer, "metadata is an object")
     elif len(text) > limits.METADATA_BYTES_MAX:
-        problems.add("out_of_range", pointer, f"metadata has at most {limits.METADATA_BYTES_MAX} bytes of JSON")
+        problems.add("out_of_range", pointer, _METADATA_TOO_LONG)
     return b"" if text == b"{}" else text

@@ -49,11 +49,11 @@ def filter_of(wanted: shapes.FilterBody | None, pointer: str, problems: Problems
         values.check_type_name(wanted.type, f"{pointer}/type", problems)
     if wanted.external_id is not None:
         values.check_text(wanted.external_id, f"{pointer}/external_id", problems, limits.NAME_BYTES_MAX)
-    states = [wanted.state] if isinstance(wanted.state, str) else wanted.state or []
+    states = [wanted.state] if isinstance(wanted.state, str) else dict.fromkeys(wanted.state or ())
     return Filter(
         queue=wanted.queue_name or "",
         type=wanted.type or "",
-        states=tuple(dict.fromkeys(State[word.upper()] for word in states)),
+        states=tuple(State[word.upper()] for word in states),
         tag=wanted.tag or "",
         dedupe_key=wanted.dedupe_key or "",
         thread=wanted.thread_id or "",

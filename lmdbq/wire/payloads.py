@@ -27,6 +27,7 @@ from lmdbq.errors import NotParseable
 from lmdbq.model import Encoding
 
 NULL: Final = {Encoding.JSON: b"null", Encoding.MSGPACK: b"\xc0", Encoding.BYTES: b""}
+BIN_HEAD_BYTES: Final = 5  # before the bytes of a long bin in MessagePack, which are kept without
 
 # Digits and plus become 0 and E becomes e, so that a few searches find every number that may not fit.
 _DIGITS: Final = bytes.maketrans(b"123456789+E", b"0000000000e")

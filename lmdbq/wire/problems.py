@@ -10,7 +10,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from types import UnionType
-from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, Union, cast, get_args, get_origin
 
 import msgspec
 from msgspec import UNSET, Raw, Struct
@@ -19,6 +19,7 @@ from lmdbq import limits
 from lmdbq.errors import InvalidInput, NotParseable
 from lmdbq.ids import format_id
 from lmdbq.model import Problem, Refused
+from lmdbq.wire import bounds
 from lmdbq.wire.answers import ProblemAnswer, ProblemItem
 
 JSON: Final = "application/json"
@@ -140,12 +141,14 @@ MSGPACK_CODEC: Final = Codec(MSGPACK)
 
 def decode_as(shape: Any, body: bytes, codec: Codec) -> Any:
     """Return ``body`` as ``shape``. Raises NotParseable, or InvalidInput with all that is wrong."""
+    is_bounded = bounds.check_lists(body, codec)
     try:
         return codec.decoder(shape).decode(body)
     except msgspec.ValidationError as bad:
         check_parseable(body, codec)
         problems = Problems()
-        explain(shape, body, codec, "", problems)
+        if is_bounded:
+            explain(shape, body, codec, "", problems)
         if not problems.found:
             problems.add(*translate(bad, ""))
         raise InvalidInput(problems.found) from None
@@ -175,20 +178,36 @@ def explain(shape: Any, raw: bytes, codec: Codec, pointer: str, problems: Proble
     if bad is None or problems.full:
         return
     struct = _struct_in(shape)
-    fields = _decoded(dict[str, Raw], raw, codec) if struct else None
+    fields = fields_of(struct, raw, codec) if struct else None
     if struct is None or fields is None:
         problems.add(*translate(bad, pointer))
         return
     known = {field.encode_name: field for field in msgspec.structs.fields(struct)}
     tag = struct.__struct_config__.tag_field
     for name, value in fields.items():
+        if problems.full:
+            return
         if name in known:
             _explain_field(known[name].type, bytes(value), codec, f"{pointer}/{escape(name)}", problems)
         elif name != tag:
             problems.add("unknown_field", f"{pointer}/{escape(name)}", _unknown(name, known))
+    code, where, detail = translate(bad, pointer)
+    if code == "unknown_field" and where == pointer and len(raw) > bounds.LARGE_BYTES:
+        problems.add(code, where, detail)  # the first one; of a large object no others are known
     for name, field in known.items():
         if field.required and name not in fields:
             problems.add("missing_field", f"{pointer}/{name}", f"{name} is required")
+
+
+def fields_of(struct: type[Struct], raw: bytes, codec: Codec) -> dict[str, Raw] | None:
+    """Return the fields of an object as they came, None for no object. Of a large one only those ``struct`` knows: of
+    millions of others nothing is to be made."""
+    if len(raw) <= bounds.LARGE_BYTES:
+        return cast("dict[str, Raw] | None", _decoded(dict[str, Raw], raw, codec))
+    try:
+        return bounds.known_fields(struct, raw, codec)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def _explain_field(kind: Any, raw: bytes, codec: Codec, pointer: str, problems: Problems) -> None:
@@ -264,7 +283,7 @@ def _list_item(kind: Any) -> Any:
 
 
 def _unknown(name: str, known: dict[str, Any]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
+    close = difflib.get_close_matches(name[:64], known, n=1)
     shown = name if len(name) <= 64 else f"{name[:64]}…"
     return f"there is no field {shown!r} here" + (f"; did you mean {close[0]!r}?" if close else "")
 

@@ -163,6 +163,8 @@ def _result(said: Any, pointer: str, problems: Problems, accept: Incoming) -> tu
                 problems.add("both_given", f"{pointer}/result_base64", "give result or result_base64, not both")
             kept, encoding = payloads.accept_base64(text), Encoding.BYTES
         elif raw is not UNSET:
+            if len(raw) > limits.RESULT_BYTES_MAX + payloads.BIN_HEAD_BYTES:
+                return _too_large(pointer, problems)
             kept, encoding = accept.accept(raw)
         else:
             return None, Encoding.JSON
@@ -170,12 +172,17 @@ def _result(said: Any, pointer: str, problems: Problems, accept: Incoming) -> tu
         problems.add(bad.code, f"{pointer}/{'result' if text is None else 'result_base64'}", bad.detail)
         return None, Encoding.JSON
     if len(kept) > limits.RESULT_BYTES_MAX:
-        problems.add("result_too_large", f"{pointer}/result", f"a result has at most {limits.RESULT_BYTES_MAX} bytes")
+        return _too_large(pointer, problems)
     return (
         (None, Encoding.JSON)
         if kept == payloads.NULL[encoding] and encoding is not Encoding.BYTES
         else (kept, encoding)
     )
+
+
+def _too_large(pointer: str, problems: Problems) -> tuple[None, Encoding]:
+    problems.add("result_too_large", f"{pointer}/result", f"a result has at most {limits.RESULT_BYTES_MAX} bytes")
+    return None, Encoding.JSON
 
 
 class Extensions(NamedTuple):

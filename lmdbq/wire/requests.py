@@ -23,9 +23,9 @@ from lmdbq.model import (
     Options,
     UniformEntries,
 )
-from lmdbq.wire import bare_shapes, fields, payloads, shapes, values
+from lmdbq.wire import bare_shapes, bounds, fields, payloads, shapes, values
 from lmdbq.wire.policies import dedupe_of, keep_of, retry_of, spelled_out
-from lmdbq.wire.problems import Codec, Problems, check_parseable, decode_as, explain, translate
+from lmdbq.wire.problems import Codec, Problems, check_parseable, decode_as, explain, fields_of, translate
 
 FIELD_OF_KEY: Final = {
     **{name: name for name in ("payload", "type", "priority", "scheduled_at", "expires_at", "retry_strategy")},
@@ -46,6 +46,7 @@ class Batch(NamedTuple):
 
 def read_enqueue(body: bytes, codec: Codec) -> Batch:
     """Return the entries of a /v1/enqueue body. Raises NotParseable or InvalidInput."""
+    is_bounded = bounds.check_lists(body, codec)
     accept = fields.Incoming(body, codec)
     if accept.text is not None:
         batch = _bare_batch(body, codec, accept) or _plain_batch(body, codec, accept)
@@ -55,7 +56,9 @@ def read_enqueue(body: bytes, codec: Codec) -> Batch:
     try:
         request = codec.decoder(shapes.EnqueueRequest).decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as bad:
-        _explain_batch(body, codec, accept, problems)
+        check_parseable(body, codec)
+        if is_bounded:
+            _explain_batch(body, codec, accept, problems)
         if not problems.found:  # a key stands there twice: each field that counts is right, and an earlier one is not
             problems.add(*translate(bad, ""))
         raise InvalidInput(problems.found) from None
@@ -166,11 +169,12 @@ def _plain_batch(body: bytes, codec: Codec, accept: fields.Incoming) -> Batch | 
 
 def _explain_batch(body: bytes, codec: Codec, accept: fields.Incoming, problems: Problems) -> None:
     """Say all that is wrong with a body that is no EnqueueRequest, wrong values of the sound entries included."""
-    check_parseable(body, codec)
+    outer = fields_of(shapes.EnqueueRequest, body, codec)
     try:
-        outer = codec.decoder(dict[str, Raw]).decode(body)
-        entries = codec.decoder(list[Raw]).decode(outer["entries"])
+        entries = codec.decoder(list[Raw]).decode(outer["entries"]) if outer else None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError):
+        entries = None
+    if outer is None or entries is None:
         decode_as(shapes.EnqueueRequest, body, codec)
         return
     if not 1 <= len(entries) <= limits.ENTRIES_MAX:
