@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -155,3 +157,22 @@ def test_a_word_is_not_taken_for_a_list_of_letters(client: Client):
         lmdbq.Tasks().task("mail.send", aliases="mail")(len)
     with pytest.raises(lmdbq.InvalidInput, match="/tags"):
         client.enqueue(sdk_tasks.add.using(tags="urgent"), 1)
+
+
+HEARD_ELSEWHERE = """
+import signal, threading, lmdbq
+tasks, works = lmdbq.Tasks(), threading.Event()
+
+@tasks.task
+def interrupt() -> None:  # as the kernel may have it, when a signal is for the whole process
+    works.wait()
+    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+with lmdbq.Client(":memory:") as client:
+    client.enqueue(interrupt)
+    lmdbq.Worker(client, tasks).run(ready=works.set)
+"""
+
+
+def test_a_signal_that_another_thread_takes_ends_the_worker_too():
+    assert subprocess.run([sys.executable, "-c", HEARD_ELSEWHERE], timeout=60, check=False).returncode == 0

@@ -29,6 +29,7 @@ from lmdbq.limits import CLAIM_TASKS_MAX
 from lmdbq.wire.shapes import ReportEntry
 
 END_SECONDS: Final = 0.5  # for handlers to notice that they are over, and for threads that wait for a last answer
+HEARD_SECONDS: Final = 0.5  # how long a signal may wait for the main thread: a lock's wait hears only what comes to it
 LAST_SECONDS: Final = 1.0  # for the last reports, when the grace is over
 
 
@@ -114,7 +115,8 @@ class WorkLoop:
                 with contextlib.suppress(KeyboardInterrupt):
                     if ready is not None:
                         ready()
-                    self._stop.wait()
+                    while not self._stop.wait(HEARD_SECONDS):
+                        pass  # a signal that came just before the wait, or to another thread, is heard between two
                 self._finish()
             except BaseException:  # a second signal; or it could not begin
                 deafened()
@@ -208,7 +210,7 @@ class WorkLoop:
         self._send_last(max(LAST_SECONDS, deadline - time.monotonic()))
         with self._changed:
             while self._running and not self._in_haste and (left := deadline - time.monotonic()) > 0:
-                self._changed.wait(left)
+                self._changed.wait(min(left, HEARD_SECONDS))
         self._end_jobs("the worker ends now" if self._in_haste else "the grace after the stop is over")
         self._send_last(max(LAST_SECONDS, deadline - time.monotonic()))
 
