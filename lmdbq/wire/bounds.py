@@ -74,7 +74,7 @@ def check_lists(body: bytes, codec: Decoders) -> bool:
     """Raise InvalidInput if a list of a large body is too long. Return False if not all of the body was looked at."""
     if len(body) <= LARGE_BYTES:
         return True
-    bad = _failure(lists(), body, codec)
+    bad = failure(lists(), body, codec)
     if bad is None:
         return True
     text = str(bad)
@@ -91,7 +91,8 @@ def check_lists(body: bytes, codec: Decoders) -> bool:
     raise InvalidInput([problem])
 
 
-def _failure(shape: Any, raw: bytes | Raw, codec: Decoders) -> Exception | None:
+def failure(shape: Any, raw: bytes | Raw, codec: Decoders) -> Exception | None:
+    """Return what a decoder has against a value, None if it is a ``shape``."""
     try:
         codec.decoder(shape).decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as bad:
@@ -104,14 +105,14 @@ def _where(shape: Any, raw: bytes | Raw, codec: Decoders, pointer: str) -> str:
     parts: dict[str, Any]
     fields = msgspec.structs.fields(shape)
     if shape.__struct_config__.array_like:
-        if _failure(_list(len(fields)), raw, codec) is not None:
+        if failure(_list(len(fields)), raw, codec) is not None:
             return pointer
         items = msgspec.structs.astuple(codec.decoder(_list(len(fields))).decode(raw))
         parts = {str(index): item for index, item in enumerate(items) if item is not None}
     else:
         parts = known_fields(shape, raw, codec)
     for (name, part), kind in zip(parts.items(), _kinds(shape, parts), strict=True):
-        text = str(_failure(kind, part, codec))
+        text = str(failure(kind, part, codec))
         if _TOO_LONG.match(text) or text.startswith(_FOLLOWED):
             inner = [one for one in get_args(kind) if isinstance(one, type) and issubclass(one, Struct)]
             return _where(inner[0], part, codec, f"{pointer}/{name}") if inner else f"{pointer}/{name}"

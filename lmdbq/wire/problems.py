@@ -174,7 +174,7 @@ def _not_parseable(bad: Exception, codec: Codec) -> NotParseable:
 
 def explain(shape: Any, raw: bytes, codec: Codec, pointer: str, problems: Problems) -> None:
     """Add everything about ``raw`` that keeps it from being a ``shape``; nothing if it is one."""
-    bad = _failure(shape, raw, codec)
+    bad = bounds.failure(shape, raw, codec)
     if bad is None or problems.full:
         return
     struct = _struct_in(shape)
@@ -211,7 +211,7 @@ def fields_of(struct: type[Struct], raw: bytes, codec: Codec) -> dict[str, Raw] 
 
 
 def _explain_field(kind: Any, raw: bytes, codec: Codec, pointer: str, problems: Problems) -> None:
-    bad = _failure(kind, raw, codec)
+    bad = bounds.failure(kind, raw, codec)
     if bad is None:
         return
     item = _list_item(kind)
@@ -228,14 +228,6 @@ def _explain_field(kind: Any, raw: bytes, codec: Codec, pointer: str, problems: 
         code, pointer, detail = translate(bad, pointer)
         words = ", ".join(_words(kind))
         problems.add(code, pointer, f"{detail}; it is one of {words}" if code == "bad_value" and words else detail)
-
-
-def _failure(kind: Any, raw: bytes, codec: Codec) -> Exception | None:
-    try:
-        codec.decoder(kind).decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as bad:
-        return bad
-    return None
 
 
 def _decoded(kind: Any, raw: bytes, codec: Codec) -> Any:
