@@ -14,8 +14,9 @@ from typing import Any, cast
 import pytest
 
 from lmdbq.storm import clock_steps
+from lmdbq.storm.clock_cron import Active, expected
 from lmdbq.storm.clock_rig import Claims, Rig, Stalls
-from lmdbq.storm.fake_clock import WallClock
+from lmdbq.storm.fake_clock import Span, WallClock
 from lmdbq.storm.report import Report
 from lmdbq.storm.served import Caller
 
@@ -137,3 +138,23 @@ def test_what_a_process_had_no_core_excuses_its_being_late():
                 assert time.monotonic() < began + 60
                 time.sleep(0.01)
         assert watching.seconds(began - 20, began - 10) == 0
+
+
+def asked_for(spans: list[tuple[float, float, float]], *active: Active) -> list[tuple[int, float, bool]]:
+    """Which instants must have come of a clock that began at 0, from when on, and whether as the next of all."""
+    seen = [Span(begin, end, ahead, begin) for begin, end, ahead in spans]
+    wanted = expected(seen, active, lambda steady, ahead: steady + ahead, lambda since, until: 0.0)
+    return [(one.instant, one.begin, one.is_next) for one in wanted]
+
+
+def test_which_instants_a_schedule_must_give():
+    first = [(1, 1.0, False), (2, 2.0, False)]  # it may think that they were passed over
+    back = [(0.5, 4.0, 0.0), (4.0, 8.0, -3_600.0), (8.0, 10.5, 0.0)]
+    again = [(instant, 8.0, True) for instant in (5, 6, 7, 8)]
+    assert asked_for(back, Active(0.6, 10.5)) == [*first, *again, (9, 9.0, True)]
+    assert asked_for(back, Active(0.6, 5.0), Active(7.0, 10.5)) == [*first, (9, 9.0, False)], "it began after a pause"
+    away = [(0.5, 4.0, 0.0), (4.0, 6.0, 7_200.0), (6.5, 9.0, -86_400.0), (9.0, 13.5, 7_200.0)]
+    came = [(7_210, 10.0), (7_211, 11.0), (7_212, 12.0)]
+    again = [(instant, 9.0, True) for instant in (7_207, 7_208, 7_209)]
+    assert asked_for(away, Active(0.6, 13.5)) == [*first, *again, *((*one, True) for one in came)]
+    assert asked_for(away, Active(6.6, 13.5)) == [(*one, one[1] > 11.0) for one in came], "began before what it passed"

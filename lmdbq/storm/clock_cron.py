@@ -5,20 +5,22 @@ has shown its instant, nor more than a second after it could. And of each stretc
 went on as it should, no instant beyond the latest that it had ever shown may be missing: a schedule whose instants the
 clock has left behind waits until they come again, and what is stepped over is missed, which is for ``catch_up``.
 
-The trap: nobody knows what was done at the very moment of a step, so the last second before one is not asked for. In a
-lull nobody may write or ask, so schedules are paused for it, and begin with the first instant after it.
+The traps: nobody knows what was done at the very moment of a step, so the last second before one is not asked for. In a
+lull nobody may write or ask, so schedules are paused for it, and begin with the first instant after it: what the clock
+shows again of before is stepped over, too, unless they were active all the time since it first left it.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from lmdbq.storm.clock_rig import LATE_SECONDS, Claims, Rig
-from lmdbq.storm.fake_clock import SLEW_SECONDS
+from lmdbq.storm.fake_clock import SLEW_SECONDS, Span
 from lmdbq.storm.served import Caller, Unreachable
 
 QUEUE: Final = "cron"
@@ -39,7 +41,7 @@ class Given(NamedTuple):
 class Expected(NamedTuple):
     """An instant (Unix seconds) for which there must be a task, and from when to when it could be given (steady).
 
-    is_next: the daemon had surely seen the step before it, and did not count it among what was stepped over.
+    is_next: the daemon surely did not count it among what a step had passed over.
     """
 
     instant: int
@@ -164,22 +166,31 @@ class Cron:
                     self._rig.blame(f"the instant {wanted.instant} of schedule {name} came {late:.3f} s late")
 
     def _expected(self) -> Iterator[Expected]:
-        wall, shown = self._rig.wall, -1.0
-        for span in wall.spans():
-            if span.begin > self._rig.over_at:
-                return
-            first = wall.wall(span.begin, span.ahead)
-            goes_on = 0 <= first - shown < GRACE_SECONDS
-            end = min(span.end, self._rig.over_at)
-            last = wall.wall(end, span.ahead)
-            for instant in range(int(shown if goes_on else max(first, shown)) + 1, int(last) + 1):
-                came_at = instant - wall.wall(0.0, span.ahead)
-                if self._is_asked_for(came_at, end):
-                    seen_by = span.begin + 2 * LATE_SECONDS + self._rig.stalls.seconds(span.begin, came_at)
-                    yield Expected(instant, max(came_at, span.begin), end, goes_on or came_at > seen_by)
-            shown = max(shown, last)
+        over_at = self._rig.over_at
+        spans = [span._replace(end=min(span.end, over_at)) for span in self._rig.wall.spans() if span.begin <= over_at]
+        return expected(spans, self._active, self._rig.wall.wall, self._rig.stalls.seconds)
 
-    def _is_asked_for(self, came_at: float, end: float) -> bool:
-        """Whether an instant that came at a steady time is one that must not be missing; ``end``: of its stretch."""
-        by = came_at + LATE_SECONDS + self._rig.stalls.seconds(came_at, end)
-        return by < end and any(one.begin < came_at and by < one.end for one in self._active)
+
+def expected(
+    spans: Sequence[Span],
+    active: Sequence[Active],
+    wall: Callable[[float, float], float],
+    lost: Callable[[float, float], float],
+) -> Iterator[Expected]:
+    """Yield what must have come of what the daemon saw, the earliest first.
+
+    wall: ``WallClock.wall``. lost: returns how many seconds of those between two steady times the machine stood still.
+    """
+    shown, shown_at = -1.0, -math.inf
+    for span in spans:
+        first, last = wall(span.begin, span.ahead), wall(span.end, span.ahead)
+        stayed = any(one.begin < shown_at and span.begin < one.end for one in active)
+        goes_on = stayed and 0 <= first - shown < GRACE_SECONDS
+        for instant in range(int(shown if goes_on else max(first, shown)) + 1, int(last) + 1):
+            begin = max(span.begin, instant - wall(0.0, span.ahead))
+            by = begin + LATE_SECONDS + lost(begin, span.end)
+            if by < span.end and any(one.begin < begin and by < one.end for one in active):
+                seen_by = span.begin + 2 * LATE_SECONDS + lost(span.begin, begin)
+                yield Expected(instant, begin, span.end, goes_on or begin > seen_by)
+        if last > shown:
+            shown, shown_at = last, span.end
