@@ -26,7 +26,7 @@ LOOK_SECONDS: Final = 0.1
 PATIENCE_SECONDS: Final = 0.4  # several of the slowest commits
 LEASE_PATIENCE_SECONDS: Final = 1.0
 END_PATIENCE_SECONDS: Final = 2.0
-SIGHT_SECONDS: Final = 1.0
+SIGHT_SECONDS: Final = 2.0
 TIMERS_PATIENCE_SECONDS: Final = 12.0  # after an error timers wait, and for longer after several
 
 
@@ -38,11 +38,14 @@ class Trouble(NamedTuple):
 
 
 class Sight(NamedTuple):
-    """What the store has said at ``at``, when it was at ``version``. lapse_at: steady ns, None = no lease."""
+    """What the store has said at ``at``, when it was at ``version``. free, held: the ready tasks, by whether a lane has
+    them wait. lapse_at: steady ns, None = no lease.
+    """
 
     version: int
     at: float
-    ready: list[Task]
+    free: list[Task]
+    held: list[Task]
     queues: dict[str, QueueView]
     due: Due
     lapse_at: int | None
@@ -93,10 +96,15 @@ class Watch:
         """Whether some task may be ready, by what is known, that one of these claims could take."""
         judge, clock = self._world.judge, self._world.clock
         wall, steady = clock.wall_ns(), clock.steady_ns()
+        wanted: dict[tuple[str, str], bool] = {}  # by queue and type
         for life in judge.lives.values() if parked else ():
-            if not life.may_be_ready(wall, steady) or judge.rules.queue(life.queue).paused:
+            if not life.may_be_ready(wall, steady):
                 continue
-            if any(names(claim, life) for claim in parked) and not judge.places.is_held(life, steady):
+            kind = life.queue, life.type
+            if kind not in wanted:
+                is_paused = judge.rules.queue(life.queue).paused
+                wanted[kind] = not is_paused and any(names(claim, life) for claim in parked)
+            if wanted[kind] and not judge.places.is_held(life, steady):
                 return True
         return False
 
@@ -108,16 +116,18 @@ class Watch:
             queues = {view.name: view for view in world.store.queues()}
             due = world.store.due(world.clock)
             lapse_at = None if due.lapse_in_ns is None else world.clock.steady_ns() + due.lapse_in_ns
-            known = self._sight = Sight(version, now, ready, queues, due, lapse_at)
+            free = [task for task in ready if not task.waiting_for]
+            held = [task for task in ready if task.waiting_for]
+            known = self._sight = Sight(version, now, free, held, queues, due, lapse_at)
         return known
 
     def _forgotten_wakeups(self, daemon: Daemon, sight: Sight) -> Iterator[tuple[Trouble, Fault]]:
         parked = [one for one in daemon.parked.values() if not one.closed]
         if not parked:
             return
-        for task in self._startable(sight):
+        for task in self._startable(sight, sight.free):
             life = self._world.judge.lives.get(task.id)
-            if task.waiting_for or life is None:
+            if life is None:
                 continue
             # No commit tells of a token that comes in: for groups a timer does, and it may have to try again.
             by_timer = self._world.judge.rules.group(life.options.group).rate is not None
@@ -133,21 +143,23 @@ class Watch:
 
     def _held_for_nothing(self, sight: Sight) -> Iterator[tuple[Trouble, Fault]]:
         judge, clock = self._world.judge, self._world.clock
-        for task in self._startable(sight):
+        for task in self._startable(sight, sight.held):
             life = judge.lives.get(task.id)
-            if not task.waiting_for or life is None or judge.places.is_held(life, clock.steady_ns()):
+            if life is None or judge.places.is_held(life, clock.steady_ns()):
                 continue
             yield (
                 Trouble(f"held {task.id}", TIMERS_PATIENCE_SECONDS),
                 Fault(f"it waits for {task.waiting_for}, which does not hold it", task.id, task.options.group),
             )
 
-    def _startable(self, sight: Sight) -> Iterator[Task]:
-        """The ready tasks whose queues let them start."""
+    def _startable(self, sight: Sight, ready: list[Task]) -> Iterator[Task]:
+        """Those of some ready tasks whose queues let them start."""
+        if not ready:
+            return
         clock = self._world.clock
         wall, steady = clock.wall_ns(), clock.steady_ns()
         is_open = {name: not seen_at(view, steady).blocked_by for name, view in sight.queues.items()}
-        for task in sight.ready:
+        for task in ready:
             if is_open[task.queue] and not 0 < task.expires_at <= wall:
                 yield task
 
