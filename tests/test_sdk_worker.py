@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 
 import lmdbq
@@ -248,6 +249,9 @@ ODD_ENDS = {
     "too far away": (lmdbq.Retry(delay=1e18), "ValueError", "Retry: delay is 0 to"),
     "a word": (lmdbq.Snooze("later"), "ValueError", "could not convert"),  # type: ignore[arg-type]
     "a result too deep": (nested(129), "bad_result", "at most 128 deep"),
+    "a result that is no JSON": (msgspec.Raw(b"[1 2]"), "bad_result", "malformed"),
+    "a result that is no text": (msgspec.Raw(b'"\xff"'), "bad_result", "UTF-8"),
+    "a result without end": (msgspec.Raw(b"[" * 5_000), "bad_result", "recursion"),
 }
 
 
@@ -290,6 +294,19 @@ def test_what_cannot_be_a_task_says_so_early():
         (tasks := lmdbq.Tasks()).task("a")(tasks.task("a")(lambda: 0).function)
     with pytest.raises(ValueError, match="no task"):
         Worker(Client(":memory:"), lmdbq.Tasks())
+    numbers: list[dict[str, Any]] = [
+        {"concurrency": 0},
+        {"buffer": -1},
+        {"grace": -1},
+        {"grace": float("inf")},
+        {"grace": float("nan")},
+        {"processes": -1},
+        {"max_tasks_per_process": 0},
+        {"max_memory_per_process": 0},
+    ]
+    for number in numbers:
+        with pytest.raises(ValueError, match=f"{next(iter(number))} .*(is|they are) "):
+            Worker(Client(":memory:"), sdk_tasks.tasks, **number)
 
 
 def test_included_tasks_run_with_their_own_arounds(client: Client):

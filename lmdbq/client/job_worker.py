@@ -45,7 +45,7 @@ class JobWorker(WorkLoop):
 
     types: only these, empty = all. limit: how many tasks are claimed for each that runs (1..1,000). concurrency:
     how many run at once. lease: seconds (1 s .. 12 h), None = each task's own. grace: seconds for running ones after
-    a stop. The transport is closed at the end.
+    a stop. The transport is closed at the end. Raises ValueError for a number that is too small.
     """
 
     def __init__(

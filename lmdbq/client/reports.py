@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from lmdbq.client.encoding import to_json
-from lmdbq.errors import InvalidInput
+from lmdbq.errors import InvalidInput, NotParseable
 from lmdbq.limits import PAYLOAD_DEPTH_MAX, RESULT_BYTES_MAX
 from lmdbq.model import Problem
 from lmdbq.wire.shapes import ErrorBody, ReportEntry
@@ -35,19 +35,22 @@ def succeeded(lease: str, result: Any = None) -> ReportEntry:
         raise InvalidInput([Problem("result_too_large", "/result", detail)])
     if plain:
         return ReportEntry(lease=lease, status="succeeded", result_base64=base64.b64encode(data).decode("ascii"))
-    if len(data) > 2 * PAYLOAD_DEPTH_MAX:  # else it cannot be too deep
-        _check_depth(data)
+    if isinstance(result, msgspec.Raw) or len(data) > 2 * PAYLOAD_DEPTH_MAX:  # else it cannot be too deep
+        _check(data)
     return ReportEntry(lease=lease, status="succeeded", result=msgspec.Raw(data))
 
 
-def _check_depth(result: bytes) -> None:
+def _check(result: bytes) -> None:
     """Raise InvalidInput for what the queue would refuse, and with it all the reports beside it."""
     from lmdbq.wire.payloads import BodyText, Unreadable
 
     try:
+        msgspec.json.decode(result, type=msgspec.Raw)
         BodyText(result).accept(result)
     except Unreadable as bad:
         raise InvalidInput([Problem(bad.code, "/result", bad.detail)]) from None
+    except (msgspec.DecodeError, NotParseable, RecursionError) as bad:
+        raise InvalidInput([Problem("not_json", "/result", str(bad))]) from None
 
 
 def failed(

@@ -60,6 +60,11 @@ class TaskRunner:
                 self._check(task)
         if not self.tasks:
             raise ValueError("there is no task to run: decorate functions with @tasks.task")
+        if processes < 0:
+            raise ValueError(f"processes is 0 or more: it is {processes}")
+        for name, most in (("tasks", jobs_max), ("memory", memory_bytes_max)):
+            if most is not None and most < 1:
+                raise ValueError(f"max_{name}_per_process is 1 or more, or None: it is {most}")
         self.slots = processes
         if not processes and any(task.run_in == "process" for task in self.tasks.values()):
             self.slots = os.cpu_count() or 1

@@ -71,6 +71,10 @@ class WorkLoop:
     ) -> None:
         if isinstance(queues, str):  # its letters would be taken for names
             raise TypeError(f"queues is a list of names: queues=[{queues!r}]")
+        if concurrency < 1 or buffer < 0:
+            raise ValueError(f"concurrency is 1 or more and buffer 0 or more: they are {concurrency} and {buffer}")
+        if not 0 <= grace <= threading.TIMEOUT_MAX:
+            raise ValueError(f"grace is 0 seconds or more, and no infinity: it is {grace}")
         self.types = tuple(types)
         self._transport = transport
         self._runner = runner

@@ -31,7 +31,8 @@ class Worker(WorkLoop):
     task's own. grace: seconds for what runs after a stop. It puts the schedules of functions that have a cron when it
     starts (see ``cron_tasks``).
 
-    Raises ValueError without any task, TypeError for a function whose arguments cannot be read from JSON.
+    Raises ValueError without any task and for a number that is too small, TypeError for a function whose arguments
+    cannot be read from JSON.
     """
 
     def __init__(
