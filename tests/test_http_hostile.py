@@ -122,6 +122,9 @@ async def test_a_length_above_the_limit_is_refused_before_the_body_is_awaited(ap
 async def test_a_body_that_is_not_in_the_encoding_it_names_is_the_senders_mistake(api: Api, media_type: str):  # noqa: F811
     headers = {"Content-Encoding": "gzip", "Content-Type": media_type}
     (await api.call("POST", "/v1/enqueue", raw=b"no gzip", headers=headers)).problem(400, "bad_encoding")
+    for unknown in ("lzma", "gzip, gzip", "x-gzip"):
+        said = await api.call("POST", "/v1/enqueue", raw=b"{}", headers=headers | {"Content-Encoding": unknown})
+        said.problem(415, "content_encoding")
 
 
 async def test_a_body_that_does_not_arrive_is_given_up(api: Api, monkeypatch: pytest.MonkeyPatch):  # noqa: F811

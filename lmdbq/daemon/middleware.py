@@ -24,6 +24,7 @@ log = logging.getLogger("lmdbq.daemon")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 ROLE_ATTRIBUTE: Final = "lmdbq_role"
 
+_CODINGS: Final = ("identity", "gzip", "deflate", "br", "zstd")  # aiohttp takes a body in any other as it is
 _RETRY: Final = {"Retry-After": "1"}
 _STATUSES: Final[tuple[tuple[type[errors.LmdbqError], int], ...]] = (
     (errors.NotParseable, 400),
@@ -49,6 +50,9 @@ async def shell(request: web.Request, handler: Handler) -> web.StreamResponse:
     except Exception as raised:  # noqa: BLE001  (every error ends here, as a problem)
         request_id = secrets.token_hex(8)
         response = problem_reply(_problem(raised, request, request_id), request_id)
+        if isinstance(raised, web.RequestPayloadError):  # nobody knows where the next request begins
+            request.content.feed_eof()
+            response.force_close()
     finally:
         daemon.under_way.end(connection)
     daemon.requests.count(_route_name(request), response.status, time.perf_counter() - begun)
@@ -76,9 +80,14 @@ def _check_access(request: web.Request) -> None:
 
 def _check_content_type(request: web.Request) -> None:
     """Refuse a write in a format that no route takes, before anything else of it is looked at."""
-    is_write = request.method not in (hdrs.METH_GET, hdrs.METH_HEAD)
-    if is_write and hasattr(request.match_info.handler, ROLE_ATTRIBUTE) and content_type(request) not in NDJSON_TYPES:
+    if request.method in (hdrs.METH_GET, hdrs.METH_HEAD) or not hasattr(request.match_info.handler, ROLE_ATTRIBUTE):
+        return
+    if content_type(request) not in NDJSON_TYPES:
         codec_in(request)
+    coding = request.headers.get(hdrs.CONTENT_ENCODING, "identity")
+    if coding.lower() not in _CODINGS:
+        detail = f"the body may be compressed with {', '.join(_CODINGS[1:])}, not with {coding[:64]!r}"
+        raise HttpProblem(415, "content_encoding", detail)
 
 
 def _check_draining(request: web.Request) -> None:
