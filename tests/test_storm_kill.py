@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from lmdbq.bench.procfs import waited_ns
+from lmdbq.bench.procfs import NoCore, waited_ns
 from lmdbq.demo.children import Interrupts
 from lmdbq.storm import kill, kill_caller, kill_judge, kill_round
 from lmdbq.storm.kill_cast import ROLES, Cast, EndedByItself
@@ -391,10 +391,14 @@ def test_the_kernel_counts_how_long_a_process_had_no_core(tmp_path: Path):
     with contextlib.ExitStack() as stack:
         crowd = [stack.enter_context(subprocess.Popen(busy)) for _ in range(3)]
         stack.callback(lambda: [process.kill() for process in crowd])
-        while min(waited_ns(process.pid) for process in crowd) < SECOND / 20:
+        no_core, told = NoCore(), {process.pid: 0.0 for process in crowd}
+        while min(told.values()) < 0.05:
             assert all(process.poll() is None for process in crowd)
+            for pid in told:
+                told[pid] += no_core.seconds(pid)
             time.sleep(0.01)
-    assert waited_ns(2**22 + 1) == 0, "of a process that there is not, nothing"
+        assert all(told[pid] <= waited_ns(pid) / SECOND for pid in told), "no moment counts twice"
+    assert no_core.seconds(2**22 + 1) == 0, "of a process that there is not, nothing"
 
 
 def test_late_is_only_what_somebody_asked_for_in_vain(notes: Notes):

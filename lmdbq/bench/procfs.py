@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import lmdb
 
+WAIT_NS: Final = 1_000_000  # shorter waits are told together
 PACKAGES: Final = (
     *("lmdb", "aiohttp", "uvloop", "msgspec"),
     *("redis", "hiredis", "celery", "rq", "huey", "litequeue", "persist-queue", "procrastinate", "psycopg", "nats-py"),
@@ -60,6 +61,22 @@ def waited_ns(pid: int) -> int:
         with suppress(FileNotFoundError, ProcessLookupError):  # one that has just ended
             total_ns += int(Path(f"/proc/{pid}/task/{thread}/schedstat").read_bytes().split()[1])
     return total_ns
+
+
+class NoCore:
+    """For how long processes waited for a core, from one look at them to the next."""
+
+    def __init__(self) -> None:
+        self._told_ns: dict[int, int] = {}
+
+    def seconds(self, pid: int) -> float:
+        """Return what has come since it was told last, or since the process began; what is less than WAIT_NS later."""
+        now_ns = waited_ns(pid)
+        more_ns = now_ns - self._told_ns.get(pid, 0)
+        if 0 <= more_ns <= WAIT_NS:
+            return 0.0
+        self._told_ns[pid] = now_ns
+        return max(more_ns, 0) / 1e9  # less than nothing: a thread of it has ended
 
 
 def system_seconds(pid: int) -> float:

@@ -15,8 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple, Protocol
 
-from lmdbq.bench.procfs import waited_ns
-from lmdbq.limits import SECOND_NS
+from lmdbq.bench.procfs import NoCore
 from lmdbq.storm.fake_clock import WallClock
 from lmdbq.storm.report import Report
 from lmdbq.storm.served import Caller, Served, Unreachable, WrongAnswer
@@ -25,7 +24,6 @@ LATE_SECONDS: Final = 1.0
 LULL_SECONDS: Final = 3.5  # by then the short leases are over
 _STALL_SECONDS: Final = 0.02  # shorter ones are not counted
 _BEAT_SECONDS: Final = 0.01
-_WAIT_NS: Final = 1_000_000
 _RETRY_SECONDS: Final = 0.02
 
 
@@ -74,17 +72,13 @@ class Stalls(threading.Thread):
         self._waits: list[tuple[float, float]] = []
 
     def run(self) -> None:
-        last, watched, waited = time.monotonic(), 0, 0
+        last, no_core = time.monotonic(), NoCore()
         while not self._over.wait(_BEAT_SECONDS):
             now = time.monotonic()
             if now - last - _BEAT_SECONDS > _STALL_SECONDS:
                 self._stalls.append((now, now - last - _BEAT_SECONDS))
-            pid = self._pid()
-            total = waited_ns(pid) if pid else 0
-            if pid == watched and total - waited > _WAIT_NS:
-                self._waits.append((now, (total - waited) / SECOND_NS))
-            if pid != watched or not 0 <= total - waited <= _WAIT_NS:
-                watched, waited = pid, total
+            if (pid := self._pid()) and (lost := no_core.seconds(pid)):
+                self._waits.append((now, lost))
             last = now
 
     def seconds(self, since: float, until: float) -> float:

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple
 
-from lmdbq.bench.procfs import waited_ns
+from lmdbq.bench.procfs import NoCore
 from lmdbq.storm import kill_caller
 from lmdbq.storm.kill_caller import Caller, HttpPost, Notes, read_notes
 from lmdbq.storm.kill_judge import Life
@@ -33,7 +33,6 @@ ROLES: Final = (DAEMON, LIBRARY, *PRODUCERS, *WORKERS)
 WAITING: Final = (DAEMON, LIBRARY, *WORKERS)  # each has its part in giving a task again; the library may hold the lock
 STOP_SECONDS: Final = 30.0
 STALL_SECONDS: Final = 0.02
-WAIT_NS: Final = 2_000_000
 SECOND_NS: Final = 1_000_000_000
 LOG_SHOWN: Final = 1_500
 
@@ -59,9 +58,7 @@ class Cast:
         self.socket = root / "socket"
         self.served: list[tuple[int, int]] = []  # from when to when a daemon served, in monotonic ns; 0: it still does
         self.stalls: list[tuple[int, float]] = []  # until when, and for how many seconds, this process got no time
-        self.waits: list[
-            tuple[int, float]
-        ] = []  # likewise, for how long one of WAITING was ready to go on, and got none
+        self.waits: list[tuple[int, float]] = []  # likewise, one of WAITING had no core
         self._root = root
         self._durability = durability
         self._seed = seed
@@ -71,7 +68,7 @@ class Cast:
         self._lives: dict[str, list[Path]] = {role: [] for role in (*ROLES, GUEST)}
         self._died_at: dict[Path, int] = {}
         self._is_served = False
-        self._waited_ns = dict.fromkeys(WAITING, 0)
+        self._no_core = NoCore()
 
     def __enter__(self) -> Cast:
         return self
@@ -107,8 +104,6 @@ class Cast:
         lives.append(notes)
         if role == DAEMON:
             self._is_served = False
-        if role in WAITING:
-            self._waited_ns[role] = 0
 
     def _words(self, role: str, notes: Path) -> list[str]:
         seed = f"{self._seed}/{notes.name}"
@@ -182,14 +177,8 @@ class Cast:
     def _look_at_waits(self) -> None:
         """Keep for how long processes have waited for a core since they were last looked at."""
         for role in WAITING:
-            if role not in self._players:
-                continue
-            now_ns = waited_ns(self._players[role].process.pid)
-            lost_ns = now_ns - self._waited_ns[role]
-            if lost_ns < 0 or lost_ns > WAIT_NS:  # less than nothing: a thread of it has ended
-                self._waited_ns[role] = now_ns
-            if lost_ns > WAIT_NS:
-                self.waits.append((time.monotonic_ns(), lost_ns / SECOND_NS))
+            if role in self._players and (lost := self._no_core.seconds(self._players[role].process.pid)):
+                self.waits.append((time.monotonic_ns(), lost))
 
     def look(self) -> bool:
         """Return whether the daemon serves; the first time it is seen to is kept."""
