@@ -121,6 +121,7 @@ WRONG = [
     ("w", {"queue_names": ["a b"]}, "/queue_names/0"),
     ("w", {"queue_names": ["q"], "types": [{"type": "a b"}]}, "/types/0/type"),
     ("w", {"queue_names": ["q"], "types": [{"type": "t", "schema": {"x": "y" * 20_000}}]}, "/types/0/schema"),
+    ("w", {"queue_names": ["q"], "types": [{"type": "t", "schema": ["x"]}]}, "/types/0/schema"),
     (
         "w",
         {"queue_names": ["q"], "types": [{"type": "t", "defaults": {"keepalive_timeout_in_seconds": 0.1}}]},

@@ -145,6 +145,12 @@ def test_a_value_that_is_too_large_is_not_decoded(read: Any, field: str, problem
 
 
 @CODECS
+def test_a_schema_that_is_too_large_is_not_decoded(codec: Any) -> None:
+    body = long_body({**WORKER, "types": [{"type": "a", "schema": {"x": "FILL"}}]}, {}, codec)
+    assert refused(read_worker, body, codec) == [("out_of_range", "/types/0/schema")]
+
+
+@CODECS
 @pytest.mark.parametrize("read", [requests.read_entry, requests.read_enqueue, groups.read_group])
 def test_many_unknown_fields_are_not_all_looked_at(read: Any, codec: Any) -> None:
     body = codec.encode({f"field{number:06}": 0 for number in range(200_000)})

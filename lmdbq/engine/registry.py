@@ -65,7 +65,7 @@ class Registry:
         """Whether a worker that was heard of lately runs this type of this queue."""
         self._expire(now_wall)
         return any(
-            queue in known.said.body.queue_names and (not known.said.types or kind in _names(known))
+            queue in known.said.queue_names and (not known.said.types or kind in _names(known))
             for known in self._known.values()
         )
 
@@ -85,6 +85,6 @@ def _names(known: _Known) -> set[str]:
 
 
 def _answer(known: _Known) -> WorkerAnswer:
-    body = known.said.body
-    types = [one.type for one in body.types]
-    return WorkerAnswer(known.said.name, body.queue_names, types, body.concurrency, known.registered_at, known.seen_at)
+    said = known.said
+    types = [put.name for put in said.types]
+    return WorkerAnswer(said.name, list(said.queue_names), types, said.concurrency, known.registered_at, known.seen_at)

@@ -12,8 +12,7 @@ from lmdbq.wire import payloads, shapes, values
 from lmdbq.wire.problems import Codec, Problems
 
 # A value takes at most nine times as much in MessagePack as in JSON; what is longer than this is not decoded.
-_METADATA_RAW_BYTES_MAX: Final = 16 * limits.METADATA_BYTES_MAX
-_METADATA_TOO_LONG: Final = f"metadata is an object of at most {limits.METADATA_BYTES_MAX} bytes of JSON"
+_RAW_FACTOR: Final = 16
 
 
 class Incoming:
@@ -85,10 +84,19 @@ def _too_large(size_bytes: int, pointer: str, problems: Problems) -> None:
 
 def metadata(raw: Raw | UnsetType, pointer: str, problems: Problems, accept: Incoming) -> bytes:
     """Return metadata as JSON, b"" for none."""
+    text = object_text(raw, pointer, problems, accept, "metadata", limits.METADATA_BYTES_MAX)
+    return b"" if text == b"{}" else text
+
+
+def object_text(
+    raw: Raw | UnsetType, pointer: str, problems: Problems, accept: Incoming, noun: str, bytes_max: int
+) -> bytes:
+    """Return an object of at most ``bytes_max`` bytes as JSON, b"" for none or null. noun: for a message."""
     if raw is UNSET:
         return b""
-    if len(raw) > _METADATA_RAW_BYTES_MAX:
-        problems.add("out_of_range", pointer, _METADATA_TOO_LONG)
+    too_long = f"{noun} is an object of at most {bytes_max} bytes of JSON"
+    if len(raw) > _RAW_FACTOR * bytes_max:
+        problems.add("out_of_range", pointer, too_long)
         return b""
     try:
         kept, encoding = accept.accept(raw)
@@ -99,7 +107,7 @@ def metadata(raw: Raw | UnsetType, pointer: str, problems: Problems, accept: Inc
     if text == b"null":
         return b""
     if text[:1] != b"{":
-        problems.add("wrong_type", pointer, "metadata is an object")
-    elif len(text) > limits.METADATA_BYTES_MAX:
-        problems.add("out_of_range", pointer, _METADATA_TOO_LONG)
-    return b"" if text == b"{}" else text
+        problems.add("wrong_type", pointer, f"{noun} is an object")
+    elif len(text) > bytes_max:
+        problems.add("out_of_range", pointer, too_long)
+    return text

@@ -9,7 +9,7 @@ from msgspec import UNSET, Struct
 
 from lmdbq import limits
 from lmdbq.model import NO_TYPE_SETTINGS, QueueSettings, TypePut, TypeSettings, TypeView
-from lmdbq.wire import policies, values
+from lmdbq.wire import fields, policies, values
 from lmdbq.wire.problems import JSON_CODEC, Codec, Problems, decode_as
 from lmdbq.wire.queue_settings import settings_answer
 from lmdbq.wire.workers import TypeAnswer, TypeDefaults, WorkerBody, WorkerType
@@ -18,10 +18,11 @@ SCHEMA_BYTES_MAX: Final = 16 * 1024
 
 
 class Registration(Struct, frozen=True):
-    """What a worker said. body: compared with what it said before."""
+    """What a worker said."""
 
     name: str
-    body: WorkerBody
+    queue_names: tuple[str, ...]
+    concurrency: int
     types: tuple[TypePut, ...]
 
 
@@ -32,18 +33,17 @@ def read_registration(name: str, body: bytes, codec: Codec) -> Registration:
     if not name:
         problems.add("bad_name", "/name", "a worker has a name of 1 to 128 bytes")
     values.check_text(name, "/name", problems, limits.NAME_BYTES_MAX)
-    types = tuple(_type_put(one, f"/types/{index}", problems) for index, one in enumerate(said.types))
+    incoming = fields.Incoming(body, codec)
+    types = tuple(_type_put(one, f"/types/{index}", problems, incoming) for index, one in enumerate(said.types))
     for index, queue_name in enumerate(said.queue_names):
         values.check_queue_name(queue_name, f"/queue_names/{index}", problems)
     problems.raise_if_any()
-    return Registration(name, said, types)
+    return Registration(name, tuple(said.queue_names), said.concurrency, types)
 
 
-def _type_put(said: WorkerType, pointer: str, problems: Problems) -> TypePut:
+def _type_put(said: WorkerType, pointer: str, problems: Problems, incoming: fields.Incoming) -> TypePut:
     values.check_type_name(said.type, f"{pointer}/type", problems)
-    schema = b"" if said.schema is UNSET else msgspec.json.encode(said.schema)
-    if len(schema) > SCHEMA_BYTES_MAX:
-        problems.add("out_of_range", f"{pointer}/schema", f"a schema may have at most {SCHEMA_BYTES_MAX} bytes")
+    schema = fields.object_text(said.schema, f"{pointer}/schema", problems, incoming, "a schema", SCHEMA_BYTES_MAX)
     defaults, at = said.defaults or TypeDefaults(), f"{pointer}/defaults"
     settings = TypeSettings(
         values.keepalive_ns(defaults.keepalive_timeout_in_seconds, f"{at}/keepalive_timeout_in_seconds", problems),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from lmdbq import limits
 from lmdbq.wire import shapes
@@ -22,10 +22,10 @@ class TypeDefaults(shapes.Shape, frozen=True, kw_only=True):
 
 
 class WorkerType(shapes.Shape, frozen=True, kw_only=True):
-    """A type that a worker runs. schema: JSON Schema of its payloads, up to 16 KiB. Both are stored with the type."""
+    """A type that a worker runs. schema: JSON Schema of its payloads, an object of up to 16 KiB. Both are stored."""
 
     type: shapes.TypeName
-    schema: dict[str, Any] | UnsetType = UNSET
+    schema: Raw | UnsetType = UNSET
     defaults: TypeDefaults | None = None
 
 
