@@ -25,7 +25,7 @@ class WorkerType(shapes.Shape, frozen=True, kw_only=True):
     """A type that a worker runs. schema: JSON Schema of its payloads, an object of up to 16 KiB. Both are stored."""
 
     type: shapes.TypeName
-    schema: Raw | UnsetType = UNSET
+    schema: Annotated[Raw, Meta(extra_json_schema={"type": "object"})] | UnsetType = UNSET
     defaults: TypeDefaults | None = None
 
 
