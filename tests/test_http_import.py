@@ -161,6 +161,25 @@ async def test_chunks_are_committed_while_the_body_still_arrives(api: Api):  # n
     assert (await sending)["enqueued"] == 1001
 
 
+async def test_how_far_an_import_came_that_was_cut_off_is_logged(api: Api, caplog: pytest.LogCaptureFixture):  # noqa: F811
+    never = asyncio.Event()
+
+    async def body() -> Any:
+        yield lines(*({"payload": n} for n in range(2_500)))
+        await never.wait()
+
+    sending = asyncio.ensure_future(send(api, body()))
+    async with asyncio.timeout(60):
+        while api.counts() != {"ready": 2_000}:
+            await asyncio.sleep(0)
+        sending.cancel()
+        while not caplog.messages:
+            await asyncio.sleep(0)
+    assert caplog.messages == [
+        "an import into q was cut off: its lines up to 2000 are stored, perhaps the next 1000, too"
+    ]
+
+
 async def test_lines_are_found_wherever_the_body_is_cut(api: Api):  # noqa: F811
     async def body() -> Any:
         for byte in lines({"payload": "ü"}, {"payload": 2}):

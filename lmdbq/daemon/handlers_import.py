@@ -9,6 +9,7 @@ outcomes, if asked for, are spooled to a temporary file.
 from __future__ import annotations
 
 import asyncio
+import logging
 import tempfile
 from collections.abc import AsyncIterator
 from typing import Final, NamedTuple
@@ -42,6 +43,9 @@ _SPOOL_BYTES: Final = 1024 * 1024
 _BLANK: Final = b" \t\r\n"
 
 
+log = logging.getLogger("lmdbq.daemon")
+
+
 class Line(NamedTuple):
     """A line that was read: its number, from 1, and its entry."""
 
@@ -72,11 +76,17 @@ async def enqueue_lines(request: web.Request) -> web.StreamResponse:
             stop=on_error == "stop",
             spool=spool if flag(request, "outcomes") else None,
         )
-        async for line_number, line in _lines(request):
-            await job.take(line_number, line)
-            if not line_number % CHUNK_LINES:
-                await asyncio.sleep(0)  # others have a turn: lines that are not committed are not waited for
-        await job.flush()
+        try:
+            async for line_number, line in _lines(request):
+                await job.take(line_number, line)
+                if not line_number % CHUNK_LINES:
+                    await asyncio.sleep(0)  # others have a turn: lines that are not committed are not waited for
+            await job.flush()
+        except BaseException:  # the client went away, or the daemon ends
+            if job.settled >= first:
+                said = "an import into %s was cut off: its lines up to %d are stored, perhaps the next %d, too"
+                log.warning(said, queue, job.settled, CHUNK_LINES)
+            raise
         return await _answer(request, job)
 
 
