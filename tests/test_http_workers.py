@@ -107,6 +107,9 @@ def test_one_that_fell_silent_is_forgotten():
     later = 10**18 + registry.KNOWN_NS + 1
     assert known.takes("mail", "send", later - 1)
     assert not known.takes("mail", "send", later)
+    known.note(said, now_wall=10**18)
+    assert known.takes("mail", "send", 10**18 - registry.KNOWN_NS)
+    assert known.touch("w", 10**18 - registry.KNOWN_NS - 1) is None, "the clock was put back"
     assert [put.name for put in known.changes(said, [])] == ["send"], "it says it anew, and may be believed"
 
 

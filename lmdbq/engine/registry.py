@@ -76,8 +76,8 @@ class Registry:
         return WorkersAnswer(workers, [type_answer(view) for view in stored])
 
     def _expire(self, now_wall: int) -> None:
-        for name in [name for name, known in self._known.items() if known.seen_at < now_wall - KNOWN_NS]:
-            del self._known[name]
+        for name in [name for name, known in self._known.items() if abs(now_wall - known.seen_at) > KNOWN_NS]:
+            del self._known[name]  # also where the clock was put back: who still works says so again
 
 
 def _names(known: _Known) -> set[str]:
