@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any, cast
+
 import pytest
 
 from lmdbq.limits import SECOND_NS
@@ -76,6 +79,13 @@ def test_what_they_waited_lately_is_what_may_have_cost_a_lease():
     for at in (20.0, 30.0):
         assert waits.lately(at, 8 * SECOND_NS) == 2, "with looks that are far apart, the last few"
     assert waits.lately(40.0, 8 * SECOND_NS) == 0
+
+
+def test_what_a_queue_did_before_it_was_deleted_counts():
+    one = soak.Soak("of the tests", ignore, cast(Any, None), "")
+    for totals in ({"enqueued": 5}, {"enqueued": 8}, {}, {"enqueued": 2}, {"enqueued": 1}):
+        one.count_churned(cast(Any, SimpleNamespace(totals=lambda queue, now=totals: now)))
+    assert one.report.figures["enqueued"] == soak.CHURNERS * (8 + 2 + 1)
 
 
 def test_a_worker_that_extends_no_lease_is_found():

@@ -139,6 +139,7 @@ class Soak:
         self._plant = plant
         self._waits = Waits()
         self._lost = 0
+        self._churned: dict[str, dict[str, int]] = {}
 
     def bulk_import(self, tasks: int) -> None:
         """Import ``tasks`` tasks beside a worker with short leases."""
@@ -175,12 +176,20 @@ class Soak:
             while (passed := time.monotonic() - began) < minutes * 60:
                 self._look(daemon)
                 samples.append(daemon.sample())
+                self.count_churned(daemon)
                 self._tell(int(passed), int(minutes * 60), "")
                 time.sleep(pause)
-            for number in range(CHURNERS):
-                self._count_churned(daemon.totals(f"churn-{number}"))
             self._judge_plateau(samples, minutes)
             self._judge_leases(daemon, "beside the churn")
+
+    def count_churned(self, daemon: Daemon) -> None:
+        """Add what has happened since the last sample. A queue that was deleted meanwhile has begun anew."""
+        for queue in (f"churn-{number}" for number in range(CHURNERS)):
+            before, now = self._churned.get(queue, {}), daemon.totals(queue)
+            for name in ("enqueued", "succeeded", "failed", "lapsed", "expired", "deleted"):
+                more = now.get(name, 0) - before.get(name, 0)
+                self.report.count(name, more if more >= 0 else now.get(name, 0))
+            self._churned[queue] = now
 
     # --- looking ------------------------------------------------------------------------------------------------------
 
@@ -217,10 +226,6 @@ class Soak:
         lost = totals["lapsed"] + totals["failed"] - self._lost
         if lost or not totals["succeeded"]:
             self.report.blame(where, [f"{lost} leases of 2 s were lost at the end, {totals['succeeded']} were kept"])
-
-    def _count_churned(self, totals: dict[str, int]) -> None:
-        for name in ("enqueued", "succeeded", "failed", "lapsed", "expired", "deleted"):
-            self.report.count(name, totals.get(name, 0))
 
     def _judge_plateau(self, samples: list[Sample], minutes: float) -> None:
         found = problems(samples, minutes)
