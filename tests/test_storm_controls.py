@@ -34,7 +34,7 @@ def test_what_is_not_found_is_blamed_and_what_is_found_once_is_found():
         return Report("some", seed, "runs", tried=1)
 
     def sees_the_second(seed: str) -> Report:
-        return Report("some", seed, "runs", tried=1, faulty=int(seed.endswith("/1")))
+        return Report("some", seed, "runs", tried=1, faulty=int(seed.endswith("-1")))
 
     def silence(*_: Any) -> None:
         return
@@ -42,7 +42,8 @@ def test_what_is_not_found_is_blamed_and_what_is_found_once_is_found():
     report = controls.run("s", silence, [Control("some", "unseen", blind), Control("some", "seen", sees_the_second)])
     assert (report.tried, report.faulty, report.figures) == (2, 1, {"found by some": 1})
     assert [fault.where for fault in report.faults] == ["some --plant unseen"]
-    assert asked == [f"s/{number}" for number in range(TRIES)]
+    assert asked == [f"s-{number}" for number in range(TRIES)]
+    assert not any("/" in seed for seed in asked), "a simulation would take that for one run of many"
 
 
 def test_the_command_runs_the_faults_of_one_storm(monkeypatch: pytest.MonkeyPatch):

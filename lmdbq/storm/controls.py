@@ -111,7 +111,8 @@ def run(seed: str, tell: Tell, controls: Iterable[Control] = CONTROLS) -> Report
 
 
 def _is_found(control: Control, seed: str) -> bool:
-    return any(_finds(control, f"{seed}/{number}") for number in range(TRIES))
+    # Not SEED/2: that is a single run of a simulation.
+    return any(_finds(control, f"{seed}-{number}") for number in range(TRIES))
 
 
 def _finds(control: Control, seed: str) -> bool:
