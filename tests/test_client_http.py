@@ -238,7 +238,7 @@ def test_a_fork_beside_a_thread_that_begins_to_wait_leaves_the_child_able_to_cal
                 os._exit(0)
             super().add(connection)
 
-    daemon.script = [answer(body={"tasks": []}), answer(body=QUEUES)]
+    daemon.script = [answer(body={"tasks": [], **QUEUES})] * 2  # whoever of the two asks first
     forking = Forking()
     monkeypatch.setattr(client, "_parked", forking)
     client.dequeue(subscription(wait=1))

@@ -36,16 +36,16 @@ def test_what_the_schema_allows():
 
 
 @pytest.mark.parametrize(
-    ("plant", "found"),
+    ("plant", "bodies", "found"),
     [
-        ("payloads-unchecked", "page of tasks as application/json is broken"),
-        ("bodies-kept", "the daemon has grown"),
-        ("refused-too-late", "are counted"),
-        ("nan-forgotten", "answered 500"),
+        ("payloads-unchecked", 6_000, "page of tasks as application/json is broken"),  # if no other body has deleted it
+        ("bodies-kept", 3_000, "the daemon has grown"),
+        ("refused-too-late", 2_000, "are counted"),
+        ("nan-forgotten", 2_000, "answered 500"),
     ],
 )
-def test_a_planted_fault_is_found(plant: str, found: str):
-    report = storm("planted", 3_000 if plant == "bodies-kept" else 2_000, connections=0, examples=0, plant=plant)
+def test_a_planted_fault_is_found(plant: str, bodies: int, found: str):
+    report = storm("planted", bodies, connections=0, examples=0, plant=plant)
     assert found in said(report)
 
 
