@@ -176,7 +176,7 @@ async def test_how_far_an_import_came_that_was_cut_off_is_logged(api: Api, caplo
         while not caplog.messages:
             await asyncio.sleep(0)
     assert caplog.messages == [
-        "an import into q was cut off: its lines up to 2000 are stored, perhaps the next 1000, too"
+        "an import into q was cut off: its lines up to 2000 are dealt with, and perhaps some more"
     ]
 
 

@@ -35,17 +35,19 @@ def succeeded(lease: str, result: Any = None) -> ReportEntry:
         raise InvalidInput([Problem("result_too_large", "/result", detail)])
     if plain:
         return ReportEntry(lease=lease, status="succeeded", result_base64=base64.b64encode(data).decode("ascii"))
-    if isinstance(result, msgspec.Raw) or len(data) > 2 * PAYLOAD_DEPTH_MAX:  # else it cannot be too deep
-        _check(data)
+    is_raw = isinstance(result, msgspec.Raw)  # nobody has looked yet whether it is JSON
+    if is_raw or len(data) > 2 * PAYLOAD_DEPTH_MAX:  # else it cannot be too deep
+        _check(data, is_raw=is_raw)
     return ReportEntry(lease=lease, status="succeeded", result=msgspec.Raw(data))
 
 
-def _check(result: bytes) -> None:
+def _check(result: bytes, *, is_raw: bool) -> None:
     """Raise InvalidInput for what the queue would refuse, and with it all the reports beside it."""
     from lmdbq.wire.payloads import BodyText, Unreadable
 
     try:
-        msgspec.json.decode(result, type=msgspec.Raw)
+        if is_raw:
+            msgspec.json.decode(result, type=msgspec.Raw)
         BodyText(result).accept(result)
     except Unreadable as bad:
         raise InvalidInput([Problem(bad.code, "/result", bad.detail)]) from None

@@ -42,7 +42,6 @@ LINE_BYTES_MAX: Final = 2 * limits.PAYLOAD_BYTES_MAX  # a payload in base64 or w
 _SPOOL_BYTES: Final = 1024 * 1024
 _BLANK: Final = b" \t\r\n"
 
-
 log = logging.getLogger("lmdbq.daemon")
 
 
@@ -84,8 +83,8 @@ async def enqueue_lines(request: web.Request) -> web.StreamResponse:
             await job.flush()
         except BaseException:  # the client went away, or the daemon ends
             if job.settled >= first:
-                said = "an import into %s was cut off: its lines up to %d are stored, perhaps the next %d, too"
-                log.warning(said, queue, job.settled, CHUNK_LINES)
+                said = "an import into %s was cut off: its lines up to %d are dealt with, and perhaps some more"
+                log.warning(said, queue, job.settled)
             raise
         return await _answer(request, job)
 

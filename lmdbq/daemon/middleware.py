@@ -43,7 +43,7 @@ async def shell(request: web.Request, handler: Handler) -> web.StreamResponse:
     daemon.under_way.begin(connection)
     try:
         _check_access(request)
-        _check_content_type(request)
+        _check_body_format(request)
         if daemon.draining.is_set():
             _check_draining(request)
         response = await handler(request)
@@ -78,7 +78,7 @@ def _check_access(request: web.Request) -> None:
         raise HttpProblem(denied.status, denied.code, denied.detail, headers=said) from None
 
 
-def _check_content_type(request: web.Request) -> None:
+def _check_body_format(request: web.Request) -> None:
     """Refuse a write in a format that no route takes, before anything else of it is looked at."""
     if request.method in (hdrs.METH_GET, hdrs.METH_HEAD) or not hasattr(request.match_info.handler, ROLE_ATTRIBUTE):
         return
